@@ -1,0 +1,182 @@
+//! What the user asks for, after the command line was checked.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Platform;
+
+/// One build.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Request {
+    /// What turns the definition into a graph.
+    pub frontend: Frontend,
+    /// Main context directory.
+    pub context: PathBuf,
+    /// Definition file (`--file`); where none, the frontend's default name in the context.
+    pub file: Option<PathBuf>,
+    /// `--build-context NAME=…`.
+    pub named_contexts: Vec<(String, NamedContext)>,
+    /// `--target`.
+    pub target: Option<String>,
+    /// `--build-arg`, in order.
+    pub build_args: Vec<(String, String)>,
+    /// `--label`.
+    pub labels: Vec<(String, String)>,
+    /// `--opt`: parameters for a frontend of the user's.
+    pub options: Vec<(String, String)>,
+    /// `--platform`.
+    pub platform: Platform,
+    /// `--no-cache`.
+    pub no_cache: bool,
+    /// `--add-host`.
+    pub extra_hosts: Vec<crate::op::HostEntry>,
+    /// `--network`.
+    pub network: crate::op::Network,
+    /// Names for the image (`--tag`).
+    pub tags: Vec<String>,
+    /// What is written, and where.
+    pub outputs: Vec<Output>,
+    /// `--isolation`.
+    pub isolation: Isolation,
+    /// `SOURCE_DATE_EPOCH`: seconds since 1970; times in the image are at most this.
+    pub source_date_epoch: Option<i64>,
+    /// What guests may use.
+    pub guest_limits: GuestLimits,
+    /// Longest time that one RUN step may take.
+    pub step_timeout: Option<Duration>,
+    /// Separates the cache keys of tenants from each other.
+    pub namespace: String,
+    /// Registries to be spoken to without TLS, besides loopback.
+    pub insecure_registries: Vec<String>,
+    /// Processes of the host that may run at once: parallel steps.
+    pub jobs: usize,
+}
+
+/// What turns a definition into a graph.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Frontend {
+    /// The Dockerfile frontend that is part of the program.
+    Dockerfile,
+    /// A component in a file.
+    Component(PathBuf),
+}
+
+/// A named context.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NamedContext {
+    /// A directory.
+    Directory(PathBuf),
+    /// An image of a registry (`docker-image://`).
+    Image(String),
+    /// An OCI layout directory, with tag or digest (`oci-layout://`).
+    OciLayout {
+        /// The directory.
+        path: PathBuf,
+        /// `tag` or `sha256:…`; empty means the only one.
+        reference: String,
+    },
+}
+
+/// How far a RUN step is kept apart from the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Isolation {
+    /// The best tier that works here.
+    #[default]
+    Auto,
+    /// A user namespace.
+    Userns,
+    /// chroot(2), without a user namespace.
+    Chroot,
+}
+
+/// Where a result goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// An image, pushed to a registry where `push`.
+    Image {
+        /// Whether it is pushed; else it stays in the store.
+        push: bool,
+        /// How it is written.
+        image: ImageOptions,
+    },
+    /// An OCI image layout.
+    Oci {
+        /// File or directory; none means standard output.
+        dest: Option<PathBuf>,
+        /// A tar archive, or a directory.
+        tar: bool,
+        /// How it is written.
+        image: ImageOptions,
+    },
+    /// An archive for `docker load`.
+    Docker {
+        /// File; none means standard output.
+        dest: Option<PathBuf>,
+        /// How it is written.
+        image: ImageOptions,
+    },
+    /// The files of the result, in a directory.
+    Local {
+        /// The directory.
+        dest: PathBuf,
+    },
+    /// The files of the result, as a tar archive.
+    Tar {
+        /// File; none means standard output.
+        dest: Option<PathBuf>,
+    },
+}
+
+/// How an image is written.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ImageOptions {
+    /// Names; the request's tags where empty.
+    pub names: Vec<String>,
+    /// How new layers are compressed.
+    pub compression: Compression,
+    /// Level of the compression; none means the default.
+    pub level: Option<i32>,
+    /// Docker's media types in place of OCI's.
+    pub docker_media_types: bool,
+    /// Annotations of the manifest.
+    pub annotations: Vec<(String, String)>,
+}
+
+/// Compression of layers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Compression {
+    /// gzip (RFC 1952).
+    #[default]
+    Gzip,
+    /// Zstandard (RFC 8878).
+    Zstd,
+    /// None.
+    Uncompressed,
+}
+
+/// What a guest may use; each has a flag of `stepwell build` and an error of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GuestLimits {
+    /// Linear memory, in bytes: stops a guest that allocates for ever.
+    pub memory: u64,
+    /// Time, in guest calls of one build: stops a guest that loops.
+    pub time: Duration,
+    /// Vertices of the graph: stops a guest that builds an endless graph.
+    pub vertices: usize,
+    /// Calls into the host: stops a guest that keeps the host busy.
+    pub host_calls: u64,
+    /// Bytes read from contexts.
+    pub bytes_read: u64,
+    /// Bytes of diagnostics and of the resulting configuration.
+    pub output: u64,
+}
+
+impl Default for GuestLimits {
+    fn default() -> Self {
+        Self { memory: 256 << 20, time: Duration::from_secs(10), vertices: 20_000, host_calls: 1_000_000, bytes_read: 64 << 20, output: 16 << 20 }
+    }
+}
