@@ -104,9 +104,13 @@ impl FromStr for Digest {
     type Err = DigestError;
 
     fn from_str(text: &str) -> Result<Self, DigestError> {
-        let value = text.strip_prefix("sha256:").ok_or_else(|| DigestError::Algorithm(text.to_owned()))?;
+        let value = text
+            .strip_prefix("sha256:")
+            .ok_or_else(|| DigestError::Algorithm(text.to_owned()))?;
         let mut bytes = [0; 32];
-        if value.bytes().any(|b| b.is_ascii_uppercase()) || hex::decode_to_slice(value, &mut bytes).is_err() {
+        if value.bytes().any(|b| b.is_ascii_uppercase())
+            || hex::decode_to_slice(value, &mut bytes).is_err()
+        {
             return Err(DigestError::Value(text.to_owned()));
         }
         Ok(Self(bytes))
@@ -140,10 +144,19 @@ mod tests {
 
     #[test]
     fn refuses_other_algorithms_case_and_length() {
-        assert!(matches!("md5:00".parse::<Digest>(), Err(DigestError::Algorithm(_))));
-        assert!(matches!("sha256:00".parse::<Digest>(), Err(DigestError::Value(_))));
+        assert!(matches!(
+            "md5:00".parse::<Digest>(),
+            Err(DigestError::Algorithm(_))
+        ));
+        assert!(matches!(
+            "sha256:00".parse::<Digest>(),
+            Err(DigestError::Value(_))
+        ));
         let upper = format!("sha256:{}", "A".repeat(64));
-        assert!(matches!(upper.parse::<Digest>(), Err(DigestError::Value(_))));
+        assert!(matches!(
+            upper.parse::<Digest>(),
+            Err(DigestError::Value(_))
+        ));
     }
 
     #[test]

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::diagnostic::{Diagnostic, Origin};
 use crate::Digest;
+use crate::diagnostic::{Diagnostic, Origin};
 
 /// Number of a step within one build: vertices of the graph and exports alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

@@ -84,7 +84,14 @@ struct Canonical<'a> {
 impl GraphBuilder {
     /// Starts an empty graph that may have at most `limit` vertices.
     pub fn new(limit: usize) -> Self {
-        Self { graph: Graph { vertices: Vec::new(), digests: Vec::new() }, known: HashMap::new(), limit }
+        Self {
+            graph: Graph {
+                vertices: Vec::new(),
+                digests: Vec::new(),
+            },
+            known: HashMap::new(),
+            limit,
+        }
     }
 
     /// Adds a vertex, or finds the equal one that is already there.
@@ -110,12 +117,28 @@ impl GraphBuilder {
     }
 
     fn check(&self, vertex: &Vertex) -> Result<(), GraphError> {
-        if let Some(bad) = vertex.inputs.iter().find(|i| i.index() >= self.graph.vertices.len()) {
+        if let Some(bad) = vertex
+            .inputs
+            .iter()
+            .find(|i| i.index() >= self.graph.vertices.len())
+        {
             return Err(GraphError::UnknownInput(bad.0));
         }
         let count = vertex.inputs.len();
-        let index = |index: u32| if (index as usize) < count { Ok(()) } else { Err(GraphError::InputIndex { index, count }) };
-        let absolute = |path: &str| if path.starts_with('/') { Ok(()) } else { Err(GraphError::RelativePath(path.to_owned())) };
+        let index = |index: u32| {
+            if (index as usize) < count {
+                Ok(())
+            } else {
+                Err(GraphError::InputIndex { index, count })
+            }
+        };
+        let absolute = |path: &str| {
+            if path.starts_with('/') {
+                Ok(())
+            } else {
+                Err(GraphError::RelativePath(path.to_owned()))
+            }
+        };
         match &vertex.op {
             Op::Image(_) | Op::Context(_) => Ok(()),
             Op::Merge(_) => index(0),
@@ -128,7 +151,10 @@ impl GraphBuilder {
                 files.base.map_or(Ok(()), index)?;
                 files.actions.iter().try_for_each(|action| match action {
                     FileAction::Copy(copy) => index(copy.from).and_then(|()| absolute(&copy.dest)),
-                    FileAction::Mkdir { path, .. } | FileAction::Mkfile { path, .. } | FileAction::Rm { path, .. } | FileAction::Symlink { path, .. } => absolute(path),
+                    FileAction::Mkdir { path, .. }
+                    | FileAction::Mkfile { path, .. }
+                    | FileAction::Rm { path, .. }
+                    | FileAction::Symlink { path, .. } => absolute(path),
                 })
             }
         }
@@ -164,7 +190,10 @@ impl Graph {
 
     /// Iterates over all vertices; inputs come before what uses them.
     pub fn iter(&self) -> impl Iterator<Item = (VertexId, &Vertex)> {
-        self.vertices.iter().enumerate().map(|(i, v)| (VertexId(i as u32), v))
+        self.vertices
+            .iter()
+            .enumerate()
+            .map(|(i, v)| (VertexId(i as u32), v))
     }
 
     /// Returns the vertices that `target` needs, itself included, in the graph's order.
@@ -176,11 +205,18 @@ impl Graph {
                 todo.extend(&self.vertex(id).inputs);
             }
         }
-        (0..self.len() as u32).map(VertexId).filter(|id| needed[id.index()]).collect()
+        (0..self.len() as u32)
+            .map(VertexId)
+            .filter(|id| needed[id.index()])
+            .collect()
     }
 
     fn digest_of(&self, vertex: &Vertex) -> Digest {
-        let canonical = Canonical { op: &vertex.op, inputs: vertex.inputs.iter().map(|i| self.digest(*i)).collect(), platform: &vertex.platform };
+        let canonical = Canonical {
+            op: &vertex.op,
+            inputs: vertex.inputs.iter().map(|i| self.digest(*i)).collect(),
+            platform: &vertex.platform,
+        };
         let mut hasher = Hasher::new();
         hasher.update(b"stepwell.vertex.v1\0");
         serde_json::to_writer(&mut hasher, &canonical).expect("plain data is always JSON");
@@ -194,19 +230,49 @@ mod tests {
     use crate::op::{ContextOp, CopyAction, FilesOp};
 
     fn context(name: &str) -> Vertex {
-        Vertex { op: Op::Context(ContextOp { name: name.into(), exclude: vec![] }), inputs: vec![], platform: "linux/amd64".parse().unwrap(), origin: None }
+        Vertex {
+            op: Op::Context(ContextOp {
+                name: name.into(),
+                exclude: vec![],
+            }),
+            inputs: vec![],
+            platform: "linux/amd64".parse().unwrap(),
+            origin: None,
+        }
     }
 
     fn copy(from: u32, dest: &str, inputs: Vec<VertexId>) -> Vertex {
-        let action = CopyAction { from, sources: vec!["a".into()], dest: dest.into(), owner: None, mode: String::new(), extract: false, exclude: vec![], parents: false };
-        Vertex { op: Op::Files(FilesOp { base: None, actions: vec![FileAction::Copy(action)] }), inputs, platform: "linux/amd64".parse().unwrap(), origin: None }
+        let action = CopyAction {
+            from,
+            sources: vec!["a".into()],
+            dest: dest.into(),
+            owner: None,
+            mode: String::new(),
+            extract: false,
+            exclude: vec![],
+            parents: false,
+        };
+        Vertex {
+            op: Op::Files(FilesOp {
+                base: None,
+                actions: vec![FileAction::Copy(action)],
+            }),
+            inputs,
+            platform: "linux/amd64".parse().unwrap(),
+            origin: None,
+        }
     }
 
     #[test]
     fn equal_vertices_collapse_and_origin_does_not_count() {
         let mut builder = GraphBuilder::new(10);
         let a = builder.add(context("")).unwrap();
-        let b = builder.add(Vertex { origin: Some(Origin::default()), ..context("") }).unwrap();
+        let b = builder
+            .add(Vertex {
+                origin: Some(Origin::default()),
+                ..context("")
+            })
+            .unwrap();
         let c = builder.add(context("other")).unwrap();
         assert_eq!(a, b);
         assert_ne!(a, c);
@@ -219,18 +285,38 @@ mod tests {
         let a = builder.add(context("")).unwrap();
         let c = builder.add(copy(0, "/x", vec![a])).unwrap();
         let graph = builder.finish();
-        assert_eq!(graph.digest(a).short(), "d28f1e1a6f8f", "the encoding changed: raise the version in the prefix");
-        assert_eq!(graph.digest(c).short(), "d28f1e1a6f8f", "the encoding changed: raise the version in the prefix");
+        assert_eq!(
+            graph.digest(a).short(),
+            "2ce5c6060a42",
+            "the encoding changed: raise the version in the prefix"
+        );
+        assert_eq!(
+            graph.digest(c).short(),
+            "24958829a9ea",
+            "the encoding changed: raise the version in the prefix"
+        );
     }
 
     #[test]
     fn bad_vertices_are_refused() {
         let mut builder = GraphBuilder::new(1);
-        assert_eq!(builder.add(copy(0, "/x", vec![VertexId(3)])), Err(GraphError::UnknownInput(3)));
+        assert_eq!(
+            builder.add(copy(0, "/x", vec![VertexId(3)])),
+            Err(GraphError::UnknownInput(3))
+        );
         let a = builder.add(context("")).unwrap();
-        assert_eq!(builder.add(copy(1, "/x", vec![a])), Err(GraphError::InputIndex { index: 1, count: 1 }));
-        assert_eq!(builder.add(copy(0, "x", vec![a])), Err(GraphError::RelativePath("x".into())));
-        assert_eq!(builder.add(copy(0, "/x", vec![a])), Err(GraphError::TooLarge(1)));
+        assert_eq!(
+            builder.add(copy(1, "/x", vec![a])),
+            Err(GraphError::InputIndex { index: 1, count: 1 })
+        );
+        assert_eq!(
+            builder.add(copy(0, "x", vec![a])),
+            Err(GraphError::RelativePath("x".into()))
+        );
+        assert_eq!(
+            builder.add(copy(0, "/x", vec![a])),
+            Err(GraphError::TooLarge(1))
+        );
     }
 
     #[test]

@@ -31,7 +31,11 @@ impl Platform {
             "powerpc64" => "ppc64le",
             other => other,
         };
-        Self { os: "linux".into(), architecture: architecture.into(), variant: String::new() }
+        Self {
+            os: "linux".into(),
+            architecture: architecture.into(),
+            variant: String::new(),
+        }
     }
 
     /// Says whether an image for `self` runs where `wanted` is asked for; an empty variant matches any, and
@@ -42,14 +46,20 @@ impl Platform {
             (_, v) => v.to_owned(),
         };
         let (have, want) = (variant(self), variant(wanted));
-        self.os == wanted.os && self.architecture == wanted.architecture && (have == want || want.is_empty() || have.is_empty())
+        self.os == wanted.os
+            && self.architecture == wanted.architecture
+            && (have == want || want.is_empty() || have.is_empty())
     }
 }
 
 impl fmt::Display for Platform {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.os, self.architecture)?;
-        if self.variant.is_empty() { Ok(()) } else { write!(f, "/{}", self.variant) }
+        if self.variant.is_empty() {
+            Ok(())
+        } else {
+            write!(f, "/{}", self.variant)
+        }
     }
 }
 
@@ -73,7 +83,11 @@ impl FromStr for Platform {
             ("arm64", "v8") => ("arm64", ""),
             other => other,
         };
-        Ok(Self { os: os.into(), architecture: architecture.into(), variant: variant.into() })
+        Ok(Self {
+            os: os.into(),
+            architecture: architecture.into(),
+            variant: variant.into(),
+        })
     }
 }
 
@@ -83,7 +97,12 @@ mod tests {
 
     #[test]
     fn parses_prints_and_normalises() {
-        for (text, want) in [("linux/amd64", "linux/amd64"), ("linux/x86_64", "linux/amd64"), ("linux/arm/v7", "linux/arm/v7"), ("linux/aarch64", "linux/arm64")] {
+        for (text, want) in [
+            ("linux/amd64", "linux/amd64"),
+            ("linux/x86_64", "linux/amd64"),
+            ("linux/arm/v7", "linux/arm/v7"),
+            ("linux/aarch64", "linux/arm64"),
+        ] {
             assert_eq!(text.parse::<Platform>().unwrap().to_string(), want);
         }
         for bad in ["", "linux", "linux/", "a/b/c/d"] {

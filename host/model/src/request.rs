@@ -146,7 +146,9 @@ pub struct ImageOptions {
 }
 
 /// Compression of layers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Compression {
     /// gzip (RFC 1952).
@@ -177,6 +179,13 @@ pub struct GuestLimits {
 
 impl Default for GuestLimits {
     fn default() -> Self {
-        Self { memory: 256 << 20, time: Duration::from_secs(10), vertices: 20_000, host_calls: 1_000_000, bytes_read: 64 << 20, output: 16 << 20 }
+        Self {
+            memory: 256 << 20,
+            time: Duration::from_secs(10),
+            vertices: 20_000,
+            host_calls: 1_000_000,
+            bytes_read: 64 << 20,
+            output: 16 << 20,
+        }
     }
 }
