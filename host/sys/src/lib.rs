@@ -1,1 +1,23 @@
-//! stepwell-sys
+//! What Stepwell asks of the kernel: one file per facility, each with a safe interface and errors that name
+//! the system call and its subject.
+//!
+//! This is the only crate with `unsafe` code.  It decides nothing: what a step is set up with is planned in
+//! `stepwell-steps` (`run/plan.rs`), and what this machine permits is found out by [`probe`].
+
+pub mod error;
+
+pub mod meta;
+pub mod memory;
+pub mod notify;
+pub mod resolve;
+
+pub mod capability;
+pub mod confine;
+pub mod descriptor;
+pub mod landlock;
+pub mod namespace;
+pub mod probe;
+pub mod process;
+pub mod seccomp;
+
+pub use error::{SysError, SysResult};

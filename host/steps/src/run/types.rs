@@ -1,0 +1,114 @@
+//! The types that the parts of a RUN step share: who runs, in what tier, with whose ids.
+//!
+//! Nothing here does anything.  [`super::plan`] decides, [`super::init`] sets up, [`super::supervisor`]
+//! answers what the step asks of the kernel.
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use stepwell_model::op::Network;
+use stepwell_sys::meta::SideTable;
+
+/// Who holds the owners of files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ids {
+    /// The kernel: changing owners and ids works, what is on disk is the truth.
+    Real,
+    /// The supervisor: one id is mapped; owners, devices and the step's own ids are kept beside
+    /// (`stepwell_sys::meta`).
+    Emulated,
+}
+
+/// How a step is kept apart from the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Tier {
+    /// A user namespace (and pid, ipc, uts) of its own, and chroot(2).
+    Userns,
+    /// chroot(2) alone, with what other namespaces the kernel gives.
+    Chroot,
+}
+
+/// Ids that a process has.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Credentials {
+    /// User.
+    pub uid: u32,
+    /// Primary group.
+    pub gid: u32,
+    /// Supplementary groups.
+    pub groups: Vec<u32>,
+}
+
+/// What a supervisor needs to know of its step.
+#[derive(Debug)]
+pub struct SupervisorSpec {
+    /// The tree's root directory: absolute, without symlinks.
+    pub root: PathBuf,
+    /// A handle on it (`O_PATH`).
+    pub root_dir: OwnedFd,
+    /// A private directory outside the tree, for the grafted copies; it exists and is empty.
+    pub scratch: PathBuf,
+    /// Content of the step's `/etc/resolv.conf`.
+    pub resolv_conf: Vec<u8>,
+    /// Content of the step's `/etc/hosts`.
+    pub hosts: Vec<u8>,
+    /// Name of the step's host, also the content of `/etc/hostname`.
+    pub hostname: String,
+    /// Who holds owners and ids.
+    pub ids: Ids,
+    /// The tier.
+    pub tier: Tier,
+    /// Whether the step has a pid namespace of its own, so that its pids are not the supervisor's.
+    pub pid_namespace: bool,
+    /// Outer pid of the process that holds the step: pid 1 of its namespace, or the subreaper all of its
+    /// processes descend from.
+    pub init_pid: u32,
+    /// Whether the tree's `/dev` holds real device nodes, so that they need no intercepting.
+    pub real_devices: bool,
+    /// What of the network the step may reach.
+    pub network: Network,
+    /// The ids the step starts with.
+    pub credentials: Credentials,
+    /// Emulated metadata of inodes that take no extended attribute, as left by earlier steps.
+    pub side: SideTable,
+}
+
+/// What decides which system calls the supervisor has to be asked about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FilterNeeds {
+    /// Who holds owners and ids.
+    pub ids: Ids,
+    /// Whether making device nodes fails, so that they have to be emulated.
+    pub emulate_devices: bool,
+    /// Whether the tree's `/dev` holds real device nodes.
+    pub real_devices: bool,
+    /// Whether the step has a pid namespace of its own.
+    pub pid_namespace: bool,
+}
+
+/// What a supervisor did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Counters {
+    /// Notifications taken.
+    pub notified: u64,
+    /// Notifications that the kernel carried on with.
+    pub continued: u64,
+    /// Descriptors injected.
+    pub injected: u64,
+    /// Calls answered.
+    pub emulated: u64,
+    /// Calls that could not be answered as they should.
+    pub failed: u64,
+}
+
+/// What a supervisor leaves behind.
+#[derive(Debug, Default)]
+pub struct SupervisorReport {
+    /// Emulated metadata of inodes that take no extended attribute.
+    pub side: SideTable,
+    /// What it did.
+    pub counters: Counters,
+}
