@@ -10,6 +10,7 @@ pub mod diagnostic;
 pub mod digest;
 pub mod event;
 pub mod graph;
+pub mod ignore;
 pub mod op;
 pub mod platform;
 pub mod request;
