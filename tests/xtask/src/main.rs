@@ -1,1 +1,62 @@
-fn main() {}
+//! `cargo xtask`: set-up, the demonstration, the tests and the benchmark, each by one command on a fresh machine.
+//!
+//! Only the standard library and `tests/support`, so that it compiles in seconds.
+#![forbid(unsafe_code)]
+
+mod demo;
+mod guest_std;
+mod setup;
+mod test;
+
+use std::process::ExitCode;
+
+/// A command: name, what it does, how.
+type Command = (
+    &'static str,
+    &'static str,
+    fn(&[String]) -> Result<(), String>,
+);
+
+const COMMANDS: &[Command] = &[
+    (
+        "setup",
+        "installs what is missing: packages, the Wasm standard library, base images",
+        setup::main,
+    ),
+    (
+        "demo",
+        "sets up, builds a multi-stage Debian image without privilege, pushes it to a registry on loopback and runs it",
+        demo::main,
+    ),
+    (
+        "test",
+        "sets up and runs all tests (arguments go to the test runner)",
+        test::main,
+    ),
+    (
+        "bench",
+        "sets up and runs the benchmark beside Buildah",
+        test::bench,
+    ),
+];
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let Some((_, _, run)) = args
+        .first()
+        .and_then(|name| COMMANDS.iter().find(|(n, ..)| n == name))
+    else {
+        eprintln!("usage: cargo xtask COMMAND\n");
+        for (name, what, _) in COMMANDS {
+            eprintln!("  {name:<8}{what}");
+        }
+        return ExitCode::from(2);
+    };
+    match run(&args[1..]) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

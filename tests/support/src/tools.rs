@@ -1,0 +1,204 @@
+//! Other people's programs, from Debian's packages: installed where we may (root, or sudo without a password), else
+//! unpacked below the cache directory, which needs no privilege at all.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::cache_dir;
+use crate::cmd::{run, show, which};
+
+/// A package, and a file or program that shows that it is there.
+pub struct Package {
+    /// Name of the Debian package.
+    pub name: &'static str,
+    /// Program that it brings.
+    pub program: &'static str,
+    /// What it is for.
+    pub why: &'static str,
+}
+
+/// What the tests and the demonstration use.
+pub const PACKAGES: &[Package] = &[
+    Package {
+        name: "docker-registry",
+        program: "docker-registry",
+        why: "the registry that images are pushed to",
+    },
+    Package {
+        name: "busybox-static",
+        program: "busybox",
+        why: "the smallest base image",
+    },
+    Package {
+        name: "mmdebstrap",
+        program: "mmdebstrap",
+        why: "makes the Debian base image",
+    },
+    Package {
+        name: "uidmap",
+        program: "newuidmap",
+        why: "subordinate ids, and mmdebstrap without root",
+    },
+    Package {
+        name: "skopeo",
+        program: "skopeo",
+        why: "reads what Stepwell writes",
+    },
+    Package {
+        name: "umoci",
+        program: "umoci",
+        why: "unpacks what Stepwell writes",
+    },
+    Package {
+        name: "crun",
+        program: "crun",
+        why: "runs what Stepwell writes",
+    },
+    Package {
+        name: "buildah",
+        program: "buildah",
+        why: "the peer that results and times are compared with",
+    },
+    Package {
+        name: "gcc",
+        program: "gcc",
+        why: "compiles C parts of dependencies (zstd, ring)",
+    },
+];
+
+/// Directory into which packages are unpacked where they cannot be installed.
+pub fn unpacked() -> PathBuf {
+    cache_dir().join("tools")
+}
+
+/// `PATH` for tools: what the user has, then the system's directories, then what was unpacked.
+pub fn path() -> OsString {
+    let own = unpacked();
+    let ours = [
+        "/usr/local/sbin",
+        "/usr/local/bin",
+        "/usr/sbin",
+        "/usr/bin",
+        "/sbin",
+        "/bin",
+    ]
+    .map(PathBuf::from);
+    let ours = ours
+        .into_iter()
+        .chain(["usr/sbin", "usr/bin", "sbin", "bin"].map(|d| own.join(d)));
+    let user = std::env::var_os("PATH").unwrap_or_default();
+    std::env::join_paths(std::env::split_paths(&user).chain(ours)).unwrap_or(user)
+}
+
+/// `LD_LIBRARY_PATH` for tools, where packages were unpacked.
+pub fn library_path() -> Option<OsString> {
+    let own = unpacked();
+    let triplet = format!("{}-linux-gnu", std::env::consts::ARCH);
+    own.is_dir().then(|| {
+        std::env::join_paths([
+            own.join("usr/lib").join(&triplet),
+            own.join("lib").join(&triplet),
+            own.join("usr/lib"),
+        ])
+        .unwrap_or_default()
+    })
+}
+
+/// Makes sure that the programs of `packages` are there.
+pub fn ensure(packages: &[&Package]) -> Result<(), String> {
+    let missing: Vec<_> = packages
+        .iter()
+        .filter(|p| which(p.program).is_none())
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    for package in &missing {
+        println!("setup: needs {} ({})", package.name, package.why);
+    }
+    install(&missing.iter().map(|p| p.name).collect::<Vec<_>>())
+}
+
+/// Installs Debian packages, or unpacks them and what they need below [`unpacked`].
+pub fn install(names: &[&str]) -> Result<(), String> {
+    match privilege() {
+        Some(prefix) => {
+            println!("setup: apt-get install {}", names.join(" "));
+            let apt = |args: &[&str]| {
+                let mut command = Command::new(prefix.first().map_or("apt-get", |p| p));
+                command
+                    .args(prefix.iter().skip(1))
+                    .args((!prefix.is_empty()).then_some("apt-get"));
+                command.args(args).env("DEBIAN_FRONTEND", "noninteractive");
+                run(&mut command)
+            };
+            apt(&["update", "-qq"])?;
+            let mut args = vec!["install", "-qq", "-y", "--no-install-recommends"];
+            args.extend(names);
+            apt(&args).map(drop)
+        }
+        None => unpack(names),
+    }
+}
+
+/// How to become root: no prefix needed, `sudo -n`, or not at all.
+fn privilege() -> Option<Vec<&'static str>> {
+    if crate::is_root() {
+        return Some(vec![]);
+    }
+    let sudo = Command::new("sudo").args(["-n", "true"]).output();
+    sudo.is_ok_and(|o| o.status.success())
+        .then(|| vec!["sudo", "-n"])
+}
+
+/// Downloads packages with their missing dependencies and unpacks them; apt keeps its lists in a directory of ours.
+fn unpack(names: &[&str]) -> Result<(), String> {
+    let dir = cache_dir().join("apt");
+    println!(
+        "setup: no root and no sudo: unpacking {} below {}",
+        names.join(" "),
+        unpacked().display()
+    );
+    for sub in ["lists/partial", "archives/partial"] {
+        std::fs::create_dir_all(dir.join(sub))
+            .map_err(|e| format!("`{}` cannot be made: {e}", dir.join(sub).display()))?;
+    }
+    let apt = |args: &[&str]| {
+        let mut command = Command::new("apt-get");
+        for option in [
+            format!("Dir::State::lists={}", dir.join("lists").display()),
+            format!("Dir::Cache={}", dir.display()),
+            "Debug::NoLocking=1".into(),
+            "APT::Sandbox::User=".into(),
+        ] {
+            command.args(["-o", &option]);
+        }
+        run(command.args(args))
+    };
+    apt(&["update", "-qq"])?;
+    let mut args = vec![
+        "install",
+        "-qq",
+        "-y",
+        "--no-install-recommends",
+        "--download-only",
+    ];
+    args.extend(names);
+    apt(&args)?;
+    unpack_archives(&dir.join("archives"))
+}
+
+fn unpack_archives(archives: &Path) -> Result<(), String> {
+    let entries = std::fs::read_dir(archives)
+        .map_err(|e| format!("`{}` cannot be read: {e}", archives.display()))?;
+    for entry in entries.flatten() {
+        let deb = entry.path();
+        if deb.extension().is_some_and(|e| e == "deb") {
+            show(Command::new("dpkg-deb").arg("-x").arg(&deb).arg(unpacked()))?;
+            std::fs::remove_file(&deb)
+                .map_err(|e| format!("`{}` cannot be removed: {e}", deb.display()))?;
+        }
+    }
+    Ok(())
+}

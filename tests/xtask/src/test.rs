@@ -1,0 +1,84 @@
+//! The tests and the benchmark.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use stepwell_test_support::cmd::{run, show, which};
+use stepwell_test_support::{cache_dir, workspace};
+
+use crate::setup;
+
+/// Sets up and runs all tests.
+pub fn main(args: &[String]) -> Result<(), String> {
+    setup::build()?;
+    setup::images()?;
+    // The tests run the program; building it first gives them its path in the same target directory.
+    show(cargo().args(["build", "--package", "stepwell"]))?;
+    let runner = nextest()?;
+    show(
+        cargo()
+            .env("PATH", path_with(&runner))
+            .args(["nextest", "run", "--workspace", "--no-fail-fast"])
+            .args(args),
+    )
+}
+
+/// Sets up and runs the benchmark with an optimised program.
+pub fn bench(args: &[String]) -> Result<(), String> {
+    setup::build()?;
+    setup::images()?;
+    show(cargo().args(["build", "--release", "--package", "stepwell"]))?;
+    show(
+        cargo()
+            .args([
+                "run",
+                "--quiet",
+                "--release",
+                "--package",
+                "stepwell-bench",
+                "--",
+            ])
+            .args(args),
+    )
+}
+
+/// Cargo, in the source tree.
+pub fn cargo() -> Command {
+    let mut command = Command::new("cargo");
+    command.current_dir(workspace());
+    command
+}
+
+/// Finds the test runner, or builds it once into the cache directory.
+fn nextest() -> Result<PathBuf, String> {
+    let own = cache_dir().join("nextest");
+    if let Some(found) = which("cargo-nextest")
+        .or_else(|| Some(own.join("bin/cargo-nextest")).filter(|p| p.is_file()))
+    {
+        return Ok(found);
+    }
+    println!("setup: builds the test runner cargo-nextest (some minutes, once)");
+    run(cargo()
+        .args([
+            "install",
+            "--quiet",
+            "--locked",
+            "--no-default-features",
+            "--features",
+            "default-no-update",
+            "--root",
+        ])
+        .arg(&own)
+        .arg("cargo-nextest@0.9.143"))?;
+    Ok(own.join("bin/cargo-nextest"))
+}
+
+fn path_with(program: &std::path::Path) -> std::ffi::OsString {
+    let old = std::env::var_os("PATH").unwrap_or_default();
+    let dirs = program
+        .parent()
+        .map(PathBuf::from)
+        .into_iter()
+        .chain(std::env::split_paths(&old));
+    std::env::join_paths(dirs).unwrap_or(old)
+}
