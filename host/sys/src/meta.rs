@@ -1,0 +1,590 @@
+//! What an inode really is where the file system cannot say it: owner, device and extended attributes.
+//!
+//! With one mapped id every file on disk belongs to that id.  The true owner, the number of a device node
+//! that may not be made, and attributes that the kernel refuses are kept in one extended attribute of the
+//! file itself ([`XATTR`]), so that they live and die with the inode, move with a rename and are shared by
+//! hard links.  Inodes that take no such attribute (symlinks, fifos, a file system without them) have their
+//! entry in a [`SideTable`], which is kept with the tree's index.  Absent means: owner 0:0, the rest as on
+//! disk.  A device node is a regular empty file with [`Meta::device`] set.
+//!
+//! It must not decide who may change an owner: `stepwell-steps`, `run/supervisor/owner.rs` does.
+//!
+//! # Format
+//! Version 1, little endian: `01`, uid `u32`, gid `u32`, device kind `u8` (0 none, `c`, `b`), with a device
+//! major `u32` and minor `u32`, number of attributes `u16`, then each attribute by name: length of the name
+//! `u8`, name, length of the value `u32`, value.  Nothing follows.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, Statx, StatxFlags, XattrFlags};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Context, SysError};
+
+/// The extended attribute; it never appears in a layer, and a step never sees it.
+pub const XATTR: &str = "user.stepwell.meta";
+
+/// The name space that [`XATTR`] is in, kept from images and steps.
+pub const XATTR_PREFIX: &str = "user.stepwell.";
+
+/// Longest encoding: what the kernel takes as the value of one attribute (`XATTR_SIZE_MAX`).
+pub const MAX_ENCODED: usize = 65_536;
+
+/// Longest name of an attribute (`XATTR_NAME_MAX`).
+const MAX_NAME: usize = 255;
+
+const VERSION: u8 = 1;
+
+/// What an inode is, beyond what the disk says.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Meta {
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// The device, where the inode stands for a device node.
+    pub device: Option<Device>,
+    /// Attributes that the kernel would not take, such as `security.capability`.
+    pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
+}
+
+/// A device number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Device {
+    /// Character or block.
+    pub kind: DeviceKind,
+    /// Major number.
+    pub major: u32,
+    /// Minor number.
+    pub minor: u32,
+}
+
+/// The two kinds of device nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DeviceKind {
+    /// Character device.
+    Char,
+    /// Block device.
+    Block,
+}
+
+/// Why emulated metadata could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum MetaError {
+    /// A system call failed.
+    #[error(transparent)]
+    Sys(#[from] SysError),
+    /// The attribute is not what [`Meta::encode`] writes.
+    #[error("`{XATTR}` of `{subject}` is malformed: {what}")]
+    Malformed {
+        /// The file.
+        subject: String,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// The metadata is larger than what one attribute holds.
+    #[error("metadata of `{subject}` takes {size} bytes, more than {MAX_ENCODED}")]
+    TooLarge {
+        /// The file.
+        subject: String,
+        /// Size of the encoding in bytes.
+        size: usize,
+    },
+}
+
+impl Meta {
+    /// Says whether there is nothing to keep: owner 0:0 and the rest as on disk.
+    pub fn is_default(&self) -> bool {
+        self.uid == 0 && self.gid == 0 && self.device.is_none() && self.xattrs.is_empty()
+    }
+
+    /// Writes the encoding that the head of this file describes.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = vec![VERSION];
+        out.extend(self.uid.to_le_bytes());
+        out.extend(self.gid.to_le_bytes());
+        match self.device {
+            None => out.push(0),
+            Some(device) => {
+                out.push(if device.kind == DeviceKind::Char {
+                    b'c'
+                } else {
+                    b'b'
+                });
+                out.extend(device.major.to_le_bytes());
+                out.extend(device.minor.to_le_bytes());
+            }
+        }
+        let kept = || {
+            self.xattrs
+                .iter()
+                .filter(|(name, _)| (1..=MAX_NAME).contains(&name.len()))
+        };
+        out.extend((kept().count() as u16).to_le_bytes());
+        for (name, value) in kept() {
+            out.push(name.len() as u8);
+            out.extend(name);
+            out.extend((value.len() as u32).to_le_bytes());
+            out.extend(value);
+        }
+        out
+    }
+
+    /// Reads an encoding; bytes from anywhere may be given.
+    ///
+    /// # Errors
+    /// What is wrong with the bytes.
+    pub fn decode(bytes: &[u8]) -> Result<Self, &'static str> {
+        let mut rest = Reader(bytes);
+        if rest.u8()? != VERSION {
+            return Err("unknown version");
+        }
+        let (uid, gid) = (rest.u32()?, rest.u32()?);
+        let kind = match rest.u8()? {
+            0 => None,
+            b'c' => Some(DeviceKind::Char),
+            b'b' => Some(DeviceKind::Block),
+            _ => return Err("unknown kind of device"),
+        };
+        let device = match kind {
+            Some(kind) => Some(Device {
+                kind,
+                major: rest.u32()?,
+                minor: rest.u32()?,
+            }),
+            None => None,
+        };
+        let mut xattrs = BTreeMap::new();
+        for _ in 0..rest.u16()? {
+            let length = usize::from(rest.u8()?);
+            let name = rest.take(length)?.to_vec();
+            let length = rest.u32()? as usize;
+            let value = rest.take(length)?.to_vec();
+            if name.is_empty() || xattrs.insert(name, value).is_some() {
+                return Err("an attribute without a name, or twice");
+            }
+        }
+        if !rest.0.is_empty() {
+            return Err("bytes after the end");
+        }
+        Ok(Self {
+            uid,
+            gid,
+            device,
+            xattrs,
+        })
+    }
+}
+
+/// Takes bytes off the front; every length is checked against what is there.
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, length: usize) -> Result<&'a [u8], &'static str> {
+        let (head, tail) = self.0.split_at_checked(length).ok_or("it ends too early")?;
+        self.0 = tail;
+        Ok(head)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], &'static str> {
+        self.take(N)?.try_into().map_err(|_| "it ends too early")
+    }
+
+    fn u8(&mut self) -> Result<u8, &'static str> {
+        Ok(u8::from_le_bytes(self.array()?))
+    }
+
+    fn u16(&mut self) -> Result<u16, &'static str> {
+        Ok(u16::from_le_bytes(self.array()?))
+    }
+
+    fn u32(&mut self) -> Result<u32, &'static str> {
+        Ok(u32::from_le_bytes(self.array()?))
+    }
+}
+
+/// What tells an inode from every other that ever was on the same file system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct InodeId {
+    /// Number of the inode.
+    pub ino: u64,
+    /// Time of birth, seconds; 0 where the file system keeps none.
+    pub birth_sec: i64,
+    /// Time of birth, nanoseconds.
+    pub birth_nsec: u32,
+}
+
+impl InodeId {
+    /// What `statx` has to be asked for.
+    pub const STATX: StatxFlags = StatxFlags::BASIC_STATS.union(StatxFlags::BTIME);
+
+    /// Takes the identity from a `statx` with [`Self::STATX`].
+    pub fn of(stat: &Statx) -> Self {
+        let has_birth = StatxFlags::from_bits_retain(stat.stx_mask).contains(StatxFlags::BTIME);
+        let birth = if has_birth {
+            (stat.stx_btime.tv_sec, stat.stx_btime.tv_nsec)
+        } else {
+            (0, 0)
+        };
+        Self {
+            ino: stat.stx_ino,
+            birth_sec: birth.0,
+            birth_nsec: birth.1,
+        }
+    }
+}
+
+/// Metadata of inodes that take no extended attribute; of one file system, kept with a tree's index.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(from = "Vec<(InodeId, Meta)>", into = "Vec<(InodeId, Meta)>")]
+pub struct SideTable {
+    entries: BTreeMap<InodeId, Meta>,
+}
+
+impl From<Vec<(InodeId, Meta)>> for SideTable {
+    fn from(entries: Vec<(InodeId, Meta)>) -> Self {
+        Self {
+            entries: entries.into_iter().collect(),
+        }
+    }
+}
+
+impl From<SideTable> for Vec<(InodeId, Meta)> {
+    fn from(table: SideTable) -> Self {
+        table.entries.into_iter().collect()
+    }
+}
+
+impl SideTable {
+    /// Returns what is kept of an inode.
+    pub fn get(&self, inode: InodeId) -> Option<&Meta> {
+        self.entries.get(&inode)
+    }
+
+    /// Keeps `meta`, or forgets the inode when there is nothing to keep.
+    pub fn set(&mut self, inode: InodeId, meta: Meta) {
+        if meta.is_default() {
+            self.entries.remove(&inode);
+        } else {
+            self.entries.insert(inode, meta);
+        }
+    }
+
+    /// Forgets an inode.
+    pub fn remove(&mut self, inode: InodeId) {
+        self.entries.remove(&inode);
+    }
+
+    /// Keeps only the inodes that `alive` says are still there.
+    pub fn retain(&mut self, mut alive: impl FnMut(InodeId) -> bool) {
+        self.entries.retain(|inode, _| alive(*inode));
+    }
+
+    /// Returns how many inodes are kept.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Says whether nothing is kept.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+}
+
+/// Reads the attribute of an open file, also of one opened with `O_PATH`; `None` where there is none or the
+/// inode cannot have one.
+///
+/// # Errors
+/// A system call that failed, or bytes that are no encoding.
+pub fn read(fd: BorrowedFd<'_>) -> Result<Option<Meta>, MetaError> {
+    read_path(&fd_path(fd))
+}
+
+/// Writes the attribute of an open file (also `O_PATH`), or removes it when there is nothing to keep.
+/// Returns false where the inode or its file system takes no such attribute: a [`SideTable`]'s case.
+///
+/// # Errors
+/// A system call that failed, or metadata that is too large.
+pub fn write(fd: BorrowedFd<'_>, meta: &Meta) -> Result<bool, MetaError> {
+    write_path(&fd_path(fd), meta)
+}
+
+/// Removes the attribute of an open file (also `O_PATH`); none being there is fine.
+///
+/// # Errors
+/// A system call that failed.
+pub fn remove(fd: BorrowedFd<'_>) -> Result<(), MetaError> {
+    remove_path(&fd_path(fd))
+}
+
+/// Like [`read`], of `name` in `dir`; a symlink is not followed.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_at(dir: impl AsFd, name: impl AsRef<Path>) -> Result<Option<Meta>, MetaError> {
+    read(open_at(dir.as_fd(), name.as_ref())?.as_fd())
+}
+
+/// Like [`write`], of `name` in `dir`; a symlink is not followed.
+///
+/// # Errors
+/// As [`write`].
+pub fn write_at(dir: impl AsFd, name: impl AsRef<Path>, meta: &Meta) -> Result<bool, MetaError> {
+    write(open_at(dir.as_fd(), name.as_ref())?.as_fd(), meta)
+}
+
+/// Like [`remove`], of `name` in `dir`; a symlink is not followed.
+///
+/// # Errors
+/// As [`remove`].
+pub fn remove_at(dir: impl AsFd, name: impl AsRef<Path>) -> Result<(), MetaError> {
+    remove(open_at(dir.as_fd(), name.as_ref())?.as_fd())
+}
+
+/// Reads what is kept of an inode, wherever it is kept; `stat` is its own, with [`InodeId::STATX`].
+///
+/// # Errors
+/// As [`read`].
+pub fn load(fd: BorrowedFd<'_>, stat: &Statx, side: &SideTable) -> Result<Option<Meta>, MetaError> {
+    load_path(&fd_path(fd), stat, side)
+}
+
+/// Keeps `meta` for an inode: on it where it can be, else in `side`.
+///
+/// # Errors
+/// As [`write`].
+pub fn save(
+    fd: BorrowedFd<'_>,
+    stat: &Statx,
+    meta: &Meta,
+    side: &mut SideTable,
+) -> Result<(), MetaError> {
+    save_path(&fd_path(fd), stat, meta, side)
+}
+
+/// Like [`save`], of `name` in `dir`, whose `statx` it makes itself; a symlink is not followed.
+///
+/// # Errors
+/// As [`write`].
+pub fn save_at(
+    dir: impl AsFd,
+    name: impl AsRef<Path>,
+    meta: &Meta,
+    side: &mut SideTable,
+) -> Result<(), MetaError> {
+    let name = name.as_ref();
+    let fd = open_at(dir.as_fd(), name)?;
+    let stat = fs::statx(&fd, c"", AtFlags::EMPTY_PATH, InodeId::STATX)
+        .context("statx", name.to_string_lossy())?;
+    save(fd.as_fd(), &stat, meta, side)
+}
+
+/// [`load`] through a path that ends in a magic link, such as `/proc/PID/fd/N`, and is nobody else's.
+///
+/// # Errors
+/// As [`read`].
+pub fn load_path(path: &Path, stat: &Statx, side: &SideTable) -> Result<Option<Meta>, MetaError> {
+    if let Some(meta) = (!side.is_empty())
+        .then(|| side.get(InodeId::of(stat)))
+        .flatten()
+    {
+        return Ok(Some(meta.clone()));
+    }
+    if takes_xattr(stat) {
+        read_path(path)
+    } else {
+        Ok(None)
+    }
+}
+
+/// [`save`] through a path that ends in a magic link, such as `/proc/PID/fd/N`, and is nobody else's.
+///
+/// # Errors
+/// As [`write`].
+pub fn save_path(
+    path: &Path,
+    stat: &Statx,
+    meta: &Meta,
+    side: &mut SideTable,
+) -> Result<(), MetaError> {
+    let inode = InodeId::of(stat);
+    if takes_xattr(stat) && write_path(path, meta)? {
+        side.remove(inode);
+    } else {
+        side.set(inode, meta.clone());
+    }
+    Ok(())
+}
+
+/// Says whether the kernel lets inodes of this type have `user.` attributes at all.
+fn takes_xattr(stat: &Statx) -> bool {
+    matches!(
+        FileType::from_raw_mode(stat.stx_mode.into()),
+        FileType::RegularFile | FileType::Directory
+    )
+}
+
+fn read_path(path: &Path) -> Result<Option<Meta>, MetaError> {
+    // Most entries are owners alone, so that one call is enough.
+    let mut small = [0; 256];
+    let bytes = match fs::getxattr(path, XATTR, &mut small[..]) {
+        Ok(length) => small[..length].to_vec(),
+        Err(Errno::RANGE) => {
+            let mut large = vec![0; MAX_ENCODED];
+            let length =
+                fs::getxattr(path, XATTR, &mut large[..]).context("getxattr", subject(path))?;
+            large.truncate(length);
+            large
+        }
+        Err(errno) if absent(errno) => return Ok(None),
+        Err(errno) => return Err(SysError::new("getxattr", subject(path), errno).into()),
+    };
+    let meta = Meta::decode(&bytes).map_err(|what| MetaError::Malformed {
+        subject: subject(path),
+        what,
+    })?;
+    Ok(Some(meta))
+}
+
+fn write_path(path: &Path, meta: &Meta) -> Result<bool, MetaError> {
+    if meta.is_default() {
+        return remove_path(path).map(|()| true);
+    }
+    let bytes = meta.encode();
+    if bytes.len() > MAX_ENCODED {
+        return Err(MetaError::TooLarge {
+            subject: subject(path),
+            size: bytes.len(),
+        });
+    }
+    match fs::setxattr(path, XATTR, &bytes, XattrFlags::empty()) {
+        Ok(()) => Ok(true),
+        Err(errno) if absent(errno) => Ok(false),
+        // What is too large for this file system's attributes goes beside; the old value must not stay.
+        Err(Errno::NOSPC | Errno::TOOBIG | Errno::RANGE) if bytes.len() > 1024 => {
+            remove_path(path).map(|()| false)
+        }
+        Err(errno) => Err(SysError::new("setxattr", subject(path), errno).into()),
+    }
+}
+
+fn remove_path(path: &Path) -> Result<(), MetaError> {
+    match fs::removexattr(path, XATTR) {
+        Err(errno) if !absent(errno) => {
+            Err(SysError::new("removexattr", subject(path), errno).into())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The answers for an attribute that is not there, and for an inode or a file system that has none.
+fn absent(errno: Errno) -> bool {
+    matches!(errno, Errno::NODATA | Errno::OPNOTSUPP | Errno::PERM)
+}
+
+/// The path by which calls reach an inode opened with `O_PATH`, a symlink included.
+fn fd_path(fd: BorrowedFd<'_>) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()))
+}
+
+/// Names the file behind a magic link, for messages.
+fn subject(path: &Path) -> String {
+    std::fs::read_link(path)
+        .unwrap_or_else(|_| path.to_path_buf())
+        .to_string_lossy()
+        .into_owned()
+}
+
+fn open_at(dir: BorrowedFd<'_>, name: &Path) -> Result<std::os::fd::OwnedFd, SysError> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    fs::openat(dir, name, flags, Mode::empty()).context("openat", name.to_string_lossy())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn full() -> Meta {
+        let xattrs = [
+            (b"security.capability".to_vec(), vec![1, 0, 0, 2]),
+            (b"trusted.x".to_vec(), vec![]),
+        ];
+        let device = Some(Device {
+            kind: DeviceKind::Block,
+            major: 259,
+            minor: 1_048_575,
+        });
+        Meta {
+            uid: 100,
+            gid: 65_534,
+            device,
+            xattrs: xattrs.into(),
+        }
+    }
+
+    #[test]
+    fn encoding_is_pinned() {
+        let owner = Meta {
+            uid: 1000,
+            gid: 5,
+            ..Meta::default()
+        };
+        assert_eq!(owner.encode(), [1, 0xe8, 3, 0, 0, 5, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(Meta::decode(&full().encode()), Ok(full()));
+        assert_eq!(
+            full().encode().len(),
+            1 + 8 + 9 + 2 + (1 + 19 + 4 + 4) + (1 + 9 + 4)
+        );
+    }
+
+    #[test]
+    fn hostile_bytes_are_refused() {
+        let good = full().encode();
+        for cut in 0..good.len() {
+            assert!(Meta::decode(&good[..cut]).is_err(), "cut at {cut}");
+        }
+        let mut long = good.clone();
+        long.push(0);
+        assert_eq!(Meta::decode(&long), Err("bytes after the end"));
+        let mut huge = Meta::default().encode();
+        let end = huge.len() - 2;
+        huge.truncate(end);
+        huge.extend([1, 0, 1, b'x', 0xff, 0xff, 0xff, 0xff]);
+        assert_eq!(Meta::decode(&huge), Err("it ends too early"));
+    }
+
+    #[test]
+    fn lives_on_the_inode_or_beside_it() {
+        let dir = tempfile::tempdir_in("/var/tmp").expect("directory");
+        std::fs::write(dir.path().join("file"), "x").expect("file");
+        symlink("nowhere", dir.path().join("link")).expect("link");
+        let handle = std::fs::File::open(dir.path()).expect("open");
+        let mut side = SideTable::default();
+        for name in ["file", "link", "."] {
+            assert_eq!(read_at(&handle, name).expect("read"), None, "{name}");
+            save_at(&handle, name, &full(), &mut side).expect("save");
+            let fd = open_at(handle.as_fd(), Path::new(name)).expect("open");
+            let stat = fs::statx(&fd, c"", AtFlags::EMPTY_PATH, InodeId::STATX).expect("statx");
+            assert_eq!(
+                load(fd.as_fd(), &stat, &side).expect("load"),
+                Some(full()),
+                "{name}"
+            );
+        }
+        assert_eq!(side.len(), 1, "only the symlink is kept beside");
+        std::fs::hard_link(dir.path().join("file"), dir.path().join("second")).expect("hard link");
+        assert_eq!(read_at(&handle, "second").expect("read"), Some(full()));
+        save_at(&handle, "second", &Meta::default(), &mut side).expect("save");
+        save_at(&handle, "link", &Meta::default(), &mut side).expect("save");
+        assert_eq!(
+            (read_at(&handle, "file").expect("read"), side.len()),
+            (None, 0)
+        );
+    }
+}
