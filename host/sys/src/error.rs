@@ -2,6 +2,7 @@
 //!
 //! It carries the number of the error, so that a caller can tell "not permitted here" from "went wrong".
 
+use std::borrow::Cow;
 use std::fmt;
 
 use rustix::io::Errno;
@@ -10,7 +11,7 @@ use rustix::io::Errno;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SysError {
     /// Name of the system call, for example `openat2`.
-    pub call: &'static str,
+    pub call: Cow<'static, str>,
     /// What it was called on: a path, a process, an option; may be empty.
     pub subject: String,
     /// What the kernel answered.
@@ -22,8 +23,8 @@ pub type SysResult<T> = Result<T, SysError>;
 
 impl SysError {
     /// Makes the error of `call` on `subject`.
-    pub fn new(call: &'static str, subject: impl Into<String>, errno: Errno) -> Self {
-        Self { call, subject: subject.into(), errno }
+    pub fn new(call: impl Into<Cow<'static, str>>, subject: impl Into<String>, errno: Errno) -> Self {
+        Self { call: call.into(), subject: subject.into(), errno }
     }
 
     /// Makes the error of `call` on `subject` from what the last libc call left behind.

@@ -12,7 +12,7 @@ pub mod notify;
 pub mod resolve;
 
 pub mod capability;
-pub mod confine;
+pub mod chroot;
 pub mod descriptor;
 pub mod landlock;
 pub mod namespace;

@@ -3,7 +3,12 @@
 //!
 //! It must not know what any rule is for.  Answering notifications is [`crate::notify`]'s work.
 
+use std::os::fd::{FromRawFd, OwnedFd};
+
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
+
+use crate::error::{Context, SysError, SysResult};
 
 /// One rule: a system call and what becomes of it.  A call that no rule names is allowed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,5 +54,233 @@ impl Rule {
     /// Makes a rule without conditions.
     pub fn new(nr: i64, name: &str, action: Action, reason: &str) -> Self {
         Self { nr, name: name.to_owned(), action, when: Vec::new(), reason: reason.to_owned() }
+    }
+}
+
+/// What becomes of calls of the other binary interfaces of this machine (32-bit programs).  Their numbers mean
+/// other calls, so no rule can hold for them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OtherAbi {
+    /// They are carried out, without grafts and without emulated ids.
+    Allow,
+    /// They fail with ENOSYS: where a rule is a wall and not a convenience.
+    Deny,
+}
+
+/// A whole filter.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Filter {
+    /// The rules; of several for one call the first that applies counts.
+    pub rules: Vec<Rule>,
+    /// What becomes of 32-bit programs.
+    pub other_abi: OtherAbi,
+}
+
+#[cfg(target_arch = "x86_64")]
+const AUDIT_ARCH: u32 = 0xC000_003E;
+#[cfg(target_arch = "aarch64")]
+const AUDIT_ARCH: u32 = 0xC000_00B7;
+
+/// Bit of the numbers of x32, an interface of x86-64 that has the same architecture word.
+const X32_BIT: u32 = 0x4000_0000;
+
+// Offsets in `struct seccomp_data`.
+const OFFSET_NR: u32 = 0;
+const OFFSET_ARCH: u32 = 4;
+const OFFSET_ARGS: u32 = 16;
+
+const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
+const AND: u16 = (libc::BPF_ALU | libc::BPF_AND | libc::BPF_K) as u16;
+const JUMP_EQ: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+const JUMP_GE: u16 = (libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K) as u16;
+const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+
+/// One instruction: operation, jump distances if true and if false, operand.
+type Instruction = (u16, u8, u8, u32);
+
+impl Filter {
+    /// Translates the rules into a BPF program.
+    ///
+    /// Calls that no rule names are decided from number and architecture alone, which the kernel recognises and
+    /// answers from a bitmap without running the program.
+    pub fn program(&self) -> Vec<Instruction> {
+        let other = match self.other_abi {
+            OtherAbi::Allow => libc::SECCOMP_RET_ALLOW,
+            OtherAbi::Deny => errno(libc::ENOSYS),
+        };
+        let mut program = vec![
+            (LOAD, 0, 0, OFFSET_ARCH),
+            (JUMP_EQ, 1, 0, AUDIT_ARCH),
+            (RETURN, 0, 0, other),
+            (LOAD, 0, 0, OFFSET_NR),
+            (JUMP_GE, 0, 1, X32_BIT),
+            (RETURN, 0, 0, errno(libc::ENOSYS)),
+        ];
+        for rule in &self.rules {
+            program.extend(rule.instructions());
+        }
+        program.push((RETURN, 0, 0, libc::SECCOMP_RET_ALLOW));
+        program
+    }
+}
+
+impl Rule {
+    fn instructions(&self) -> Vec<Instruction> {
+        let verdict = match self.action {
+            Action::Notify => libc::SECCOMP_RET_USER_NOTIF,
+            Action::Errno(number) => errno(i32::from(number)),
+            Action::Allow => libc::SECCOMP_RET_ALLOW,
+        };
+        let mut checks: Vec<Instruction> = Vec::new();
+        for condition in &self.when {
+            checks.extend(condition.instructions());
+        }
+        checks.push((RETURN, 0, 0, verdict));
+        if !self.when.is_empty() {
+            // The number again, for the rules that follow.
+            checks.push((LOAD, 0, 0, OFFSET_NR));
+            let end = checks.len() - 1;
+            for (at, instruction) in checks.iter_mut().enumerate().filter(|(_, i)| i.0 == JUMP_EQ) {
+                let out = (end - at - 1) as u8;
+                // FAIL marks the branch that leaves the rule.
+                instruction.1 = if instruction.1 == FAIL { out } else { instruction.1 };
+                instruction.2 = if instruction.2 == FAIL { out } else { instruction.2 };
+            }
+        }
+        let mut all = vec![(JUMP_EQ, 0, checks.len() as u8, self.nr as u32)];
+        all.append(&mut checks);
+        all
+    }
+}
+
+const FAIL: u8 = u8::MAX;
+
+impl Condition {
+    /// The two halves of the argument are loaded, masked and compared one after the other (BPF knows 32 bits).
+    fn instructions(self) -> Vec<Instruction> {
+        let base = OFFSET_ARGS + 8 * u32::from(self.argument);
+        let half = |offset: u32, shift: u32| {
+            [
+                (LOAD, 0, 0, base + offset),
+                (AND, 0, 0, (self.mask >> shift) as u32),
+                (JUMP_EQ, 0, FAIL, (self.value >> shift) as u32),
+            ]
+        };
+        let (mut low, mut high) = (half(0, 0), half(4, 32));
+        if self.negate {
+            // Different in the low half: holds, so the three instructions of the high half are skipped.
+            (low[2].1, low[2].2) = (0, 3);
+            (high[2].1, high[2].2) = (FAIL, 0);
+        }
+        low.into_iter().chain(high).collect()
+    }
+}
+
+const fn errno(number: i32) -> u32 {
+    libc::SECCOMP_RET_ERRNO | (number as u32 & libc::SECCOMP_RET_DATA)
+}
+
+/// Installs a filter for this thread and everything it executes or forks, for good.  Without CAP_SYS_ADMIN it
+/// takes `no_new_privs` to be set before.
+pub fn install(filter: &Filter) -> SysResult<()> {
+    seccomp(filter, 0).map(drop)
+}
+
+/// Installs a filter and returns the descriptor on which notifications arrive.
+///
+/// EBUSY means that an outer filter has such a descriptor already: there can be one only.
+pub fn install_with_listener(filter: &Filter) -> SysResult<OwnedFd> {
+    const NEW_LISTENER: libc::c_ulong = 1 << 3;
+    // A notified call is interrupted by fatal signals only, once it was received (Linux 5.19).
+    const WAIT_KILLABLE_RECV: libc::c_ulong = 1 << 5;
+    let fd = match seccomp(filter, NEW_LISTENER | WAIT_KILLABLE_RECV) {
+        Err(error) if error.errno == Errno::INVAL => seccomp(filter, NEW_LISTENER)?,
+        other => other?,
+    };
+    // SAFETY: the kernel made the descriptor for this call, nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn seccomp(filter: &Filter, flags: libc::c_ulong) -> SysResult<i32> {
+    const SET_MODE_FILTER: libc::c_uint = 1;
+    let mut program: Vec<libc::sock_filter> =
+        filter.program().into_iter().map(|(code, jt, jf, k)| libc::sock_filter { code, jt, jf, k }).collect();
+    let Ok(len) = u16::try_from(program.len()) else {
+        return Err(SysError::new("seccomp", format!("a filter of {} instructions", program.len()), Errno::INVAL));
+    };
+    let header = libc::sock_fprog { len, filter: program.as_mut_ptr() };
+    // SAFETY: the header points to `len` instructions that outlive the call; the kernel copies and checks them.
+    match unsafe { libc::syscall(libc::SYS_seccomp, SET_MODE_FILTER, flags, &header) } {
+        -1 => Err(SysError::last("seccomp", "SECCOMP_SET_MODE_FILTER")),
+        fd => Ok(fd as i32),
+    }
+}
+
+/// Sets `no_new_privs`: no program executed from now on gains privileges.
+pub fn set_no_new_privs() -> SysResult<()> {
+    rustix::thread::set_no_new_privs(true).context("prctl", "PR_SET_NO_NEW_PRIVS")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs a program as the kernel would, on a number, an architecture and arguments.
+    fn run(filter: &Filter, nr: u32, arch: u32, args: [u64; 6]) -> u32 {
+        let mut data = [0u8; 64];
+        data[0..4].copy_from_slice(&nr.to_le_bytes());
+        data[4..8].copy_from_slice(&arch.to_le_bytes());
+        for (i, arg) in args.iter().enumerate() {
+            data[16 + 8 * i..24 + 8 * i].copy_from_slice(&arg.to_le_bytes());
+        }
+        let program = filter.program();
+        let (mut at, mut acc) = (0, 0u32);
+        loop {
+            let (code, jt, jf, k) = program[at];
+            at += 1;
+            match code {
+                LOAD => acc = u32::from_le_bytes(data[k as usize..k as usize + 4].try_into().unwrap()),
+                AND => acc &= k,
+                JUMP_EQ => at += usize::from(if acc == k { jt } else { jf }),
+                JUMP_GE => at += usize::from(if acc >= k { jt } else { jf }),
+                RETURN => return k,
+                other => panic!("instruction {other}"),
+            }
+        }
+    }
+
+    fn rule(nr: i64, action: Action, when: Vec<Condition>) -> Rule {
+        Rule { when, ..Rule::new(nr, "call", action, "test") }
+    }
+
+    const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
+    const NOTIFY: u32 = libc::SECCOMP_RET_USER_NOTIF;
+
+    #[test]
+    fn first_rule_that_applies_decides() {
+        let low = Condition { argument: 1, mask: 0xff, value: 0x39, negate: false };
+        let not = Condition { argument: 0, mask: u64::MAX, value: u64::MAX, negate: true };
+        let filter = Filter {
+            rules: vec![
+                rule(10, Action::Notify, vec![low]),
+                rule(10, Action::Errno(1), vec![not]),
+                rule(11, Action::Notify, vec![]),
+                rule(12, Action::Notify, vec![low, not]),
+            ],
+            other_abi: OtherAbi::Deny,
+        };
+        let call = |nr, a, b| run(&filter, nr, AUDIT_ARCH, [a, b, 0, 0, 0, 0]);
+        assert_eq!(call(10, 0, 0x1239), NOTIFY);
+        assert_eq!(call(10, 7, 0), errno(1));
+        assert_eq!(call(10, 7 << 32, 0), errno(1));
+        assert_eq!(call(10, u64::MAX, 0), ALLOW);
+        assert_eq!(call(11, 0, 0), NOTIFY);
+        assert_eq!(call(12, 1, 0x39), NOTIFY);
+        assert_eq!(call(12, u64::MAX, 0x39), ALLOW);
+        assert_eq!(call(12, u64::from(u32::MAX), 0x39), NOTIFY);
+        assert_eq!(call(13, 0, 0), ALLOW);
+        assert_eq!(call(X32_BIT | 11, 0, 0), errno(libc::ENOSYS));
+        assert_eq!(run(&filter, 11, 0x4000_0003, [0; 6]), errno(libc::ENOSYS));
     }
 }
