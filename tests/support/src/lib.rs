@@ -6,8 +6,10 @@
 pub mod base;
 pub mod bundle;
 pub mod cmd;
+pub mod program;
 pub mod registry;
 pub mod tools;
+pub mod user;
 
 use std::path::PathBuf;
 

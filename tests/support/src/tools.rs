@@ -61,6 +61,11 @@ pub const PACKAGES: &[Package] = &[
         why: "the peer that results and times are compared with",
     },
     Package {
+        name: "time",
+        program: "time",
+        why: "measures memory and processor time",
+    },
+    Package {
         name: "gcc",
         program: "gcc",
         why: "compiles C parts of dependencies (zstd, ring)",

@@ -1,6 +1,6 @@
 //! Set-up: installs what is missing and is quick when nothing is.
 
-use stepwell_test_support::{base, tools};
+use stepwell_test_support::{base, tools, user};
 
 use crate::guest_std;
 
@@ -20,6 +20,7 @@ pub fn build() -> Result<(), String> {
 /// What the demonstration and the tests need.
 pub fn images() -> Result<(), String> {
     tools::ensure(&tools::PACKAGES.iter().collect::<Vec<_>>())?;
+    user::ensure()?;
     base::busybox()?;
     base::debian().map(drop)
 }
