@@ -1,1 +1,2 @@
-//! stepwell-integration-tests
+//! Helpers of the integration tests.
+#![forbid(unsafe_code)]
