@@ -1,0 +1,1 @@
+//! COPY, ADD, WORKDIR and the like.
