@@ -14,20 +14,52 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("stepwell-sys", &["stepwell-model"]),
     ("stepwell-image", &["stepwell-model"]),
     ("stepwell-solve", &["stepwell-model"]),
-    ("stepwell-store", &["stepwell-model", "stepwell-sys", "stepwell-image"]),
+    (
+        "stepwell-store",
+        &["stepwell-model", "stepwell-sys", "stepwell-image"],
+    ),
     ("stepwell-registry", &["stepwell-model", "stepwell-image"]),
     ("stepwell-guest-build", &[]),
     ("stepwell-wasm", &["stepwell-model", "stepwell-guest-build"]),
-    ("stepwell-steps", &["stepwell-model", "stepwell-sys", "stepwell-image", "stepwell-store"]),
+    (
+        "stepwell-steps",
+        &[
+            "stepwell-model",
+            "stepwell-sys",
+            "stepwell-image",
+            "stepwell-store",
+        ],
+    ),
     (
         "stepwell-build",
-        &["stepwell-model", "stepwell-sys", "stepwell-image", "stepwell-solve", "stepwell-store", "stepwell-registry", "stepwell-wasm", "stepwell-steps"],
+        &[
+            "stepwell-model",
+            "stepwell-sys",
+            "stepwell-image",
+            "stepwell-solve",
+            "stepwell-store",
+            "stepwell-registry",
+            "stepwell-wasm",
+            "stepwell-steps",
+        ],
     ),
-    ("stepwell", &["stepwell-model", "stepwell-sys", "stepwell-store", "stepwell-steps", "stepwell-build"]),
+    (
+        "stepwell",
+        &[
+            "stepwell-model",
+            "stepwell-sys",
+            "stepwell-store",
+            "stepwell-steps",
+            "stepwell-build",
+        ],
+    ),
     // Guests see the SDK and nothing of the host.
     ("stepwell-guest", &[]),
     ("dockerfile-core", &[]),
-    ("dockerfile-component", &["dockerfile-core", "stepwell-guest"]),
+    (
+        "dockerfile-component",
+        &["dockerfile-core", "stepwell-guest"],
+    ),
     ("cache-policy-component", &["stepwell-guest"]),
     ("recipe-frontend", &["stepwell-guest"]),
     ("hostile-guests", &["stepwell-guest"]),
@@ -38,7 +70,13 @@ const ALLOWED: &[(&str, &[&str])] = &[
 ];
 
 fn metadata() -> Value {
-    let text = run(Command::new("cargo").current_dir(workspace()).args(["metadata", "--format-version=1", "--no-deps", "--offline"])).unwrap();
+    let text = run(Command::new("cargo").current_dir(workspace()).args([
+        "metadata",
+        "--format-version=1",
+        "--no-deps",
+        "--offline",
+    ]))
+    .unwrap();
     serde_json::from_str(&text).unwrap()
 }
 
@@ -46,15 +84,23 @@ fn metadata() -> Value {
 fn only_the_allowed_edges_exist() {
     let metadata = metadata();
     let packages = metadata["packages"].as_array().unwrap();
-    let members: BTreeSet<&str> = packages.iter().map(|p| p["name"].as_str().unwrap()).collect();
+    let members: BTreeSet<&str> = packages
+        .iter()
+        .map(|p| p["name"].as_str().unwrap())
+        .collect();
     for package in packages {
         let name = package["name"].as_str().unwrap();
         let Some((_, allowed)) = ALLOWED.iter().find(|(n, _)| *n == name) else {
-            panic!("`{name}` is not in the list of tests/integration/tests/architecture.rs: say what it may depend on");
+            panic!(
+                "`{name}` is not in the list of tests/integration/tests/architecture.rs: say what it may depend on"
+            );
         };
         for dependency in package["dependencies"].as_array().unwrap() {
             let dependency = dependency["name"].as_str().unwrap();
-            assert!(!members.contains(dependency) || allowed.contains(&dependency), "`{name}` must not depend on `{dependency}`");
+            assert!(
+                !members.contains(dependency) || allowed.contains(&dependency),
+                "`{name}` must not depend on `{dependency}`"
+            );
         }
     }
 }
@@ -74,7 +120,10 @@ fn only_sys_may_be_unsafe() {
             }
             let root = target["src_path"].as_str().unwrap();
             let text = std::fs::read_to_string(root).unwrap();
-            assert!(text.contains("#![forbid(unsafe_code)]"), "`{root}` must start with #![forbid(unsafe_code)]");
+            assert!(
+                text.contains("#![forbid(unsafe_code)]"),
+                "`{root}` must start with #![forbid(unsafe_code)]"
+            );
         }
     }
 }
