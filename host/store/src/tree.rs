@@ -1,0 +1,2 @@
+//! Trees: unpacked root file systems.
+pub(crate) mod remove;
