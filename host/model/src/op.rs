@@ -33,7 +33,7 @@ pub struct ImageOp {
 }
 
 /// A directory of the user's.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ContextOp {
     /// `""` for the main context, else the name given with `--build-context`.
     pub name: String,
