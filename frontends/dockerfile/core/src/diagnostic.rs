@@ -1,0 +1,224 @@
+//! Messages about the Dockerfile: what they are called, where they point, how they are gathered.
+//!
+//! Mirrors `stepwell-model`'s diagnostics; a guest may not depend on crates of the host.  Nothing here decides
+//! what is wrong: the parser and the lowering do.
+
+use crate::source::Source;
+
+/// How bad it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// Worth knowing.
+    Note,
+    /// The build goes on.
+    Warning,
+    /// The build cannot go on.
+    Error,
+}
+
+/// A range of the file; lines and columns count from 1, columns are Unicode scalar values, the end is exclusive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Span {
+    /// First line.
+    pub line: u32,
+    /// First column.
+    pub column: u32,
+    /// Last line.
+    pub end_line: u32,
+    /// Column after the last one.
+    pub end_column: u32,
+}
+
+/// A message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Diagnostic {
+    /// How bad it is.
+    pub severity: Severity,
+    /// The rule's name.
+    pub code: &'static str,
+    /// What is wrong: lower case, no full stop, values in backticks.
+    pub message: String,
+    /// Name of the file as the user gave it.
+    pub file: String,
+    /// Place in the file; line 0 means none.
+    pub span: Span,
+    /// The source lines of the span.
+    pub source: String,
+    /// How to mend it, or empty.
+    pub hint: String,
+}
+
+/// One kind of message.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// Name, as `# check=skip=` and the documentation spell it.
+    pub code: &'static str,
+    /// How bad it is.
+    pub severity: Severity,
+    /// What it says, in a sentence.
+    pub docs: &'static str,
+}
+
+macro_rules! rules {
+    ($($constant:ident $code:literal $severity:ident $docs:literal)*) => {
+        $(#[doc = $docs] pub static $constant: Rule = Rule { code: $code, severity: Severity::$severity, docs: $docs };)*
+        /// Every rule, for documentation and tests.
+        pub static ALL: &[&Rule] = &[$(&$constant),*];
+    };
+}
+
+/// The table of all rules.  Warnings bear the names that BuildKit's checks have.
+pub mod rules {
+    use super::{Rule, Severity};
+
+    rules! {
+        INVALID_ENCODING "InvalidEncoding" Error "The file is not UTF-8, or holds NUL bytes, or has no line ends that are understood."
+        EMPTY_FILE "EmptyFile" Error "The file has no instruction, or no stage."
+        DIRECTIVE "InvalidDirective" Error "A parser directive is given twice or has a value that it may not have."
+        DIRECTIVE_NAME "MisspeltDirective" Warning "A comment in the first lines looks like a parser directive."
+        UNSUPPORTED_SYNTAX "UnsupportedSyntax" Error "`# syntax=` asks for a frontend that is not the built-in one."
+        UNKNOWN_INSTRUCTION "UnknownInstruction" Error "The first word of a line is not an instruction."
+        MISSING_ARGUMENT "MissingArgument" Error "An instruction has fewer arguments than it needs."
+        TOO_MANY_ARGUMENTS "TooManyArguments" Error "An instruction has more arguments than it takes."
+        INVALID_ARGUMENT "InvalidArgument" Error "An argument has a form that the instruction does not take."
+        UNKNOWN_FLAG "UnknownFlag" Error "The instruction has no such flag."
+        INVALID_FLAG "InvalidFlag" Error "A flag lacks its value, has a wrong one, or is given twice."
+        UNTERMINATED_HEREDOC "UnterminatedHeredoc" Error "The line that ends a here-document is missing."
+        INVALID_JSON "InvalidJson" Error "A JSON array holds something other than strings."
+        INSTRUCTION_OUTSIDE_STAGE "InstructionOutsideStage" Error "Only ARG may stand before the first FROM."
+        INVALID_STAGE_NAME "InvalidStageName" Error "A stage name has characters that it may not have."
+        INVALID_REFERENCE "InvalidReference" Error "A base image's name is not an image reference."
+        INVALID_EXPANSION "InvalidExpansion" Error "A variable cannot be expanded."
+        UNKNOWN_STAGE "UnknownStage" Error "No stage has the name or number that is asked for."
+        STAGE_ORDER "StageOrder" Error "A stage uses itself or one that comes after it."
+        IMAGE_NOT_RESOLVED "ImageNotResolved" Error "The base image cannot be found or read."
+        FOREIGN_PLATFORM "ForeignPlatform" Error "A step of another platform cannot run on this machine."
+        NOT_YET "NotYetSupported" Error "This version does not do it."
+        CONTEXT "ContextUnreadable" Error "A file of a build context cannot be read."
+        REFUSED "Refused" Error "The builder refused what the Dockerfile asks for."
+        TOO_LARGE "TooLarge" Error "The Dockerfile or what it expands to is larger than it may be."
+        STAGE_NAME_CASING "StageNameCasing" Warning "Stage names should be lower case."
+        FROM_AS_CASING "FromAsCasing" Warning "`AS` should have the case of `FROM`."
+        NO_EMPTY_CONTINUATION "NoEmptyContinuation" Warning "An instruction that goes on over several lines should have no empty line."
+        CONSISTENT_CASING "ConsistentInstructionCasing" Warning "Instructions should all be upper case, or all lower case."
+        DUPLICATE_STAGE_NAME "DuplicateStageName" Warning "Two stages have the same name."
+        RESERVED_STAGE_NAME "ReservedStageName" Warning "`scratch` and `context` should not be names of stages."
+        JSON_ARGS "JSONArgsRecommended" Warning "CMD and ENTRYPOINT should be JSON arrays, so that signals reach the program."
+        MAINTAINER "MaintainerDeprecated" Warning "MAINTAINER is deprecated."
+        UNDEFINED_ARG_IN_FROM "UndefinedArgInFrom" Warning "FROM uses a variable that no ARG before it declares."
+        WORKDIR_RELATIVE "WorkdirRelativePath" Warning "A relative WORKDIR depends on what the base image says."
+        UNDEFINED_VAR "UndefinedVar" Warning "A variable is used that is not defined."
+        MULTIPLE_INSTRUCTIONS "MultipleInstructionsDisallowed" Warning "Only the last CMD, ENTRYPOINT and HEALTHCHECK of a stage counts."
+        LEGACY_KEY_VALUE "LegacyKeyValueFormat" Warning "`ENV name value` should be written `ENV name=value`."
+        BASE_PLATFORM "InvalidBaseImagePlatform" Warning "The base image is of another platform than asked for."
+        REDUNDANT_PLATFORM "RedundantTargetPlatform" Warning "`--platform=$TARGETPLATFORM` is the default."
+        SECRETS "SecretsUsedInArgOrEnv" Warning "ARG and ENV end up in the image: no place for secrets."
+        CONST_PLATFORM "FromPlatformFlagConstDisallowed" Warning "`FROM --platform` should not be a constant."
+        EXPOSE_PROTO_CASING "ExposeProtoCasing" Warning "The protocol of EXPOSE should be lower case."
+        EXPOSE_FORMAT "ExposeInvalidFormat" Warning "EXPOSE takes ports of the container only; addresses and ports of the host are dropped."
+        SEVERAL_SOURCES "CopyDestinationNotDirectory" Warning "With several sources the destination is a directory and should end in a slash."
+    }
+}
+
+/// How many messages are kept: a hostile file cannot fill the host's memory with them.
+const MOST_MESSAGES: usize = 100;
+
+/// Gathers messages of one file.
+#[derive(Debug, Default)]
+pub struct Diagnostics {
+    list: Vec<Diagnostic>,
+    errors: usize,
+    skipped: Vec<String>,
+}
+
+impl Diagnostics {
+    /// Leaves warnings of these rules out from now on (`all` means every warning).
+    pub fn skip(&mut self, rules: impl IntoIterator<Item = String>) {
+        self.skipped.extend(rules);
+    }
+
+    /// Adds a message; `span` points into `source`.
+    pub fn add(&mut self, rule: &'static Rule, source: &Source, span: Span, message: String, hint: String) {
+        if rule.severity == Severity::Error {
+            self.errors += 1;
+        } else if self.skipped.iter().any(|s| s.eq_ignore_ascii_case(rule.code) || s.eq_ignore_ascii_case("all")) {
+            return;
+        }
+        if self.list.len() < MOST_MESSAGES {
+            let (file, source) = (source.name().to_owned(), source.excerpt(span));
+            self.list.push(Diagnostic { severity: rule.severity, code: rule.code, message, file, span, source, hint });
+        }
+    }
+
+    /// Says whether an error is among them.
+    pub fn failed(&self) -> bool {
+        self.errors > 0
+    }
+
+    /// Returns the messages in the order of the file.
+    pub fn into_list(mut self) -> Vec<Diagnostic> {
+        self.list.sort_by_key(|d| (d.span.line, d.span.column));
+        self.list
+    }
+
+    /// Returns the messages so far, in the order in which they were found.
+    pub fn list(&self) -> &[Diagnostic] {
+        &self.list
+    }
+}
+
+/// Returns the candidate nearest to `word`, if one is near enough to be a slip of the keyboard.
+pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let word = word.to_lowercase();
+    if word.len() > 64 {
+        return None;
+    }
+    let allowed = if word.chars().count() <= 4 { 1 } else { 2 };
+    let scored = candidates.into_iter().take(1_000).filter(|c| c.len() <= 64).map(|c| (distance(&word, &c.to_lowercase()), c));
+    scored.filter(|(d, _)| *d <= allowed).min_by_key(|(d, _)| *d).map(|(_, c)| c)
+}
+
+/// Returns `did you mean …?` for the nearest candidate, else nothing.
+pub fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
+    nearest(word, candidates).map(|c| format!("did you mean `{c}`?")).unwrap_or_default()
+}
+
+/// Counts the insertions, deletions, replacements and swaps of neighbours between two words.
+fn distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let mut before: Vec<usize> = Vec::new();
+    let mut last: Vec<usize> = (0..=b.len()).collect();
+    for i in 0..a.len() {
+        let mut row = vec![i + 1];
+        for j in 0..b.len() {
+            let mut best = (last[j] + usize::from(a[i] != b[j])).min(last[j + 1] + 1).min(row[j] + 1);
+            if i > 0 && j > 0 && a[i] == b[j - 1] && a[i - 1] == b[j] {
+                best = best.min(before[j - 1] + 1);
+            }
+            row.push(best);
+        }
+        before = std::mem::replace(&mut last, row);
+    }
+    last[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slips_are_recognised_and_other_words_are_not() {
+        let words = ["RUN", "COPY", "ENTRYPOINT", "FROM"];
+        for (typed, want) in [("RNU", Some("RUN")), ("CPOY", Some("COPY")), ("ENTRYPIONT", Some("ENTRYPOINT")), ("form", Some("FROM")), ("XYZ", None), ("", None)] {
+            assert_eq!(nearest(typed, words), want, "{typed}");
+        }
+    }
+
+    #[test]
+    fn rule_names_are_unique() {
+        let mut codes: Vec<_> = rules::ALL.iter().map(|r| r.code).collect();
+        codes.sort_unstable();
+        codes.dedup();
+        assert_eq!(codes.len(), rules::ALL.len());
+    }
+}

@@ -1,0 +1,125 @@
+//! From the text of a file to logical lines: directives, comments, continuation lines and here-documents.
+//!
+//! Knows instructions only as far as it must to see a here-document begin.  The next step is [`crate::ast`].
+
+pub mod directive;
+pub mod heredoc;
+pub mod json;
+pub mod line;
+pub mod split;
+
+pub use directive::Directives;
+pub use heredoc::Heredoc;
+pub use line::{At, Line};
+
+use crate::diagnostic::{Diagnostics, rules};
+use crate::source::Source;
+
+/// A file as logical lines.
+#[derive(Debug, Clone, Default)]
+pub struct Lexed {
+    /// What the first comment lines say about the file.
+    pub directives: Directives,
+    /// One entry for each instruction.
+    pub lines: Vec<Line>,
+}
+
+/// Splits a file into logical lines; what is wrong goes to `diagnostics`, and the rest is still read.
+pub fn lex(source: &Source, diagnostics: &mut Diagnostics) -> Lexed {
+    let directives = directive::read(source, diagnostics);
+    let mut lexer = Lexer { source, escape: directives.escape, next: 0, comments: Vec::new() };
+    let mut lines = Vec::new();
+    while lexer.next < source.line_count() {
+        lines.extend(lexer.logical_line(diagnostics));
+    }
+    Lexed { directives, lines }
+}
+
+struct Lexer<'a> {
+    source: &'a Source,
+    escape: char,
+    next: usize,
+    comments: Vec<String>,
+}
+
+impl<'a> Lexer<'a> {
+    /// Reads one instruction with its continuation lines and here-documents; nothing for comments and blanks.
+    fn logical_line(&mut self, diagnostics: &mut Diagnostics) -> Option<Line> {
+        let first = self.next;
+        self.next += 1;
+        let (start, text) = self.physical(first);
+        let trimmed = text.trim_start();
+        if let Some(comment) = trimmed.strip_prefix('#') {
+            self.comments.push(comment.trim().to_owned());
+            return None;
+        }
+        let mut line = Line::new(first);
+        let mut goes_on = line.push(trimmed, start + text.len() - trimmed.len(), self.escape);
+        if !goes_on && trimmed.is_empty() {
+            // A blank line parts a comment from what follows.
+            self.comments.clear();
+            return None;
+        }
+        let mut blank = None;
+        while goes_on && self.next < self.source.line_count() {
+            let (start, text) = self.physical(self.next);
+            self.next += 1;
+            match text.trim_start() {
+                "" => blank = blank.or(Some(start)),
+                comment if comment.starts_with('#') => {}
+                _ => {
+                    goes_on = line.push(text, start, self.escape);
+                    line.last = self.next - 1;
+                }
+            }
+        }
+        if line.text.trim().is_empty() {
+            return None;
+        }
+        line.comments = std::mem::take(&mut self.comments);
+        if let Some(start) = blank {
+            let span = self.source.span(start, start);
+            diagnostics.add(&rules::NO_EMPTY_CONTINUATION, self.source, span, "an empty line within an instruction".into(), "remove the empty line, or end the instruction before it".into());
+        }
+        self.heredocs(&mut line, diagnostics);
+        Some(line)
+    }
+
+    /// Returns a line without its line end, and where it begins.
+    fn physical(&self, index: usize) -> (usize, &'a str) {
+        let source: &'a Source = self.source;
+        let start = source.line_start(index);
+        let text = source.line(index).trim_end_matches(['\r', '\n']);
+        match text.strip_prefix('\u{feff}') {
+            Some(rest) if index == 0 => (start + 3, rest),
+            _ => (start, text),
+        }
+    }
+
+    /// Reads the here-documents that `line` begins.
+    fn heredocs(&mut self, line: &mut Line, diagnostics: &mut Diagnostics) {
+        for mut heredoc in heredoc::opened_by(&line.text) {
+            let body = self.next;
+            let is_end = |text: &str| {
+                let text = text.trim_end_matches(['\r', '\n']);
+                heredoc.name == if heredoc.strip_tabs { text.trim_start_matches('\t') } else { text }
+            };
+            let Some(end) = (body..self.source.line_count()).find(|i| is_end(self.source.line(*i))) else {
+                let span = line.span(self.source, At::default());
+                let message = format!("the here-document `{}` does not end", heredoc.name);
+                let hint = format!("end it with a line that holds `{}` and nothing else", heredoc.name);
+                diagnostics.add(&rules::UNTERMINATED_HEREDOC, self.source, span, message, hint);
+                self.next = self.source.line_count();
+                line.broken = true;
+                return;
+            };
+            heredoc.content = (body..end).map(|i| self.source.line(i)).collect();
+            self.next = end + 1;
+            line.last = end;
+            line.heredocs.push(heredoc);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
