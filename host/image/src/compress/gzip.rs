@@ -124,16 +124,18 @@ impl<W: Write> Write for GzipEncoder<W> {
 }
 
 /// Deflates one block after the other.
-struct Deflater(Compress);
+///
+/// Each block gets a compressor of its own: one that was reset still remembers enough of the block before (zlib-rs 0.6.8)
+/// to write other bytes than a new one, and which block was before depends on the threads.
+struct Deflater(Compression);
 
 impl Deflater {
     fn new(level: u32) -> Self {
-        Self(Compress::new(Compression::new(level), false))
+        Self(Compression::new(level))
     }
 
-    fn run(&mut self, job: &Job) -> io::Result<Block> {
-        let (compress, block) = (&mut self.0, &job.block);
-        compress.reset();
+    fn run(&self, job: &Job) -> io::Result<Block> {
+        let (mut compress, block) = (Compress::new(self.0, false), &job.block);
         if !job.dictionary.is_empty() {
             compress
                 .set_dictionary(&job.dictionary)
@@ -207,7 +209,7 @@ impl Workers {
 }
 
 fn work(inbox: &Receiver<(Job, Sender<Reply>)>, level: u32) {
-    let mut deflater = Deflater::new(level);
+    let deflater = Deflater::new(level);
     for (job, reply) in inbox {
         // Nobody listens any more where the writing failed.
         let _ = reply.send(deflater.run(&job));
