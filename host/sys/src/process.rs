@@ -179,9 +179,10 @@ pub fn die_with_parent() -> SysResult<()> {
     process::set_parent_process_death_signal(Some(Signal::KILL)).context("prctl", "PR_SET_PDEATHSIG")
 }
 
-/// Hides the memory of this process from others of the same user.
-pub fn forbid_tracing() -> SysResult<()> {
-    process::set_dumpable_behavior(DumpableBehavior::NotDumpable).context("prctl", "PR_SET_DUMPABLE")
+/// Says whether other processes of the same user may read and trace this one.
+pub fn set_tracing(allowed: bool) -> SysResult<()> {
+    let behaviour = if allowed { DumpableBehavior::Dumpable } else { DumpableBehavior::NotDumpable };
+    process::set_dumpable_behavior(behaviour).context("prctl", "PR_SET_DUMPABLE")
 }
 
 /// Starts a session and a process group of its own, without a terminal.
@@ -226,6 +227,24 @@ pub fn descendants(root: Pid) -> Vec<Pid> {
         next += 1;
     }
     found.into_iter().skip(1).filter_map(Pid::from_raw).collect()
+}
+
+/// Kills, until none is found, every process whose root directory is `root` or below it, as far as `/proc` lets
+/// this process know.
+pub fn kill_rooted_in(root: &std::path::Path) {
+    // A process takes a moment to end; the bound is for one that cannot be signalled at all.
+    for _ in 0..1000 {
+        let rooted = |pid: &i32| fs::read_link(format!("/proc/{pid}/root")).is_ok_and(|link| link.starts_with(root));
+        let found: Vec<Pid> = processes().filter(rooted).filter_map(Pid::from_raw).collect();
+        if found.is_empty() {
+            return;
+        }
+        for pid in found {
+            // Whoever is gone already needs no signal.
+            let _ = process::kill_process(pid, Signal::KILL);
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
 }
 
 fn processes() -> impl Iterator<Item = i32> {

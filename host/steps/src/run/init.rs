@@ -1,0 +1,285 @@
+//! The init: this program again, as a small process of one thread that carries out a [`Plan`] and becomes the
+//! step's program.
+//!
+//! It decides nothing and looks nothing up.  The builder's side is [`super::session`].  Three processes may come of
+//! it: the first one, which only waits; pid 1 of the pid namespace, which holds the step; and the step's own.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::process::exit;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::process::Pid;
+use stepwell_sys::error::Context;
+use stepwell_sys::namespace::{self, Namespaces};
+use stepwell_sys::process::{self, ChildSignals, Ending, Forked};
+use stepwell_sys::{SysError, SysResult};
+use stepwell_sys::{capability, chroot, descriptor, landlock, probe, seccomp};
+
+use super::plan::{NamespaceKind, Plan, SetupStep};
+use super::types::Credentials;
+use super::wire::{self, FromInit, ToInit};
+
+/// Name under which the program is started to be the init.
+pub const INIT_NAME: &str = "stepwell-init";
+
+/// First argument: carry out a plan.
+pub(super) const STEP: &str = "step";
+/// First argument: say what a build may do here, as JSON.
+pub(super) const PROBE: &str = "probe";
+/// First argument: the same for `stepwell doctor`.
+pub(super) const DOCTOR: &str = "doctor";
+
+/// Status of an init that could not do its work; the reason goes over the control socket.
+const FAILED: i32 = 125;
+
+/// Returns whether this process was started to be an init.  Ask first thing in `main`.
+pub fn is_init_invocation() -> bool {
+    std::env::args_os().next().is_some_and(|name| name == INIT_NAME)
+}
+
+/// Is the init; for `main`, before any thread is started.
+pub fn init_main() -> ! {
+    let mut args = std::env::args_os().skip(1);
+    let what = args.next().unwrap_or_default();
+    match what.to_str() {
+        Some(STEP) => run_step(),
+        Some(PROBE) => print(&probe::probe_build(&args.next().map(PathBuf::from).unwrap_or_default())),
+        Some(DOCTOR) => {
+            let store = args.next().map(PathBuf::from).unwrap_or_default();
+            let users: Vec<String> = args.by_ref().take_while(|a| a != "--").map(|a| a.to_string_lossy().into_owned()).collect();
+            print(&probe::doctor::probe_doctor(&store, &users, &args.map(PathBuf::from).collect::<Vec<_>>()))
+        }
+        _ => exit(FAILED),
+    }
+}
+
+fn print(facts: &impl serde::Serialize) -> ! {
+    let written = serde_json::to_vec(facts).ok().and_then(|text| std::io::stdout().write_all(&text).ok());
+    exit(if written.is_some() { 0 } else { FAILED })
+}
+
+fn run_step() -> ! {
+    // The control socket comes as standard input; without one there is nobody to tell.
+    let Ok(control) = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3) else { exit(FAILED) };
+    let mut init = Init { control, root: None };
+    let Err((doing, error)) = init.receive_plan().and_then(|plan| init.carry_out(plan));
+    let message = FromInit::Failed { doing, error: error.to_string() };
+    // If this fails too, the builder is gone and the exit status is for nobody.
+    let _ = wire::send(init.control.as_fd(), &message, &[]);
+    exit(FAILED)
+}
+
+/// What was to be done, and why it was not.
+type Failure = (String, SysError);
+
+enum Never {}
+
+struct Init {
+    control: OwnedFd,
+    root: Option<OwnedFd>,
+}
+
+impl Init {
+    fn receive_plan(&mut self) -> Result<Plan, Failure> {
+        let read = || -> SysResult<(Plan, OwnedFd)> {
+            let gone = || SysError::new("recvmsg", "plan", Errno::CONNRESET);
+            let (ToInit::Plan, mut fds) = wire::receive(self.control.as_fd())?.ok_or_else(gone)? else { return Err(gone()) };
+            let (Some(root), Some(plan)) = (fds.pop(), fds.pop()) else { return Err(gone()) };
+            let mut text = Vec::new();
+            File::from(plan).read_to_end(&mut text).context("read", "plan")?;
+            let plan = serde_json::from_slice(&text).map_err(|_| SysError::new("read", "plan", Errno::BADMSG))?;
+            Ok((plan, root))
+        };
+        let (plan, root) = read().map_err(|error| ("receive-plan".to_owned(), error))?;
+        self.root = Some(root);
+        Ok(plan)
+    }
+
+    /// Carries out the steps in order; the last one executes the step's program, so it does not come back.
+    fn carry_out(&mut self, plan: Plan) -> Result<Never, Failure> {
+        for step in plan.steps {
+            let name = name_of(&step);
+            self.apply(step).map_err(|error| (name, error))?;
+        }
+        Err(("execute".to_owned(), SysError::new("execve", "a plan without a program", Errno::INVAL)))
+    }
+
+    fn apply(&mut self, step: SetupStep) -> SysResult<()> {
+        match step {
+            SetupStep::DieWithParent => process::die_with_parent(),
+            SetupStep::NewNamespaces { kinds } => namespace::unshare(flags(&kinds)),
+            SetupStep::MapSingleId { uid, gid } => namespace::map_single_id(uid, gid),
+            SetupStep::AwaitIdMap => self.await_id_map(),
+            SetupStep::EnterPidNamespace => self.enter_pid_namespace(),
+            SetupStep::BecomeSubreaper => process::become_subreaper(),
+            SetupStep::HostName { name } => namespace::set_host_name(&name),
+            SetupStep::LoopbackUp => namespace::bring_up_loopback(),
+            SetupStep::StartStep => self.start_step(),
+            SetupStep::NewSession => process::new_session(),
+            SetupStep::NullInput => null_input(),
+            SetupStep::ProcessDefaults { open_files } => process_defaults(open_files),
+            SetupStep::EnterRoot => chroot::enter(self.root()?),
+            SetupStep::WorkingDirectory { path } => enter_directory(&path),
+            SetupStep::ConfineBeneathRoot => landlock::confine_beneath(self.root()?).map(drop),
+            SetupStep::NoNewPrivileges => seccomp::set_no_new_privs(),
+            SetupStep::LimitCapabilities { keep, no_new_privs } => {
+                capability::limit_next_program(capability::Capabilities::from_bits_retain(keep), no_new_privs)
+            }
+            SetupStep::Supervise { filter } => {
+                let listener = seccomp::install_with_listener(&filter)?;
+                self.tell(&FromInit::Supervise, Some(&listener))
+            }
+            SetupStep::BecomeUser(credentials) => become_user(&credentials),
+            SetupStep::Execute { program, args, env } => self.execute(program, args, env),
+        }
+    }
+
+    fn root(&self) -> SysResult<&OwnedFd> {
+        self.root.as_ref().ok_or_else(|| SysError::new("fchdir", "tree root", Errno::BADF))
+    }
+
+    fn tell(&self, message: &FromInit, fd: Option<&OwnedFd>) -> SysResult<()> {
+        let fds: Vec<_> = fd.iter().map(|fd| fd.as_fd()).collect();
+        wire::send(self.control.as_fd(), message, &fds)
+    }
+
+    fn await_id_map(&self) -> SysResult<()> {
+        self.tell(&FromInit::MapIds, None)?;
+        match wire::receive(self.control.as_fd())? {
+            Some((ToInit::IdsMapped, _)) => Ok(()),
+            _ => Err(SysError::new("recvmsg", "id map", Errno::CONNRESET)),
+        }
+    }
+
+    fn enter_pid_namespace(&mut self) -> SysResult<()> {
+        process::set_tracing(false)?;
+        match process::fork()? {
+            Forked::Child => process::set_tracing(true),
+            Forked::Parent(pid) => {
+                let handle = process::pidfd(pid)?;
+                self.root = None;
+                let number = pid.as_raw_nonzero().get().unsigned_abs();
+                self.tell(&FromInit::Holder { pid: number }, Some(&handle))?;
+                process::wait_for(pid)?;
+                exit(0)
+            }
+        }
+    }
+
+    fn start_step(&mut self) -> SysResult<()> {
+        let signals = ChildSignals::open()?;
+        process::set_tracing(false)?;
+        match process::fork()? {
+            Forked::Child => process::set_tracing(true),
+            Forked::Parent(child) => {
+                self.root = None;
+                self.hold(child, &signals)?;
+                exit(0)
+            }
+        }
+    }
+
+    /// Holds the step: reaps whatever ends, until the step's own process has, or the builder is gone.  Pid 1 then
+    /// exits and the kernel kills the rest of its namespace; a subreaper does that by itself.
+    fn hold(&self, child: Pid, signals: &ChildSignals) -> SysResult<()> {
+        let ending = loop {
+            let mut watched = [PollFd::new(signals, PollFlags::IN), PollFd::new(&self.control, PollFlags::RDHUP)];
+            match poll(&mut watched, None) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(errno) => return Err(SysError::new("poll", "children", errno)),
+            }
+            if watched[1].revents().intersects(PollFlags::HUP | PollFlags::RDHUP | PollFlags::ERR) {
+                break None;
+            }
+            signals.drain();
+            if let Some(ending) = reap_until(child)? {
+                break Some(ending);
+            }
+        };
+        if rustix::process::getpid() != Pid::INIT {
+            process::kill_descendants()?;
+        }
+        match ending {
+            Some(ending) => self.tell(&ending.into(), None),
+            None => Ok(()),
+        }
+    }
+
+    fn execute(&self, program: String, args: Vec<String>, env: Vec<String>) -> SysResult<()> {
+        let text = |t: String| CString::new(t).map_err(|_| SysError::new("execve", "a text with a NUL byte", Errno::INVAL));
+        let texts = |all: Vec<String>| all.into_iter().map(text).collect::<SysResult<Vec<_>>>();
+        let error = process::exec(&text(program)?, &texts(args)?, &texts(env)?);
+        self.tell(&FromInit::NotExecuted { errno: error.errno.raw_os_error() }, None)?;
+        exit(FAILED)
+    }
+}
+
+/// Reaps all that has ended; returns how `child` did, if it is among them.
+fn reap_until(child: Pid) -> SysResult<Option<Ending>> {
+    let mut found = None;
+    loop {
+        match process::reap() {
+            Ok(Some((pid, ending))) if pid == child => found = Some(ending),
+            Ok(Some(_)) => {}
+            Ok(None) => return Ok(found),
+            Err(error) if error.errno == Errno::CHILD => return Ok(found),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// The name that the step has in the plan's JSON.
+fn name_of(step: &SetupStep) -> String {
+    let value = serde_json::to_value(step).unwrap_or_default();
+    value.get("do").and_then(|name| name.as_str()).unwrap_or("a step of the plan").to_owned()
+}
+
+fn flags(kinds: &[NamespaceKind]) -> Namespaces {
+    let flag = |kind: &NamespaceKind| match kind {
+        NamespaceKind::User => Namespaces::NEWUSER,
+        NamespaceKind::Pid => Namespaces::NEWPID,
+        NamespaceKind::Ipc => Namespaces::NEWIPC,
+        NamespaceKind::Uts => Namespaces::NEWUTS,
+        NamespaceKind::Network => Namespaces::NEWNET,
+    };
+    kinds.iter().map(flag).fold(Namespaces::empty(), |all, one| all | one)
+}
+
+fn null_input() -> SysResult<()> {
+    let null = match rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {
+        Ok(null) => null,
+        // A machine without it still has an end of nothing: a pipe that nobody writes to.
+        Err(_) => rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).context("pipe2", "standard input")?.0,
+    };
+    rustix::stdio::dup2_stdin(&null).context("dup2", "standard input")
+}
+
+fn process_defaults(open_files: u64) -> SysResult<()> {
+    rustix::process::umask(Mode::WGRP | Mode::WOTH);
+    process::reset_signals();
+    process::limit_open_files(open_files)?;
+    descriptor::close_at_exec_from(3)
+}
+
+fn enter_directory(path: &str) -> SysResult<()> {
+    if chroot::change_directory(path).is_ok() {
+        return Ok(());
+    }
+    std::fs::create_dir_all(path).context("mkdir", path)?;
+    chroot::change_directory(path)
+}
+
+fn become_user(credentials: &Credentials) -> SysResult<()> {
+    use rustix::thread::{Gid, Uid, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+    let groups: Vec<Gid> = credentials.groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
+    let (uid, gid) = (Uid::from_raw(credentials.uid), Gid::from_raw(credentials.gid));
+    set_thread_groups(&groups).context("setgroups", format!("{:?}", credentials.groups))?;
+    set_thread_res_gid(gid, gid, gid).context("setresgid", credentials.gid.to_string())?;
+    set_thread_res_uid(uid, uid, uid).context("setresuid", credentials.uid.to_string())
+}

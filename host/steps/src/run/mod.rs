@@ -1,0 +1,338 @@
+//! Carries out RUN steps: the sandbox, its init and its supervisor.  No system call of the mount family is made
+//! on this way.
+//!
+//! The way of a step: [`tier::choose_tier`] says what this machine permits, [`user`] and [`program`] look up who runs
+//! what, [`plan::plan`] lists what is to be done, [`init`] does it in small processes, [`session`] watches them,
+//! and [`supervisor`] makes a chroot without mounts look like a container.
+//!
+//! Nothing here knows of layers, caches or images.
+
+pub mod cancel;
+pub mod etc;
+pub mod init;
+pub mod plan;
+pub mod program;
+pub mod session;
+pub mod supervisor;
+pub mod tier;
+pub mod tree;
+pub mod types;
+pub mod user;
+mod wire;
+
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use stepwell_model::event::Stream;
+use stepwell_model::op::RunOp;
+use stepwell_sys::SysError;
+use stepwell_sys::meta::SideTable;
+use stepwell_sys::probe::Facts;
+use stepwell_sys::probe::doctor::DoctorFacts;
+
+pub use cancel::CancelToken;
+pub use program::ExecFailure;
+pub use session::InitProgram;
+pub use tier::{Reason, Refusal, TierChoice, choose_tier};
+pub use types::{Counters, Credentials, Ids, Tier};
+
+use plan::StepProcess;
+use supervisor::{GraftSpec, Grafts, SupervisorError};
+use tree::Tree;
+use types::{FilterNeeds, SupervisorSpec};
+
+/// A step to be run.
+#[derive(Debug)]
+pub struct RunSpec<'a> {
+    /// Root directory of the tree; it is changed in place.
+    pub root: &'a Path,
+    /// A private, empty directory outside the tree, for this step alone.
+    pub scratch: &'a Path,
+    /// What is run.
+    pub op: &'a RunOp,
+    /// Content of `/etc/resolv.conf`; see [`etc::resolv_conf`].
+    pub resolv_conf: Vec<u8>,
+    /// Content of `/etc/hosts`; see [`etc::hosts`].
+    pub hosts: Vec<u8>,
+    /// The tier.
+    pub choice: &'a TierChoice,
+    /// What this machine permits.
+    pub facts: &'a Facts,
+    /// Longest time it may take.
+    pub timeout: Option<Duration>,
+    /// Emulated metadata of inodes that take no extended attribute, from the tree's index.
+    pub side: SideTable,
+    /// The program to be the init.
+    pub init: &'a InitProgram,
+}
+
+/// How a step ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// With this exit status; 126 and 127 also for programs that did not start, see [`RunResult::failure`].
+    Code(i32),
+    /// This signal killed it.
+    Signal(i32),
+    /// It took longer than it may, and was killed.
+    TimedOut,
+    /// It was given up, and was killed.
+    Cancelled,
+}
+
+/// What a run leaves behind, besides the changed tree.
+#[derive(Debug)]
+pub struct RunResult {
+    /// How it ended.
+    pub exit: Exit,
+    /// Why the program did not start, where it did not.
+    pub failure: Option<ExecFailure>,
+    /// Emulated metadata of inodes that take no extended attribute, for the tree's index.
+    pub side: SideTable,
+    /// What the supervisor did.
+    pub counters: Counters,
+}
+
+/// Why a step could not be run; how it ended when it ran is [`Exit`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RunError {
+    /// A system call of the builder failed.
+    #[error(transparent)]
+    System(#[from] SysError),
+    /// The user is not in the image.
+    #[error(transparent)]
+    User(#[from] user::UserError),
+    /// The operation holds what no process can be given.
+    #[error("the {what} `{value}` cannot be given to a process: {why}")]
+    Invalid {
+        /// What it is.
+        what: &'static str,
+        /// The value.
+        value: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// A file of the step could not be put into its tree.
+    #[error("cannot make `{path}` for the step: {error}")]
+    InlineFile {
+        /// Path in the step.
+        path: String,
+        /// Why.
+        error: String,
+    },
+    /// The sandbox could not be set up.
+    #[error("cannot set up the sandbox: {doing}: {error}")]
+    Setup {
+        /// The operation of the plan.
+        doing: String,
+        /// Why it failed.
+        error: String,
+    },
+    /// The supervisor could not be started, or failed.
+    #[error("cannot set up the sandbox: {0}")]
+    Supervisor(String),
+    /// The init ended without saying how the step did.
+    #[error("the process that held the step was killed by something else")]
+    InitDied,
+    /// The probe did not answer.
+    #[error("cannot find out what this machine permits: {0}")]
+    Probe(String),
+}
+
+impl From<SupervisorError> for RunError {
+    fn from(error: SupervisorError) -> Self {
+        Self::Supervisor(error.to_string())
+    }
+}
+
+/// Runs a step; returns when it has ended and nothing of it runs any more.
+///
+/// Blocks; `output` is called from this thread with what the step writes, as it comes.  After an error, and after
+/// a step that failed, the tree is in an unknown state.
+pub fn run(spec: RunSpec<'_>, output: &mut dyn FnMut(Stream, &[u8]), cancel: &CancelToken) -> Result<RunResult, RunError> {
+    let deadline = spec.timeout.map(|limit| Instant::now() + limit);
+    check(spec.op)?;
+    let tree = Tree::open(spec.root)?;
+    let user = user::look_up(&spec.op.user, &tree.read_text("/etc/passwd"), &tree.read_text("/etc/group"))?;
+    let env = environment(spec.op, &user.home);
+    let program = match find_program(&tree, spec.op, &env) {
+        Ok(program) => program,
+        Err(failure) => return Ok(not_started(failure, spec.side, Counters::default())),
+    };
+    let process = process(&spec, program, env, user.credentials);
+    let grafts = Grafts::install(&graft_spec(&spec, &tree))?;
+    let result = run_grafted(&spec, &tree, process, grafts.real_devices(), (deadline, cancel), output);
+    grafts.remove()?;
+    result
+}
+
+/// Runs the step in a tree that has its grafts.
+fn run_grafted(
+    spec: &RunSpec<'_>,
+    tree: &Tree,
+    process: StepProcess,
+    real_devices: bool,
+    (deadline, cancel): (Option<Instant>, &CancelToken),
+    output: &mut dyn FnMut(Stream, &[u8]),
+) -> Result<RunResult, RunError> {
+    let _inline = etc::InlineFiles::place(tree, &spec.op.files)?;
+    let needs = needs(spec, real_devices);
+    let plan = plan::plan(&process, spec.choice, spec.facts, &supervisor::filter(&needs));
+    let program = process.program.clone();
+    let supervisor = supervisor_spec(spec, tree, process, needs)?;
+    let ended = session::Session::start(spec.init, &plan, tree, supervisor, cancel)?.finish(deadline, output)?;
+    let (side, counters) = (ended.report.side, ended.report.counters);
+    Ok(match ended.not_executed {
+        Some(errno) => not_started(program::diagnose(tree, &program, errno), side, counters),
+        None => RunResult { exit: ended.exit, failure: None, side, counters },
+    })
+}
+
+fn find_program(tree: &Tree, op: &RunOp, env: &[String]) -> Result<String, ExecFailure> {
+    let search = env.iter().find_map(|v| v.strip_prefix("PATH=")).unwrap_or_default();
+    let name = op.args.first().map(String::as_str).unwrap_or_default();
+    program::find(tree, name, search, &op.cwd)
+}
+
+fn graft_spec<'a>(spec: &'a RunSpec<'_>, tree: &'a Tree) -> GraftSpec<'a> {
+    GraftSpec {
+        root: tree.as_fd(),
+        scratch: spec.scratch,
+        resolv_conf: &spec.resolv_conf,
+        hosts: &spec.hosts,
+        hostname: etc::hostname(spec.op),
+    }
+}
+
+fn not_started(failure: ExecFailure, side: SideTable, counters: Counters) -> RunResult {
+    RunResult { exit: Exit::Code(failure.status()), failure: Some(failure), side, counters }
+}
+
+/// Refuses what execve(2) and chdir(2) cannot take.
+fn check(op: &RunOp) -> Result<(), RunError> {
+    let invalid = |what, value: &str, why| Err(RunError::Invalid { what, value: value.to_owned(), why });
+    let env = || op.env.iter().chain(&op.uncounted_env);
+    if op.args.is_empty() {
+        return invalid("command", "", "it is empty");
+    }
+    if let Some(arg) = op.args.iter().find(|arg| arg.contains('\0')) {
+        return invalid("argument", arg, "it holds a NUL byte");
+    }
+    if let Some(var) = env().find(|var| var.name.contains(['\0', '=']) || var.value.contains('\0')) {
+        return invalid("variable", &var.name, "it holds a NUL byte, or its name a `=`");
+    }
+    if !op.cwd.starts_with('/') || op.cwd.contains('\0') {
+        return invalid("working directory", &op.cwd, "it is not an absolute path");
+    }
+    Ok(())
+}
+
+/// The step's environment: what the operation says, and docker's PATH and the user's HOME where it says nothing.
+fn environment(op: &RunOp, home: &str) -> Vec<String> {
+    let given = op.env.iter().chain(op.uncounted_env.iter().filter(|u| op.env.iter().all(|v| v.name != u.name)));
+    let mut env: Vec<String> = given.map(|var| format!("{}={}", var.name, var.value)).collect();
+    for (name, value) in [("PATH", program::DEFAULT_PATH), ("HOME", home)] {
+        if !env.iter().any(|var| var.strip_prefix(name).is_some_and(|rest| rest.starts_with('='))) {
+            env.push(format!("{name}={value}"));
+        }
+    }
+    env
+}
+
+fn process(spec: &RunSpec<'_>, program: String, env: Vec<String>, credentials: Credentials) -> StepProcess {
+    StepProcess {
+        program,
+        args: spec.op.args.clone(),
+        env,
+        cwd: spec.op.cwd.clone(),
+        credentials,
+        hostname: etc::hostname(spec.op).to_owned(),
+        network: spec.op.network,
+        protected: vec![std::process::id()],
+    }
+}
+
+fn needs(spec: &RunSpec<'_>, real_devices: bool) -> FilterNeeds {
+    FilterNeeds {
+        ids: spec.choice.ids,
+        emulate_devices: spec.choice.tier == Tier::Userns || !spec.facts.device_nodes.works(),
+        real_devices,
+        pid_namespace: plan::has_pid_namespace(spec.choice, spec.facts),
+    }
+}
+
+fn supervisor_spec(spec: &RunSpec<'_>, tree: &Tree, process: StepProcess, needs: FilterNeeds) -> Result<SupervisorSpec, RunError> {
+    Ok(SupervisorSpec {
+        root: tree.path().to_owned(),
+        root_dir: tree.handle()?,
+        scratch: spec.scratch.to_owned(),
+        resolv_conf: spec.resolv_conf.clone(),
+        hosts: spec.hosts.clone(),
+        hostname: process.hostname,
+        ids: spec.choice.ids,
+        tier: spec.choice.tier,
+        pid_namespace: needs.pid_namespace,
+        init_pid: 0,
+        real_devices: needs.real_devices,
+        network: process.network,
+        credentials: process.credentials,
+        side: spec.side.clone(),
+    })
+}
+
+/// Finds out what a build may do here, in a process of its own; `store` is a directory on the store's file system.
+pub fn probe(init: &InitProgram, store: &Path) -> Result<Facts, RunError> {
+    ask(init, init::PROBE, &[store.as_os_str().to_owned()])
+}
+
+/// Finds out everything `stepwell doctor` tells; `users` are name and number of the caller, `path` the
+/// directories of programs.
+pub fn probe_doctor(init: &InitProgram, store: &Path, users: &[String], path: &[PathBuf]) -> Result<DoctorFacts, RunError> {
+    let mut args = vec![store.as_os_str().to_owned()];
+    args.extend(users.iter().map(Into::into));
+    args.push("--".into());
+    args.extend(path.iter().map(|dir| dir.as_os_str().to_owned()));
+    ask(init, init::DOCTOR, &args)
+}
+
+fn ask<T: for<'a> serde::Deserialize<'a>>(init: &InitProgram, what: &str, args: &[std::ffi::OsString]) -> Result<T, RunError> {
+    let output = init.command(what).args(args).output().map_err(|e| RunError::Probe(e.to_string()))?;
+    serde_json::from_slice(&output.stdout).map_err(|e| RunError::Probe(format!("{} ({})", e, output.status)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use stepwell_model::op::{EnvVar, Network};
+
+    fn op(env: &[(&str, &str)], uncounted: &[(&str, &str)]) -> RunOp {
+        let vars = |list: &[(&str, &str)]| list.iter().map(|(n, v)| EnvVar { name: (*n).into(), value: (*v).into() }).collect();
+        RunOp {
+            args: vec!["true".into()],
+            env: vars(env),
+            uncounted_env: vars(uncounted),
+            cwd: "/".into(),
+            user: String::new(),
+            network: Network::Default,
+            files: Vec::new(),
+            extra_hosts: Vec::new(),
+            hostname: String::new(),
+        }
+    }
+
+    #[test]
+    fn environment_has_defaults_only_where_nothing_is_said() {
+        let path = format!("PATH={}", program::DEFAULT_PATH);
+        assert_eq!(environment(&op(&[("A", "1")], &[]), "/root"), ["A=1".to_owned(), path, "HOME=/root".to_owned()]);
+        let given = op(&[("PATH", "/p"), ("HOME", ""), ("X", "own")], &[("X", "proxy"), ("Y", "2")]);
+        assert_eq!(environment(&given, "/root"), ["PATH=/p", "HOME=", "X=own", "Y=2"]);
+    }
+
+    #[test]
+    fn what_no_process_can_be_given_is_refused() {
+        assert!(check(&op(&[], &[])).is_ok());
+        assert!(check(&op(&[("A", "\0")], &[])).is_err());
+        assert!(check(&RunOp { cwd: "tmp".into(), ..op(&[], &[]) }).is_err());
+        assert!(check(&RunOp { args: vec![], ..op(&[], &[]) }).is_err());
+    }
+}

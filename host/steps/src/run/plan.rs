@@ -1,0 +1,281 @@
+//! What is done, in which order, so that a step's program runs where it belongs: a list of typed operations.
+//!
+//! Pure: nothing here touches the system.  [`super::init`] carries a plan out with one exhaustive match.
+//! A plan is data (JSON), so that it can be read, compared and snapshot-tested.
+
+use serde::{Deserialize, Serialize};
+use stepwell_model::op::Network;
+use stepwell_sys::capability;
+use stepwell_sys::probe::Facts;
+use stepwell_sys::seccomp::{Action, Condition, Filter, OtherAbi, Rule};
+
+use super::tier::TierChoice;
+use super::types::{Credentials, Ids, Tier};
+
+/// The operations, in order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// What is done.
+    pub steps: Vec<SetupStep>,
+}
+
+/// A kind of namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NamespaceKind {
+    /// Users, groups, capabilities.
+    User,
+    /// Processes.
+    Pid,
+    /// System V IPC.
+    Ipc,
+    /// Host name.
+    Uts,
+    /// Network.
+    Network,
+}
+
+/// One operation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "kebab-case")]
+pub enum SetupStep {
+    /// This process is killed when the one that made it ends.
+    DieWithParent,
+    /// Gets new namespaces.
+    NewNamespaces {
+        /// Which.
+        kinds: Vec<NamespaceKind>,
+    },
+    /// Maps id 0 of the new user namespace to the ids this process had.
+    MapSingleId {
+        /// User outside.
+        uid: u32,
+        /// Group outside.
+        gid: u32,
+    },
+    /// Waits until the builder has mapped all ids, for which only it has the privilege.
+    AwaitIdMap,
+    /// Goes on as pid 1 of the new pid namespace; what was before only waits for it, and cannot be traced.
+    EnterPidNamespace,
+    /// Becomes the parent of all orphans of the step, so that none is out of reach.
+    BecomeSubreaper,
+    /// Names the host.
+    HostName {
+        /// The name.
+        name: String,
+    },
+    /// Switches the loopback interface on.
+    LoopbackUp,
+    /// Goes on as the step's own process; what was before holds it, reaps orphans, ends
+    /// with it, and cannot be traced.
+    StartStep,
+    /// Starts a session, without a terminal.
+    NewSession,
+    /// Standard input becomes `/dev/null`; the control socket moves away from it.
+    NullInput,
+    /// Umask 0022, default signals, a soft limit of open files.
+    ProcessDefaults {
+        /// Soft limit of open files.
+        open_files: u64,
+    },
+    /// The tree becomes the root.
+    EnterRoot,
+    /// Changes into the directory; it is made where it is missing.
+    WorkingDirectory {
+        /// Absolute path in the step.
+        path: String,
+    },
+    /// Landlock: files beneath the tree only; signals and abstract sockets of the step only.
+    ConfineBeneathRoot,
+    /// Programs executed from here on gain no privileges.
+    NoNewPrivileges,
+    /// Of the capabilities only these remain for what is executed.
+    LimitCapabilities {
+        /// As bits, by the kernel's numbers.
+        keep: u64,
+        /// Whether `no_new_privs` is set.
+        no_new_privs: bool,
+    },
+    /// Installs the filter and hands its notification descriptor to the supervisor.
+    Supervise {
+        /// The filter.
+        filter: Filter,
+    },
+    /// Takes on the user's ids.
+    BecomeUser(Credentials),
+    /// Executes the step's program.
+    Execute {
+        /// Path in the step.
+        program: String,
+        /// Arguments, the name first.
+        args: Vec<String>,
+        /// `NAME=value`.
+        env: Vec<String>,
+    },
+}
+
+/// What is to run: everything looked up already.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StepProcess {
+    /// Path in the step.
+    pub program: String,
+    /// Arguments, the name first.
+    pub args: Vec<String>,
+    /// `NAME=value`.
+    pub env: Vec<String>,
+    /// Absolute directory.
+    pub cwd: String,
+    /// The ids.
+    pub credentials: Credentials,
+    /// Name of the host.
+    pub hostname: String,
+    /// What of the network may be reached.
+    pub network: Network,
+    /// Processes of the builder that the step must not signal where neither a pid namespace nor Landlock keeps
+    /// it from that.
+    pub protected: Vec<u32>,
+}
+
+/// Soft limit of open files: what docker's daemon gives to containers of today.  Some programs go through
+/// all numbers up to the limit, so no more than that.
+const OPEN_FILES: u64 = 1_048_576;
+
+/// First version of Landlock that keeps signals and abstract sockets inside.
+const LANDLOCK_SCOPES: u32 = 6;
+
+/// Lists what is to be done for `process`.  `notify` are the system calls that the supervisor wants to be asked
+/// about.
+pub fn plan(process: &StepProcess, choice: &TierChoice, facts: &Facts, notify: &[Rule]) -> Plan {
+    let shape = Shape::new(choice, facts);
+    let mut steps = namespaces(process, choice, facts, &shape);
+    steps.extend([SetupStep::StartStep, SetupStep::NewSession, SetupStep::NullInput]);
+    steps.push(SetupStep::ProcessDefaults { open_files: OPEN_FILES });
+    steps.push(SetupStep::EnterRoot);
+    steps.push(SetupStep::WorkingDirectory { path: process.cwd.clone() });
+    steps.extend(confinement(process, choice, facts, &shape, notify));
+    steps.push(SetupStep::Execute { program: process.program.clone(), args: process.args.clone(), env: process.env.clone() });
+    Plan { steps }
+}
+
+/// Returns whether steps get a pid namespace.
+pub fn has_pid_namespace(choice: &TierChoice, facts: &Facts) -> bool {
+    choice.tier == Tier::Userns || facts.pid_namespace.works()
+}
+
+/// What the facts make of the tier.
+struct Shape {
+    pid_namespace: bool,
+    landlock: bool,
+    no_new_privs: bool,
+}
+
+impl Shape {
+    fn new(choice: &TierChoice, facts: &Facts) -> Self {
+        let pid_namespace = has_pid_namespace(choice, facts);
+        // A user namespace gives CAP_SYS_ADMIN in it, which installs filters without giving up privileges.
+        let privileged = choice.tier == Tier::Userns || facts.listener_with_privileges.works();
+        Self { pid_namespace, landlock: facts.landlock_confines.works(), no_new_privs: facts.no_new_privs || !privileged }
+    }
+}
+
+fn namespaces(process: &StepProcess, choice: &TierChoice, facts: &Facts, shape: &Shape) -> Vec<SetupStep> {
+    let mut steps = Vec::new();
+    let mut kinds = Vec::new();
+    if choice.tier == Tier::Userns {
+        kinds.push(NamespaceKind::User);
+    }
+    if shape.pid_namespace {
+        kinds.extend([NamespaceKind::Pid, NamespaceKind::Ipc, NamespaceKind::Uts]);
+    }
+    if process.network == Network::None {
+        kinds.push(NamespaceKind::Network);
+    }
+    if !kinds.is_empty() {
+        steps.push(SetupStep::NewNamespaces { kinds });
+    }
+    match (choice.tier, choice.ids) {
+        (Tier::Userns, Ids::Emulated) => steps.push(SetupStep::MapSingleId { uid: facts.uid, gid: facts.gid }),
+        (Tier::Userns, Ids::Real) => steps.push(SetupStep::AwaitIdMap),
+        (Tier::Chroot, _) => {}
+    }
+    if shape.pid_namespace {
+        steps.extend([SetupStep::DieWithParent, SetupStep::EnterPidNamespace, SetupStep::DieWithParent]);
+        steps.push(SetupStep::HostName { name: process.hostname.clone() });
+    } else {
+        steps.push(SetupStep::BecomeSubreaper);
+    }
+    if process.network == Network::None {
+        steps.push(SetupStep::LoopbackUp);
+    }
+    steps
+}
+
+fn confinement(process: &StepProcess, choice: &TierChoice, facts: &Facts, shape: &Shape, notify: &[Rule]) -> Vec<SetupStep> {
+    let mut steps = Vec::new();
+    if shape.no_new_privs {
+        steps.push(SetupStep::NoNewPrivileges);
+    }
+    if shape.landlock {
+        steps.push(SetupStep::ConfineBeneathRoot);
+    }
+    steps.push(SetupStep::LimitCapabilities { keep: capability::STEP.bits(), no_new_privs: shape.no_new_privs });
+    let walls = walls(process, facts, shape);
+    let other_abi = if walls.is_empty() { OtherAbi::Allow } else { OtherAbi::Deny };
+    let rules = walls.into_iter().chain(notify.iter().cloned()).collect();
+    steps.push(SetupStep::Supervise { filter: Filter { rules, other_abi } });
+    if choice.ids == Ids::Real && process.credentials != Credentials::default() {
+        steps.push(SetupStep::BecomeUser(process.credentials.clone()));
+    }
+    steps
+}
+
+/// Rules that keep a step without a pid namespace from the processes of others, where Landlock does not.
+fn walls(process: &StepProcess, facts: &Facts, shape: &Shape) -> Vec<Rule> {
+    let scoped = shape.landlock && facts.landlock.is_some_and(|abi| abi >= LANDLOCK_SCOPES);
+    let mut rules = Vec::new();
+    if shape.pid_namespace {
+        return rules;
+    }
+    if !scoped {
+        let everybody = std::iter::once(-1_i64);
+        let protected = process.protected.iter().map(|pid| i64::from(*pid));
+        for pid in everybody.chain(protected.clone()).chain(protected.map(|pid| -pid)) {
+            for (nr, name) in SIGNAL_CALLS {
+                rules.push(deny(*nr, name, Some(pid), "without a pid namespace the builder and everybody else are in reach"));
+            }
+        }
+        for (nr, name) in [(libc::SYS_pidfd_open, "pidfd_open"), (libc::SYS_pidfd_send_signal, "pidfd_send_signal")] {
+            rules.push(deny(nr, name, None, "a handle on a process cannot be told from one on the builder"));
+        }
+    }
+    if !shape.landlock {
+        for (nr, name) in TRACING_CALLS {
+            rules.push(deny(*nr, name, None, "without a pid namespace and Landlock others of the same user could be traced"));
+        }
+    }
+    rules
+}
+
+/// Calls whose first argument is a process to be signalled.
+const SIGNAL_CALLS: &[(i64, &str)] = &[
+    (libc::SYS_kill, "kill"),
+    (libc::SYS_tkill, "tkill"),
+    (libc::SYS_tgkill, "tgkill"),
+    (libc::SYS_rt_sigqueueinfo, "rt_sigqueueinfo"),
+    (libc::SYS_rt_tgsigqueueinfo, "rt_tgsigqueueinfo"),
+];
+
+const TRACING_CALLS: &[(i64, &str)] = &[
+    (libc::SYS_ptrace, "ptrace"),
+    (libc::SYS_process_vm_readv, "process_vm_readv"),
+    (libc::SYS_process_vm_writev, "process_vm_writev"),
+    (libc::SYS_pidfd_getfd, "pidfd_getfd"),
+    (libc::SYS_process_madvise, "process_madvise"),
+    (libc::SYS_kcmp, "kcmp"),
+];
+
+fn deny(nr: i64, name: &str, pid: Option<i64>, reason: &str) -> Rule {
+    // The kernel takes pids as 32-bit numbers, whatever the upper half of the register says.
+    let when = pid.map(|pid| Condition { argument: 0, mask: u64::from(u32::MAX), value: u64::from(pid as u32), negate: false });
+    Rule { when: when.into_iter().collect(), ..Rule::new(nr, name, Action::Errno(libc::EPERM as u16), reason) }
+}

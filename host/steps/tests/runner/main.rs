@@ -1,0 +1,129 @@
+//! Runs one command as a RUN step in a directory tree: for the tests of the sandbox, and for trying things by hand.
+//!
+//! `step-runner [OPTION VALUE]... ROOT COMMAND [ARG]...`, with `--isolation`, `--user`, `--cwd`, `--network none`,
+//! `--timeout SECONDS`, `--env NAME=VALUE`, `--file PATH=CONTENT`, `--cancel SECONDS`.  Not part of the product:
+//! it starts as the product does (init first, then a user namespace of its own) and exits with the step's status,
+//! 128 + the signal, 124 after a time limit, 130 when cancelled, 125 where the step could not be run.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::exit;
+use std::time::Duration;
+
+use stepwell_model::event::Stream;
+use stepwell_model::op::{EnvVar, InlineFile, Network, RunOp};
+use stepwell_model::request::Isolation;
+use stepwell_steps::run::{self, CancelToken, Exit, InitProgram, RunSpec, etc, init};
+use stepwell_sys::meta::SideTable;
+
+struct Options {
+    op: RunOp,
+    root: PathBuf,
+    isolation: Isolation,
+    timeout: Option<Duration>,
+    cancel: Option<Duration>,
+}
+
+fn main() {
+    if init::is_init_invocation() {
+        init::init_main();
+    }
+    let _ = stepwell_sys::namespace::enter_user_namespace();
+    let options = parse(std::env::args().skip(1).collect());
+    match step(&options) {
+        Ok(code) => exit(code),
+        Err(error) => {
+            eprintln!("step-runner: {error}");
+            exit(125)
+        }
+    }
+}
+
+fn parse(args: Vec<String>) -> Options {
+    let mut args = args.into_iter().peekable();
+    let mut options = Options { op: operation(), root: PathBuf::new(), isolation: Isolation::Auto, timeout: None, cancel: None };
+    while let Some(name) = args.next_if(|arg| arg.starts_with("--")) {
+        let value = args.next().unwrap_or_default();
+        let seconds = || Some(Duration::from_secs_f64(value.parse().unwrap_or(1.0)));
+        let (left, right) = value.split_once('=').unwrap_or((&value, ""));
+        match name.as_str() {
+            "--isolation" if value == "chroot" => options.isolation = Isolation::Chroot,
+            "--isolation" if value == "userns" => options.isolation = Isolation::Userns,
+            "--user" => options.op.user = value,
+            "--cwd" => options.op.cwd = value,
+            "--network" => options.op.network = Network::None,
+            "--timeout" => options.timeout = seconds(),
+            "--cancel" => options.cancel = seconds(),
+            "--env" => options.op.env.push(EnvVar { name: left.to_owned(), value: right.to_owned() }),
+            "--file" => options.op.files.push(InlineFile { path: left.to_owned(), content: right.into(), mode: 0o755 }),
+            other => panic!("option {other}"),
+        }
+    }
+    options.root = args.next().map(PathBuf::from).unwrap_or_default();
+    options.op.args = args.collect();
+    options
+}
+
+fn operation() -> RunOp {
+    RunOp {
+        args: Vec::new(),
+        env: Vec::new(),
+        uncounted_env: Vec::new(),
+        cwd: "/".to_owned(),
+        user: String::new(),
+        network: Network::Default,
+        files: Vec::new(),
+        extra_hosts: Vec::new(),
+        hostname: String::new(),
+    }
+}
+
+fn step(options: &Options) -> Result<i32, Box<dyn std::error::Error>> {
+    let parent = options.root.parent().unwrap_or(Path::new("."));
+    let scratch = tempfile::tempdir_in(parent)?;
+    let facts = run::probe(&InitProgram::Myself, scratch.path())?;
+    let choice = run::choose_tier(options.isolation, &facts)?;
+    let cancel = CancelToken::new()?;
+    if let Some(after) = options.cancel {
+        let token = cancel.clone();
+        std::thread::spawn(move || {
+            std::thread::sleep(after);
+            token.cancel();
+        });
+    }
+    if std::env::var_os("STEP_RUNNER_VERBOSE").is_some() {
+        eprintln!("step-runner: tier {}, ids {:?}, {:?}", choice.tier, choice.ids, choice.reasons);
+    }
+    let spec = RunSpec {
+        root: &options.root,
+        scratch: scratch.path(),
+        op: &options.op,
+        resolv_conf: etc::resolv_conf(&options.op),
+        hosts: etc::hosts(&options.op),
+        choice: &choice,
+        facts: &facts,
+        timeout: options.timeout,
+        side: SideTable::default(),
+        init: &InitProgram::Myself,
+    };
+    let mut output = |stream, bytes: &[u8]| {
+        let written = match stream {
+            Stream::Stdout => std::io::stdout().write_all(bytes).and_then(|()| std::io::stdout().flush()),
+            Stream::Stderr => std::io::stderr().write_all(bytes),
+        };
+        written.expect("output");
+    };
+    let result = run::run(spec, &mut output, &cancel)?;
+    if let Some(failure) = result.failure {
+        eprintln!("step-runner: {failure}");
+    }
+    if std::env::var_os("STEP_RUNNER_VERBOSE").is_some() {
+        eprintln!("step-runner: {:?} {:?}", result.exit, result.counters);
+    }
+    Ok(match result.exit {
+        Exit::Code(code) => code,
+        Exit::Signal(signal) => 128 + signal,
+        Exit::TimedOut => 124,
+        Exit::Cancelled => 130,
+    })
+}
