@@ -6,8 +6,12 @@
 #![forbid(unsafe_code)]
 
 pub mod compress;
+pub mod config;
 pub mod hash;
 pub mod layer;
+pub mod manifest;
 pub mod whiteout;
 
+pub use config::{HistoryEntry, ImageDocument};
 pub use layer::{Entry, Kind, LayerOptions, LayerReader, LayerWriter, Mtime, ReadLimits, Written};
+pub use manifest::{Descriptor, Document, Index, Manifest, ManifestError};
