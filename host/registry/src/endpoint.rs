@@ -20,6 +20,8 @@ enum Scheme {
     Https,
     /// Plain, because it is on loopback or listed; it may turn out to want TLS after all.
     HttpLikely,
+    /// Plain HTTP was a guess, and seems to have been wrong.
+    HttpsLikely,
     Http,
 }
 
@@ -72,35 +74,43 @@ impl Host {
 
     /// The URL of `path`, which begins with `/` and is made by the functions below.
     pub(crate) fn url(&self, path: &str) -> Result<Url> {
-        let scheme = if *self.scheme() == Scheme::Https {
-            "https"
-        } else {
-            "http"
+        let scheme = match *self.scheme() {
+            Scheme::Https | Scheme::HttpsLikely => "https",
+            Scheme::HttpLikely | Scheme::Http => "http",
         };
         let text = format!("{scheme}://{}{path}", self.authority);
         Url::parse(&text).map_err(|e| {
-            RegistryError::new(ErrorKind::BadAnswer {
-                what: format!("`{text}`: {e}"),
-            })
+            let what = format!("`{text}`: {e}");
+            RegistryError::new(ErrorKind::BadAnswer { what })
         })
     }
 
-    /// Notes that plain HTTP was answered.
-    pub(crate) fn plain_http_works(&self) {
+    /// Notes that the server answered as it was spoken to.
+    pub(crate) fn scheme_works(&self) {
         let mut scheme = self.scheme();
-        if *scheme == Scheme::HttpLikely {
-            *scheme = Scheme::Http;
-        }
+        *scheme = match *scheme {
+            Scheme::HttpLikely | Scheme::Http => Scheme::Http,
+            Scheme::HttpsLikely | Scheme::Https => Scheme::Https,
+        };
     }
 
     /// Changes to TLS where plain HTTP was only a guess; says whether it was.
     pub(crate) fn turn_to_https(&self) -> bool {
+        self.turn(Scheme::HttpLikely, Scheme::HttpsLikely)
+    }
+
+    /// Changes back for good where TLS was only a guess; says whether it was.
+    pub(crate) fn turn_back_to_http(&self) -> bool {
+        self.turn(Scheme::HttpsLikely, Scheme::Http)
+    }
+
+    fn turn(&self, from: Scheme, to: Scheme) -> bool {
         let mut scheme = self.scheme();
-        let guessed = *scheme == Scheme::HttpLikely;
-        if guessed {
-            *scheme = Scheme::Https;
+        let turns = *scheme == from;
+        if turns {
+            *scheme = to;
         }
-        guessed
+        turns
     }
 }
 
@@ -269,11 +279,14 @@ mod tests {
     #[test]
     fn only_a_guess_at_plain_http_is_given_up() {
         let reference: Reference = "localhost:1/a".parse().unwrap();
-        let host = Host::of(&reference, &RegistryOptions::default()).unwrap();
-        host.plain_http_works();
-        assert!(!host.turn_to_https());
-        let host = Host::of(&reference, &RegistryOptions::default()).unwrap();
-        assert!(host.turn_to_https());
-        assert_eq!(host.url("/v2/").unwrap().scheme(), "https");
+        let host = || Host::of(&reference, &RegistryOptions::default()).unwrap();
+        let proved = host();
+        proved.scheme_works();
+        assert!(!proved.turn_to_https());
+        let turned = host();
+        assert!(turned.turn_to_https());
+        assert_eq!(turned.url("/v2/").unwrap().scheme(), "https");
+        assert!(turned.turn_back_to_http() && !turned.turn_to_https());
+        assert_eq!(turned.url("/v2/").unwrap().scheme(), "http");
     }
 }

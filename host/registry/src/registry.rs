@@ -10,7 +10,7 @@ use url::Url;
 
 use crate::auth::{Applied, Authenticator, Scopes};
 use crate::endpoint::{Host, same_origin};
-use crate::error::{ErrorKind, RegistryError, Result};
+use crate::error::{ErrorKind, Result};
 use crate::options::RegistryOptions;
 use crate::retry::Backoff;
 use crate::transport::{Answer, Payload, Request, Transport};
@@ -181,27 +181,22 @@ impl Registry {
             payload,
         };
         match self.0.transport.send(&owner, &applied.auth, &request).await {
-            Ok(answer) if answer.status() == 400 && wants_tls(host, &answer.url) => Ok(None),
+            Ok(answer) if answer.status() == 400 && host.turn_to_https() => Ok(None),
             Ok(answer) => {
-                host.plain_http_works();
+                host.scheme_works();
                 Ok(Some(answer))
             }
-            Err(error) if speaks_no_http(&error) && wants_tls(host, &owner) => Ok(None),
-            Err(error) => Err(error),
+            Err(error) => match error.kind() {
+                // A TLS server asked in plain HTTP answers 400 (as Go's and nginx do) or a TLS alert.
+                ErrorKind::NotHttp { .. } if host.turn_to_https() => Ok(None),
+                // A plain server makes nothing of a TLS greeting.
+                ErrorKind::NotTls | ErrorKind::Connect { .. } if host.turn_back_to_http() => {
+                    Ok(None)
+                }
+                _ => Err(error),
+            },
         }
     }
-}
-
-/// A TLS server asked in plain HTTP answers 400 (as Go's and nginx do), a TLS alert, or nothing at all.
-fn wants_tls(host: &Host, asked: &Url) -> bool {
-    asked.scheme() == "http" && host.turn_to_https()
-}
-
-fn speaks_no_http(error: &RegistryError) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::NotHttp { .. } | ErrorKind::Cut { received: 0, .. }
-    )
 }
 
 /// Some registries answer 403 to a token whose scope is too small (RFC 6750, 3.1).

@@ -3,19 +3,10 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
-
-use docker_credential::{CredentialRetrievalError, DockerCredential};
 
 use super::config::{ConfigFile, Found, Login};
-use crate::error::{ErrorKind, RegistryError, Result};
-use crate::text;
-
-/// A helper may ask a cloud's API, but not a person.
-const HELPER_TIME: Duration = Duration::from_secs(60);
-
-/// What helpers say on standard output when they know nothing (docker-credential-helpers).
-const NOT_FOUND: &str = "credentials not found in native keychain";
+use super::helper;
+use crate::error::Result;
 
 /// A login and where it came from, for messages.
 #[derive(Debug, PartialEq, Eq)]
@@ -72,9 +63,7 @@ impl Credentials {
             .remove(&(registry.to_owned(), repository.to_owned()));
     }
 
-    fn known(
-        &self,
-    ) -> std::sync::MutexGuard<'_, Known> {
+    fn known(&self) -> std::sync::MutexGuard<'_, Known> {
         self.known
             .lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner())
@@ -95,7 +84,7 @@ impl Credentials {
                 Some(Found::Helper { helper, server }) => {
                     let source =
                         format!("the helper `docker-credential-{helper}`, named in `{place}`");
-                    ask(helper, server)
+                    helper::ask(&helper, &server)
                         .await?
                         .map(|login| Credential { login, source })
                 }
@@ -106,66 +95,4 @@ impl Credentials {
         }
         Ok(None)
     }
-}
-
-/// Runs a helper, off the async threads.
-async fn ask(helper: String, server: String) -> Result<Option<Login>> {
-    let (name, about) = (helper.clone(), server.clone());
-    let run = tokio::task::spawn_blocking(move || run(&name, &about));
-    let failed = |why: String| {
-        let (helper, server) = (helper.clone(), server.clone());
-        RegistryError::new(ErrorKind::CredentialHelper {
-            helper,
-            server,
-            why,
-        })
-    };
-    let answer = match tokio::time::timeout(HELPER_TIME, run).await {
-        Err(_) => {
-            return Err(failed(format!(
-                "no answer within {} s",
-                HELPER_TIME.as_secs()
-            )));
-        }
-        Ok(Err(panicked)) => return Err(failed(panicked.to_string())),
-        Ok(Ok(answer)) => answer,
-    };
-    match answer {
-        Ok(DockerCredential::UsernamePassword(user, password))
-            if user.is_empty() && password.is_empty() =>
-        {
-            Ok(None)
-        }
-        Ok(DockerCredential::UsernamePassword(user, password)) => {
-            Ok(Some(Login::Password { user, password }))
-        }
-        Ok(DockerCredential::IdentityToken(token)) => Ok(Some(Login::IdentityToken(token))),
-        Err(CredentialRetrievalError::HelperFailure { stdout, .. })
-            if stdout.trim() == NOT_FOUND =>
-        {
-            Ok(None)
-        }
-        // Standard output may hold half a secret; helpers report errors on either, so stderr comes first.
-        Err(CredentialRetrievalError::HelperFailure { stdout, stderr, .. }) => {
-            let said = if stderr.trim().is_empty() {
-                stdout
-            } else {
-                stderr
-            };
-            Err(failed(text::clean(&said)))
-        }
-        Err(CredentialRetrievalError::HelperCommunicationError) => {
-            Err(failed("it cannot be run; is it in PATH?".to_owned()))
-        }
-        Err(other) => Err(failed(other.to_string().to_lowercase())),
-    }
-}
-
-/// Speaks the helper protocol through docker_credential, which takes a configuration.
-fn run(
-    helper: &str,
-    server: &str,
-) -> std::result::Result<DockerCredential, CredentialRetrievalError> {
-    let config = serde_json::json!({ "credHelpers": { server: helper } }).to_string();
-    docker_credential::get_credential_from_reader(config.as_bytes(), server)
 }

@@ -6,6 +6,7 @@
 mod challenge;
 mod config;
 mod credentials;
+mod helper;
 mod scope;
 mod token;
 
