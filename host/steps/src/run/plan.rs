@@ -223,7 +223,8 @@ fn confinement(process: &StepProcess, choice: &TierChoice, facts: &Facts, shape:
     let other_abi = if walls.is_empty() { OtherAbi::Allow } else { OtherAbi::Deny };
     let rules = walls.into_iter().chain(notify.iter().cloned()).collect();
     steps.push(SetupStep::Supervise { filter: Filter { rules, other_abi } });
-    if choice.ids == Ids::Real && process.credentials != Credentials::default() {
+    if choice.ids == Ids::Real {
+        // For root as well: the builder's supplementary groups are not the step's.
         steps.push(SetupStep::BecomeUser(process.credentials.clone()));
     }
     steps
@@ -278,4 +279,66 @@ fn deny(nr: i64, name: &str, pid: Option<i64>, reason: &str) -> Rule {
     // The kernel takes pids as 32-bit numbers, whatever the upper half of the register says.
     let when = pid.map(|pid| Condition { argument: 0, mask: u64::from(u32::MAX), value: u64::from(pid as u32), negate: false });
     Rule { when: when.into_iter().collect(), ..Rule::new(nr, name, Action::Errno(libc::EPERM as u16), reason) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::tier::choose_tier;
+    use crate::run::tier::tests::{docker_default, ordinary_user, root_with_user_namespaces};
+    use stepwell_model::request::Isolation;
+
+    fn process(network: Network) -> StepProcess {
+        StepProcess {
+            program: "/bin/sh".to_owned(),
+            args: ["sh", "-c", "make"].map(str::to_owned).to_vec(),
+            env: vec!["PATH=/bin".to_owned()],
+            cwd: "/src".to_owned(),
+            credentials: Credentials { uid: 1000, gid: 1000, groups: vec![4] },
+            hostname: "box".to_owned(),
+            network,
+            protected: vec![77],
+        }
+    }
+
+    fn planned(facts: &Facts, isolation: Isolation, network: Network) -> Plan {
+        let choice = choose_tier(isolation, facts).unwrap();
+        let notify = [Rule::new(1, "a-call", Action::Notify, "the supervisor wants to know")];
+        plan(&process(network), &choice, facts, &notify)
+    }
+
+    #[test]
+    fn an_ordinary_users_plan() {
+        insta::assert_json_snapshot!(planned(&ordinary_user(), Isolation::Auto, Network::None));
+    }
+
+    #[test]
+    fn roots_plan_with_user_namespaces() {
+        insta::assert_json_snapshot!(planned(&root_with_user_namespaces(), Isolation::Auto, Network::Default));
+    }
+
+    #[test]
+    fn a_plan_in_a_container_without_user_namespaces() {
+        insta::assert_json_snapshot!(planned(&docker_default(), Isolation::Auto, Network::Default));
+    }
+
+    #[test]
+    fn a_plan_is_read_as_it_was_written() {
+        let plan = planned(&docker_default(), Isolation::Auto, Network::Default);
+        let text = serde_json::to_string(&plan).unwrap();
+        assert_eq!(serde_json::from_str::<Plan>(&text).unwrap(), plan);
+    }
+
+    #[test]
+    fn old_kernels_get_walls_in_the_filter_instead() {
+        let mut facts = docker_default();
+        facts.landlock = Some(3);
+        let filter = |plan: Plan| plan.steps.into_iter().find_map(|s| if let SetupStep::Supervise { filter } = s { Some(filter) } else { None });
+        let with = filter(planned(&docker_default(), Isolation::Chroot, Network::Default)).unwrap();
+        let without = filter(planned(&facts, Isolation::Chroot, Network::Default)).unwrap();
+        assert_eq!((with.rules.len(), with.other_abi), (1, OtherAbi::Allow));
+        let kills: Vec<u64> = without.rules.iter().filter(|r| r.name == "kill").map(|r| r.when[0].value as u32 as i32 as u64).collect();
+        assert_eq!(kills, [u64::MAX, 77, (-77_i64) as u64]);
+        assert_eq!(without.other_abi, OtherAbi::Deny);
+    }
 }

@@ -173,3 +173,119 @@ fn supervisor_blocked(tier: Tier, facts: &Facts) -> Option<Reason> {
 fn refused(tier: Tier, attempt: &Attempt, policy: &str, mend: &str) -> Reason {
     Reason { tier, what: attempt.text(), errno: attempt.errno(), policy: policy.to_owned(), mend: mend.to_owned() }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use stepwell_sys::namespace::IdRange;
+
+    fn refused(call: &str, errno: i32) -> Attempt {
+        Attempt::Refused { call: call.to_owned(), subject: String::new(), errno }
+    }
+
+    /// An ordinary user's build, in the user namespace that it entered at its start.
+    pub fn ordinary_user() -> Facts {
+        let one = vec![IdRange { inside: 0, outside: 1000, count: 1 }];
+        Facts {
+            kernel: "6.18.0".to_owned(),
+            uid: 0,
+            gid: 0,
+            users: one.clone(),
+            groups: one,
+            capabilities: vec!["CAP_CHOWN".to_owned(), "CAP_SYS_PTRACE".to_owned()],
+            no_new_privs: false,
+            seccomp_filtered: false,
+            profile: None,
+            apparmor_restricts_userns: None,
+            unprivileged_userns_clone: None,
+            max_user_namespaces: Some(1000),
+            user_namespace: Attempt::Works,
+            user_namespace_chroot: Attempt::Works,
+            user_namespace_network: Attempt::Works,
+            full_id_map: Attempt::Works,
+            chroot: Attempt::Works,
+            pid_namespace: Attempt::Works,
+            network_namespace: Attempt::Works,
+            listener: Attempt::Works,
+            listener_with_privileges: Attempt::Works,
+            landlock: Some(7),
+            landlock_confines: Attempt::Works,
+            openat2: Attempt::Works,
+            pidfd: Attempt::Works,
+            read_memory: Attempt::Works,
+            ptrace: Attempt::Works,
+            chown: refused("fchownat", libc::EINVAL),
+            device_nodes: refused("mknodat", libc::EPERM),
+            user_xattr: Attempt::Works,
+            proc_masked: false,
+        }
+    }
+
+    /// Root of the machine.
+    pub fn root_with_user_namespaces() -> Facts {
+        let all = vec![IdRange { inside: 0, outside: 0, count: u32::MAX }];
+        Facts { users: all.clone(), groups: all, chown: Attempt::Works, device_nodes: Attempt::Works, ..ordinary_user() }
+    }
+
+    /// Root of a container with docker's default profile.
+    pub fn docker_default() -> Facts {
+        let no = || refused("unshare", libc::EPERM);
+        Facts {
+            capabilities: vec!["CAP_CHOWN".to_owned(), "CAP_SYS_CHROOT".to_owned()],
+            seccomp_filtered: true,
+            user_namespace: no(),
+            user_namespace_chroot: no(),
+            user_namespace_network: no(),
+            full_id_map: no(),
+            pid_namespace: no(),
+            network_namespace: no(),
+            listener_with_privileges: refused("seccomp", libc::EACCES),
+            proc_masked: true,
+            ..root_with_user_namespaces()
+        }
+    }
+
+    #[test]
+    fn the_best_tier_that_works_is_taken() {
+        let choice = choose_tier(Isolation::Auto, &ordinary_user()).unwrap();
+        assert_eq!((choice.tier, choice.ids, choice.reasons.len()), (Tier::Userns, Ids::Emulated, 0));
+        let choice = choose_tier(Isolation::Auto, &root_with_user_namespaces()).unwrap();
+        assert_eq!((choice.tier, choice.ids), (Tier::Userns, Ids::Real));
+        let choice = choose_tier(Isolation::Chroot, &root_with_user_namespaces()).unwrap();
+        assert_eq!((choice.tier, choice.ids), (Tier::Chroot, Ids::Real));
+    }
+
+    #[test]
+    fn a_container_without_user_namespaces_gets_chroot_and_is_told_why() {
+        let choice = choose_tier(Isolation::Auto, &docker_default()).unwrap();
+        assert_eq!((choice.tier, choice.ids), (Tier::Chroot, Ids::Emulated), "nobody can read processes of other users there");
+        assert_eq!(
+            choice.reasons[0].to_string(),
+            "tier `userns`: unshare: EPERM, probably by the seccomp profile of the container; \
+             allow `unshare` and `clone` with CLONE_NEWUSER in it"
+        );
+        let refusal = choose_tier(Isolation::Userns, &docker_default()).unwrap_err();
+        assert_eq!(refusal.reasons.len(), 1);
+    }
+
+    #[test]
+    fn what_stands_in_the_way_is_named() {
+        let why = |change: fn(&mut Facts)| {
+            let mut facts = Facts { user_namespace: refused("unshare", libc::EPERM), chroot: refused("chroot", libc::EPERM), ..ordinary_user() };
+            change(&mut facts);
+            choose_tier(Isolation::Auto, &facts).unwrap_err().to_string()
+        };
+        assert!(why(|f| f.apparmor_restricts_userns = Some(true)).contains("apparmor_restrict_unprivileged_userns"));
+        assert!(why(|f| f.unprivileged_userns_clone = Some(false)).contains("kernel.unprivileged_userns_clone"));
+        assert!(why(|f| f.max_user_namespaces = Some(0)).contains("user.max_user_namespaces"));
+        assert!(why(|_| ()).contains("tier `chroot`: chroot: EPERM, probably by the lack of CAP_SYS_CHROOT"));
+    }
+
+    #[test]
+    fn without_a_listener_there_is_no_tier() {
+        let facts = Facts { listener: refused("seccomp", libc::EBUSY), ..ordinary_user() };
+        let refusal = choose_tier(Isolation::Auto, &facts).unwrap_err();
+        assert_eq!(refusal.reasons.len(), 2);
+        assert!(refusal.to_string().contains("another seccomp listener"));
+    }
+}
