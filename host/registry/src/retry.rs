@@ -9,7 +9,7 @@ use crate::options::RetryPolicy;
 
 /// Tries of a connection that is refused or a name that is not found: a registry may just be starting, but
 /// mostly the address is wrong, and the user should hear of it soon.
-const CONNECT_ATTEMPTS: u32 = 3;
+const CONNECT_ATTEMPTS: u32 = 4;
 
 /// Counts the tries of one operation.
 pub(crate) struct Backoff {

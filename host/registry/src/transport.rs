@@ -241,25 +241,41 @@ async fn within(
 
 /// Where the answer sends the request, if it does and may.
 fn redirection(request: &Request, from: &Url, response: &reqwest::Response) -> Result<Option<Url>> {
-    let status = response.status();
     let reads = matches!(request.method, Method::GET | Method::HEAD);
-    let followed = match status {
+    let followed = match response.status() {
         StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT => true,
         StatusCode::MOVED_PERMANENTLY | StatusCode::FOUND | StatusCode::SEE_OTHER => reads,
         _ => false,
     };
-    let Some(location) = response.headers().get(LOCATION).filter(|_| followed) else {
-        return Ok(None);
+    match response.headers().get(LOCATION).filter(|_| followed) {
+        None => Ok(None),
+        Some(location) => match next(from, location) {
+            Ok(next) => Ok(Some(next)),
+            Err(kind) => Err(RegistryError::of(&request.method, from, kind)),
+        },
+    }
+}
+
+/// The target of a redirection, which has to stay on the web and within TLS.
+fn next(from: &Url, location: &HeaderValue) -> std::result::Result<Url, ErrorKind> {
+    let Some(next) = location.to_str().ok().and_then(|l| from.join(l).ok()) else {
+        let to = text::clean(&String::from_utf8_lossy(location.as_bytes()));
+        return Err(ErrorKind::Redirect {
+            to,
+            why: "it is not a url",
+        });
     };
-    let refuse =
-        |to: String, why| RegistryError::of(&request.method, from, ErrorKind::Redirect { to, why });
-    let shown = || text::clean(&String::from_utf8_lossy(location.as_bytes()));
-    let next = location.to_str().ok().and_then(|l| from.join(l).ok());
-    let next = next.ok_or_else(|| refuse(shown(), "it is not a url"))?;
+    let to = text::redact(&next);
     match (from.scheme(), next.scheme()) {
-        ("https", "http") => Err(refuse(text::redact(&next), "it leaves tls")),
-        (_, "http" | "https") => Ok(Some(next)),
-        _ => Err(refuse(text::redact(&next), "it leaves the web")),
+        ("https", "http") => Err(ErrorKind::Redirect {
+            to,
+            why: "it leaves tls",
+        }),
+        (_, "http" | "https") => Ok(next),
+        _ => Err(ErrorKind::Redirect {
+            to,
+            why: "it leaves the web",
+        }),
     }
 }
 
@@ -376,5 +392,24 @@ impl Answer {
         };
         let hint = hint::of_status(status, &self.method, registry, &self.identity);
         self.error(kind).with_hint(hint)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_redirection_does_not_leave_tls() {
+        let from = Url::parse("https://r.example/v2/a/blobs/b").unwrap();
+        let to = |text: &'static str| next(&from, &HeaderValue::from_static(text));
+        assert_eq!(to("/x").unwrap().as_str(), "https://r.example/x");
+        assert!(to("https://cdn.example/x").is_ok());
+        for refused in ["http://cdn.example/x", "file:///etc/passwd", "https://["] {
+            assert!(
+                matches!(to(refused), Err(ErrorKind::Redirect { .. })),
+                "{refused}"
+            );
+        }
     }
 }

@@ -164,3 +164,31 @@ fn post(realm: Url, wanted: &Wanted<'_>, refresh_token: &str) -> Request {
         payload: Payload::Bytes(form.finish().into()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::options::RegistryOptions;
+
+    #[test]
+    fn no_password_goes_out_in_the_clear_unless_the_registry_is() {
+        let host = |name: &str| {
+            let reference = format!("{name}/a").parse().unwrap();
+            Host::of(&reference, &RegistryOptions::default()).unwrap()
+        };
+        let (secure, plain) = (host("r.example"), host("localhost:5000"));
+        assert!(realm(&secure, "https://auth.example/token").is_ok());
+        assert!(realm(&secure, "http://127.0.0.1:1/token").is_ok());
+        assert!(realm(&plain, "http://auth.example/token").is_ok());
+        for bad in ["http://auth.example/token", "file:///etc/passwd", "token"] {
+            assert!(realm(&secure, bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_lifetime_has_a_default_and_an_end() {
+        assert_eq!(lifetime(None).as_secs(), 54);
+        assert_eq!(lifetime(Some(0)).as_secs(), 0);
+        assert!(lifetime(Some(u64::MAX)).as_secs() <= LONGEST_LIFETIME);
+    }
+}

@@ -314,7 +314,7 @@ async fn a_server_that_is_not_there_is_given_up_soon() {
         .await
         .unwrap_err();
     assert!(matches!(error.kind(), ErrorKind::Connect { .. }), "{error}");
-    assert_eq!(error.attempts(), 3);
+    assert_eq!(error.attempts(), 4);
 }
 
 #[tokio::test]
@@ -428,4 +428,29 @@ async fn a_stalled_head_is_given_up() {
     let asked: Reference = reference(&server.authority(), "a:1");
     let error = Registry::new(options).manifest(&asked).await.unwrap_err();
     assert!(matches!(error.kind(), ErrorKind::Stalled { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_proxy_is_used_but_not_for_loopback() {
+    let manifest = image_manifest(b"c", b"l");
+    let proxied = manifest.clone();
+    let proxy = Server::start(move |_, _| Reply::ok(proxied.clone())).await;
+    let server = Server::start(move |_, _| Reply::ok(manifest.clone())).await;
+    let mut options = quick();
+    options.proxy.http = Some(proxy.url(""));
+    options.plain_http = vec!["registry.example".to_owned()];
+    let registry = Registry::new(options);
+    registry
+        .manifest(&reference("registry.example", "a:1"))
+        .await
+        .unwrap();
+    registry
+        .manifest(&reference(&server.authority(), "a:1"))
+        .await
+        .unwrap();
+    assert_eq!(
+        proxy.count("GET", "http://registry.example/v2/a/manifests/1"),
+        1
+    );
+    assert_eq!((proxy.seen().len(), server.seen().len()), (1, 1));
 }

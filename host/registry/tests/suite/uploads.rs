@@ -228,3 +228,26 @@ async fn a_refused_push_says_so() {
     assert_eq!((error.status(), error.attempts()), (Some(403), 1));
     assert!(error.to_string().contains("DENIED: read only"), "{error}");
 }
+
+#[tokio::test]
+async fn an_upload_that_nobody_reads_is_given_up() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let deaf = format!("http://{}/up", listener.local_addr().unwrap());
+    let server = Server::start(move |seen, _| match seen.method.as_str() {
+        "HEAD" => Reply::status(404),
+        _ => Reply::status(202).with("location", deaf.clone()),
+    })
+    .await;
+    // More than the buffers of a connection hold.
+    let bytes = noise(16 << 20);
+    let mut options = quick();
+    options.retry.attempts = 2;
+    let to = reference(&server.authority(), "a:1");
+    let (digest, size) = (Digest::of(&bytes), bytes.len() as u64);
+    let error = Registry::new(options)
+        .push_blob(&to, &digest, size, source(&bytes), &[], no_progress())
+        .await
+        .unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::Stalled { .. }), "{error}");
+    assert_eq!(error.attempts(), 2);
+}
