@@ -1,0 +1,129 @@
+//! One system call of a step, as its handler sees it: arguments, memory, and the ways to answer.
+
+use std::os::fd::OwnedFd;
+
+use rustix::io::Errno;
+use stepwell_sys::memory;
+use stepwell_sys::notify::{Listener, Notification};
+
+use super::step::Step;
+
+/// Answers the calls of one row of the table.
+pub type Handler = fn(&mut Step, &Call<'_>) -> Result<Answer, Stop>;
+
+/// How a call is answered.
+#[derive(Debug)]
+pub enum Answer {
+    /// The kernel carries it out.
+    CarryOn,
+    /// It returned this.
+    Value(i64),
+    /// It opened this file.
+    Inject {
+        /// The open file, of which the task gets a copy.
+        file: OwnedFd,
+        /// Whether the copy is closed on exec.
+        close_on_exec: bool,
+    },
+}
+
+/// Why a handler did not get to an answer of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// The call fails.
+    Fail(Errno),
+    /// The kernel knows better, for instance because an address is bad.
+    CarryOn,
+}
+
+impl From<Errno> for Stop {
+    fn from(errno: Errno) -> Self {
+        Self::Fail(errno)
+    }
+}
+
+/// A call that waits.
+pub struct Call<'a> {
+    notification: Notification,
+    listener: &'a Listener,
+}
+
+impl<'a> Call<'a> {
+    /// Takes a notification and the listener that it came from.
+    pub fn new(notification: Notification, listener: &'a Listener) -> Self {
+        Self {
+            notification,
+            listener,
+        }
+    }
+
+    /// Returns the calling thread, by its outer number.
+    pub fn tid(&self) -> u32 {
+        self.notification.tid
+    }
+
+    /// Returns the number of the system call.
+    pub fn number(&self) -> i32 {
+        self.notification.nr
+    }
+
+    /// Returns an argument as it is.
+    pub fn arg(&self, index: usize) -> u64 {
+        self.notification.args[index]
+    }
+
+    /// Returns an argument of type `int`.
+    pub fn int(&self, index: usize) -> i32 {
+        self.arg(index) as i32
+    }
+
+    /// Returns an argument of type `unsigned int`: flags, modes, ids.
+    pub fn uint(&self, index: usize) -> u32 {
+        self.arg(index) as u32
+    }
+
+    /// Says whether the task still waits, so that its numbers still mean it.
+    ///
+    /// # Errors
+    /// It does not; nobody will see any answer.
+    pub fn check(&self) -> Result<(), Stop> {
+        if self.listener.is_valid(self.notification.id) {
+            Ok(())
+        } else {
+            Err(Stop::CarryOn)
+        }
+    }
+
+    /// Reads the path that an argument points to.
+    ///
+    /// # Errors
+    /// It cannot be read: the kernel says why.
+    pub fn path(&self, index: usize) -> Result<Vec<u8>, Stop> {
+        self.string(self.arg(index), memory::MAX_PATH)
+    }
+
+    /// Reads a string of at most `max` bytes.
+    ///
+    /// # Errors
+    /// As [`Self::path`].
+    pub fn string(&self, address: u64, max: usize) -> Result<Vec<u8>, Stop> {
+        memory::read_string(self.tid(), address, max).map_err(|_| Stop::CarryOn)
+    }
+
+    /// Fills a buffer from the task's memory.
+    ///
+    /// # Errors
+    /// As [`Self::path`].
+    pub fn read(&self, address: u64, buffer: &mut [u8]) -> Result<(), Stop> {
+        memory::read(self.tid(), address, buffer).map_err(|_| Stop::CarryOn)
+    }
+
+    /// Writes to the task's memory, if it still waits.
+    ///
+    /// # Errors
+    /// `EFAULT`, as the kernel would say.
+    pub fn write(&self, address: u64, bytes: &[u8]) -> Result<(), Stop> {
+        self.check()?;
+        memory::write(self.tid(), address, bytes).map_err(|_| Stop::Fail(Errno::FAULT))
+    }
+}

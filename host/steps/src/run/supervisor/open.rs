@@ -1,0 +1,300 @@
+//! open(2) and its kin, and chdir(2): what lies in a graft is opened here, beneath the supervisor's own handles,
+//! and given to the step as a descriptor.
+
+use std::io::Write;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{self, FileType, MemfdFlags, Mode, OFlags};
+use rustix::io::Errno;
+use stepwell_sys::resolve::{self, Links};
+
+use super::call::{Answer, Call, Stop};
+use super::nodes::{HostFile, Magic, Node, Within, open_host};
+use super::path::{AT_FDCWD, GraftPlace, Place, TreePlace, locate};
+use super::step::Step;
+use super::{create, dev, pidtext, stubs};
+
+/// open(path, flags, mode)
+#[cfg(target_arch = "x86_64")]
+pub fn open(step: &mut Step, call: &Call<'_>) -> Result<Answer, Stop> {
+    open_file(
+        step,
+        call,
+        AT_FDCWD,
+        &call.path(0)?,
+        OpenHow::new(call.uint(1), call.uint(2)),
+    )
+}
+
+/// creat(path, mode)
+#[cfg(target_arch = "x86_64")]
+pub fn creat(step: &mut Step, call: &Call<'_>) -> Result<Answer, Stop> {
+    let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::TRUNC;
+    open_file(
+        step,
+        call,
+        AT_FDCWD,
+        &call.path(0)?,
+        OpenHow::new(flags.bits(), call.uint(1)),
+    )
+}
+
+/// openat(dirfd, path, flags, mode)
+pub fn openat(step: &mut Step, call: &Call<'_>) -> Result<Answer, Stop> {
+    open_file(
+        step,
+        call,
+        call.int(0),
+        &call.path(1)?,
+        OpenHow::new(call.uint(2), call.uint(3)),
+    )
+}
+
+/// openat2(dirfd, path, how, size)
+pub fn openat2(step: &mut Step, call: &Call<'_>) -> Result<Answer, Stop> {
+    let mut how = [0; 24];
+    if call.arg(3) < how.len() as u64 {
+        return Err(Stop::CarryOn);
+    }
+    call.read(call.arg(2), &mut how)?;
+    let word = |at: usize| u64::from_ne_bytes(std::array::from_fn(|i| how[at + i]));
+    // Whoever restricts the resolution means the kernel's: what it finds in the skeleton is right for listing,
+    // and harmless.
+    if word(16) != 0 {
+        return Err(Stop::CarryOn);
+    }
+    open_file(
+        step,
+        call,
+        call.int(0),
+        &call.path(1)?,
+        OpenHow::new(word(0) as u32, word(8) as u32),
+    )
+}
+
+/// chdir(path): the kernel's, once the skeleton is there.
+pub fn chdir(step: &mut Step, call: &Call<'_>) -> Result<Answer, Stop> {
+    let path = call.path(0)?;
+    if let Place::Graft(GraftPlace {
+        path: place,
+        node: Node::Directory,
+        ..
+    }) = locate(step, call, AT_FDCWD, &path, true)?
+    {
+        stubs::open(step, &place, OFlags::RDONLY)?;
+        // The kernel goes the step's own way, through the links of the graft.
+        let literal =
+            super::path::squeeze(&super::path::absolute(step, call.tid(), AT_FDCWD, &path)?);
+        if super::path::in_graft(&literal) && literal != place {
+            stubs::open(step, &literal, OFlags::RDONLY)?;
+        }
+    }
+    Ok(Answer::CarryOn)
+}
+
+/// How a file is to be opened.
+#[derive(Debug, Clone, Copy)]
+pub struct OpenHow {
+    /// Flags.
+    pub flags: OFlags,
+    /// Mode of a new file.
+    pub mode: u32,
+}
+
+impl OpenHow {
+    fn new(flags: u32, mode: u32) -> Self {
+        Self {
+            flags: OFlags::from_bits_retain(flags),
+            mode: mode & 0o7777,
+        }
+    }
+
+    /// Says whether the file may be written to.
+    fn writes(self) -> bool {
+        let access = self.flags & OFlags::RWMODE;
+        !self.flags.contains(OFlags::PATH)
+            && (access != OFlags::RDONLY || self.flags.intersects(OFlags::TRUNC))
+    }
+
+    /// Says whether a new inode may come of it.
+    pub fn creates(self) -> bool {
+        self.flags.contains(OFlags::CREATE) || self.flags.contains(OFlags::TMPFILE)
+    }
+
+    fn follows(self) -> bool {
+        !self.flags.contains(OFlags::NOFOLLOW)
+            && !self.flags.contains(OFlags::CREATE | OFlags::EXCL)
+    }
+
+    /// Answers with an open file.
+    pub fn inject(self, file: OwnedFd) -> Answer {
+        Answer::Inject {
+            file,
+            close_on_exec: self.flags.contains(OFlags::CLOEXEC),
+        }
+    }
+
+    /// The flags for opening what is there.
+    fn existing(self) -> OFlags {
+        self.flags - (OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW)
+    }
+}
+
+fn open_file(
+    step: &mut Step,
+    call: &Call<'_>,
+    dirfd: i32,
+    path: &[u8],
+    how: OpenHow,
+) -> Result<Answer, Stop> {
+    match locate(step, call, dirfd, path, how.follows())? {
+        Place::Descriptor(_) => Ok(Answer::CarryOn),
+        Place::Tree(place) => open_tree(step, call, &place, how),
+        Place::Graft(place) => open_graft(step, call, &place, how),
+    }
+}
+
+fn open_tree(
+    step: &mut Step,
+    call: &Call<'_>,
+    place: &TreePlace,
+    how: OpenHow,
+) -> Result<Answer, Stop> {
+    if step.emulates() && how.creates() {
+        if let Some(file) = create::open_new(step, call, place, how)? {
+            return Ok(how.inject(file));
+        }
+    }
+    if !place.redirected {
+        return Ok(Answer::CarryOn);
+    }
+    // A fifo must not block the supervisor, and the mode of a new file is the step's own affair.
+    let mode = Mode::from_raw_mode(how.mode & !create::umask(call.tid()));
+    let links = if how.follows() {
+        Links::Follow
+    } else {
+        Links::FollowButLast
+    };
+    let blocking = !how.flags.intersects(OFlags::NONBLOCK | OFlags::PATH);
+    let mode = if how.creates() { mode } else { Mode::empty() };
+    let flags = if blocking {
+        how.flags | OFlags::NONBLOCK
+    } else {
+        how.flags
+    };
+    let file = resolve::create(&step.root, &place.path, flags, mode, links)?;
+    if blocking {
+        wait_again(file.as_fd())?;
+    }
+    Ok(how.inject(file))
+}
+
+/// Takes back that reads and writes do not block.
+fn wait_again(file: BorrowedFd<'_>) -> Result<(), Errno> {
+    let flags = fs::fcntl_getfl(file)?;
+    fs::fcntl_setfl(file, flags - OFlags::NONBLOCK)
+}
+
+fn open_graft(
+    step: &mut Step,
+    call: &Call<'_>,
+    place: &GraftPlace,
+    how: OpenHow,
+) -> Result<Answer, Stop> {
+    let exclusive = how.flags.contains(OFlags::CREATE | OFlags::EXCL);
+    match &place.node {
+        Node::Missing => return Err(Errno::NOENT.into()),
+        Node::Native => return Ok(Answer::CarryOn),
+        _ if exclusive => return Err(Errno::EXIST.into()),
+        Node::Directory => {}
+        _ if place.slash || how.flags.contains(OFlags::DIRECTORY) => {
+            return Err(Errno::NOTDIR.into());
+        }
+        _ => {}
+    }
+    let file = match &place.node {
+        Node::Directory if how.writes() || how.creates() => return Err(Errno::ISDIR.into()),
+        Node::Directory => stubs::list(step, &place.path, how.flags & OFlags::PATH)?,
+        Node::File(file) => open_host_file(step, file, how)?,
+        Node::Text(_) if how.writes() => return Err(Errno::ACCESS.into()),
+        Node::Text(text) => memory_file(&pidtext::content(step, *text)?)?,
+        Node::Magic(magic) if how.follows() => open_magic(step, magic, how)?,
+        Node::PtyMaster => dev::open_pty_master(step, how.existing())?,
+        Node::Terminal => dev::open_terminal(step, call.tid(), how.existing())?,
+        // A link is opened itself with O_PATH and O_NOFOLLOW alone.
+        _ => return Err(Errno::LOOP.into()),
+    };
+    Ok(how.inject(file))
+}
+
+fn open_host_file(step: &Step, file: &HostFile, how: OpenHow) -> Result<OwnedFd, Errno> {
+    if how.writes() && !file.writable {
+        let mounted_read_only = file.within == Within::Sys || file.path.starts_with("sys/");
+        return Err(if mounted_read_only {
+            Errno::ROFS
+        } else {
+            Errno::ACCESS
+        });
+    }
+    open_host(
+        step,
+        file.within,
+        &file.path,
+        how.existing() - OFlags::TRUNC,
+    )
+}
+
+/// Makes a file of made-up content, open for reading.
+fn memory_file(content: &[u8]) -> Result<OwnedFd, Errno> {
+    let memory = fs::memfd_create(c"graft", MemfdFlags::CLOEXEC)?;
+    let mut memory = std::fs::File::from(memory);
+    memory
+        .write_all(content)
+        .map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))?;
+    fs::fchmod(&memory, Mode::from_raw_mode(0o444))?;
+    reopen(memory.as_fd(), OFlags::RDONLY)
+}
+
+/// Opens what a link of `/proc/PID` leads to, again.
+fn open_magic(step: &Step, magic: &Magic, how: OpenHow) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let target = fs::openat(&step.host.proc, &*magic.link, flags, Mode::empty())?;
+    let stat = fs::fstat(&target)?;
+    match FileType::from_raw_mode(stat.st_mode) {
+        // A step never gets a directory outside its tree.
+        FileType::Directory => {
+            let path = resolve::path_of(&target).ok_or(Errno::NOENT)?;
+            step.inside(&path).ok_or(Errno::ACCESS)?;
+        }
+        FileType::Symlink => return Err(Errno::LOOP),
+        _ if how.writes() && is_the_machines(target.as_fd())? => return Err(Errno::ACCESS),
+        _ => {}
+    }
+    reopen(target.as_fd(), how.existing())
+}
+
+/// Says whether a file is one of the machine's `/proc` or `/sys`, which a step was given for reading.
+fn is_the_machines(file: BorrowedFd<'_>) -> Result<bool, Errno> {
+    const SYSFS_MAGIC: u64 = 0x6265_6572;
+    const CGROUP_MAGICS: [u64; 2] = [0x0027_e0eb, 0x6367_7270];
+    let kind = fs::fstatfs(file)?.f_type as u64;
+    Ok(kind == fs::PROC_SUPER_MAGIC as u64 || kind == SYSFS_MAGIC || CGROUP_MAGICS.contains(&kind))
+}
+
+/// Opens a file again with other flags; never blocks.
+fn reopen(file: BorrowedFd<'_>, flags: OFlags) -> Result<OwnedFd, Errno> {
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let blocking = !flags.intersects(OFlags::NONBLOCK | OFlags::PATH);
+    let extra = OFlags::CLOEXEC
+        | OFlags::NOCTTY
+        | if blocking {
+            OFlags::NONBLOCK
+        } else {
+            OFlags::empty()
+        };
+    let opened = fs::open(path, flags | extra, Mode::empty())?;
+    if blocking {
+        wait_again(opened.as_fd())?;
+    }
+    Ok(opened)
+}

@@ -1,0 +1,121 @@
+//! What the supervisor knows of its step: handles, processes, identities.
+
+use std::collections::HashSet;
+use std::os::fd::OwnedFd;
+
+use rustix::fs::{self, AtFlags, Mode, OFlags, StatxFlags};
+use stepwell_sys::error::{Context, SysError, SysResult};
+use stepwell_sys::meta::SideTable;
+use stepwell_sys::resolve;
+
+use super::identity::Identities;
+use super::pids::Pids;
+use crate::run::types::{Counters, Ids, SupervisorReport, SupervisorSpec};
+
+/// Stops a step that makes symlinks of other owners without end from filling memory.
+pub const MAX_SIDE_ENTRIES: usize = 1_000_000;
+
+/// Handles on the machine's own directories; only what [`super::nodes`] names is opened beneath them.
+#[derive(Debug)]
+pub struct Host {
+    /// `/proc`.
+    pub proc: OwnedFd,
+    /// `/sys`, where there is one.
+    pub sys: Option<OwnedFd>,
+    /// `/dev`, where there is one.
+    pub dev: Option<OwnedFd>,
+}
+
+/// A step and its tree.
+#[derive(Debug)]
+pub struct Step {
+    /// Handle on the tree's root.
+    pub root: OwnedFd,
+    /// The root's path, as links in `/proc` show it.
+    pub root_text: Vec<u8>,
+    /// Device number (major, minor) of the tree's file system.
+    pub device: (u32, u32),
+    /// The machine's directories.
+    pub host: Host,
+    /// Private directory on the tree's file system.
+    pub scratch: OwnedFd,
+    /// Who holds owners and ids.
+    pub ids: Ids,
+    /// Whether `/dev` holds real device nodes.
+    pub real_devices: bool,
+    /// The processes.
+    pub pids: Pids,
+    /// Emulated ids.
+    pub identities: Identities,
+    /// Emulated metadata of inodes that take no attribute.
+    pub side: SideTable,
+    /// Numbers of the pseudo-terminals that the step opened.
+    pub ptys: HashSet<u32>,
+    /// Directories of `/sys` and `/proc/sys` whose skeleton is complete.
+    pub mirrored: HashSet<Vec<u8>>,
+    /// What was done.
+    pub counters: Counters,
+}
+
+impl Step {
+    /// Opens the handles.
+    ///
+    /// # Errors
+    /// A directory that cannot be opened; a missing `/sys` or `/dev` is fine.
+    pub fn new(spec: SupervisorSpec) -> SysResult<Self> {
+        let stat = fs::statx(
+            &spec.root_dir,
+            c"",
+            AtFlags::EMPTY_PATH,
+            StatxFlags::BASIC_STATS,
+        )
+        .context("statx", spec.root.to_string_lossy())?;
+        let root_text = resolve::path_of(&spec.root_dir).ok_or_else(|| {
+            SysError::new("readlink", "root of the tree", rustix::io::Errno::NOENT)
+        })?;
+        let host = Host {
+            proc: open_dir("/proc")?,
+            sys: open_dir("/sys").ok(),
+            dev: open_dir("/dev").ok(),
+        };
+        Ok(Self {
+            scratch: open_dir(&spec.scratch)?,
+            root_text,
+            device: (stat.stx_dev_major, stat.stx_dev_minor),
+            host,
+            ids: spec.ids,
+            real_devices: spec.real_devices,
+            pids: Pids::new(spec.init_pid, spec.pid_namespace),
+            identities: Identities::new(&spec.credentials),
+            side: spec.side,
+            ptys: HashSet::new(),
+            mirrored: HashSet::new(),
+            counters: Counters::default(),
+            root: spec.root_dir,
+        })
+    }
+
+    /// Says whether owners and ids are emulated.
+    pub fn emulates(&self) -> bool {
+        self.ids == Ids::Emulated
+    }
+
+    /// Returns the path inside the tree of a path of ours, `None` for what lies elsewhere.
+    pub fn inside<'a>(&self, path: &'a [u8]) -> Option<&'a [u8]> {
+        resolve::below(path, &self.root_text)
+    }
+
+    /// Ends the step.
+    pub fn into_report(self) -> SupervisorReport {
+        SupervisorReport {
+            side: self.side,
+            counters: self.counters,
+        }
+    }
+}
+
+fn open_dir(path: impl AsRef<std::path::Path>) -> SysResult<OwnedFd> {
+    let path = path.as_ref();
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    fs::open(path, flags, Mode::empty()).context("open", path.to_string_lossy())
+}

@@ -1,0 +1,272 @@
+//! The table of system calls that the supervisor is asked about: number, when, why, and who answers.
+//!
+//! As few as possible: each costs a step two switches of context.  A filter sees numbers and flags but no paths,
+//! so a call that takes a path is asked about whatever the path is.  To add a call: one row.
+
+use stepwell_sys::seccomp::{Action, Condition, Rule};
+
+use super::call::Handler;
+use super::{create, credentials, exec, open, owner, stat, xattr};
+use crate::run::types::{FilterNeeds, Ids};
+
+/// When a call is asked about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum When {
+    /// Always: it may name something in `/proc`, `/dev` or `/sys`.
+    Graft,
+    /// Only while owners and ids are emulated.
+    Ids,
+}
+
+/// Which of the calls of one number are meant.
+#[derive(Debug, Clone, Copy)]
+enum Only {
+    All,
+    /// The argument has one of these values.
+    Argument(u8, &'static [u64]),
+    /// The argument lacks this flag; while ids are emulated, all calls are.
+    WithoutFlag(u8, u64),
+}
+
+/// A row of the table.
+pub struct Row {
+    /// Number of the system call.
+    pub nr: i64,
+    /// Its name.
+    pub name: &'static str,
+    /// Answers it.
+    pub handler: Handler,
+    when: When,
+    only: Only,
+    reason: &'static str,
+}
+
+const fn row(
+    nr: i64,
+    name: &'static str,
+    when: When,
+    handler: Handler,
+    reason: &'static str,
+) -> Row {
+    Row {
+        nr,
+        name,
+        handler,
+        when,
+        only: Only::All,
+        reason,
+    }
+}
+
+impl Row {
+    const fn only(mut self, only: Only) -> Self {
+        self.only = only;
+        self
+    }
+}
+
+/// Makes one row after the other.
+macro_rules! rows {
+    ($when:ident, $reason:literal: $($number:ident => $handler:path),* $(,)?) => {
+        &[$(row(libc::$number, stringify!($number), When::$when, $handler, $reason)),*]
+    };
+}
+
+/// Calls newer than the C library's list; the same numbers on all architectures.
+const SYS_SETXATTRAT: i64 = 463;
+const SYS_GETXATTRAT: i64 = 464;
+const SYS_LISTXATTRAT: i64 = 465;
+const SYS_REMOVEXATTRAT: i64 = 466;
+
+const AT_EMPTY_PATH: u64 = 0x1000;
+const RLIMIT_RTTIME: &[u64] = &[libc::RLIMIT_RTTIME as u64];
+
+/// Options of prctl(2) that are about ids: keep-caps, bounding set, securebits, no-new-privileges, ambient set.
+const PRCTL_OPTIONS: &[u64] = &[7, 8, 23, 24, 27, 28, 39, 47];
+
+const PATHS: &[Row] = rows! { Graft, "the path may lead into a graft":
+    SYS_openat => open::openat, SYS_openat2 => open::openat2, SYS_readlinkat => stat::readlinkat, SYS_statx => stat::statx,
+    SYS_faccessat => stat::faccessat, SYS_faccessat2 => stat::faccessat, SYS_execve => exec::execve, SYS_chdir => open::chdir,
+    SYS_getxattr => xattr::getxattr, SYS_lgetxattr => xattr::lgetxattr, SYS_listxattr => xattr::listxattr,
+    SYS_llistxattr => xattr::llistxattr,
+};
+
+#[cfg(target_arch = "x86_64")]
+const LEGACY_PATHS: &[Row] = rows! { Graft, "the path may lead into a graft":
+    SYS_open => open::open, SYS_creat => open::creat, SYS_readlink => stat::readlink, SYS_stat => stat::stat,
+    SYS_lstat => stat::lstat, SYS_access => stat::access,
+};
+
+const OTHERS: &[Row] = &[
+    row(
+        libc::SYS_newfstatat,
+        "SYS_newfstatat",
+        When::Graft,
+        stat::newfstatat,
+        "the path may lead into a graft",
+    )
+    .only(Only::WithoutFlag(3, AT_EMPTY_PATH)),
+    row(
+        libc::SYS_prctl,
+        "SYS_prctl",
+        When::Ids,
+        credentials::prctl,
+        "privileges of emulated ids",
+    )
+    .only(Only::Argument(0, PRCTL_OPTIONS)),
+    row(
+        libc::SYS_prlimit64,
+        "SYS_prlimit64",
+        When::Ids,
+        credentials::prlimit,
+        "this limit holds a process's tag",
+    )
+    .only(Only::Argument(1, RLIMIT_RTTIME)),
+];
+
+const OWNERS: &[Row] = rows! { Ids, "owners are emulated":
+    SYS_fstat => stat::fstat, SYS_fchown => owner::fchown, SYS_fchownat => owner::fchownat, SYS_mkdirat => create::mkdirat,
+    SYS_mknodat => create::mknodat, SYS_symlinkat => create::symlinkat, SYS_setxattr => xattr::setxattr,
+    SYS_lsetxattr => xattr::lsetxattr, SYS_fsetxattr => xattr::fsetxattr, SYS_fgetxattr => xattr::fgetxattr,
+    SYS_flistxattr => xattr::flistxattr, SYS_removexattr => xattr::removexattr, SYS_lremovexattr => xattr::lremovexattr,
+    SYS_fremovexattr => xattr::fremovexattr,
+};
+
+#[cfg(target_arch = "x86_64")]
+const LEGACY_OWNERS: &[Row] = rows! { Ids, "owners are emulated":
+    SYS_chown => owner::chown, SYS_lchown => owner::lchown, SYS_mkdir => create::mkdir, SYS_mknod => create::mknod,
+    SYS_symlink => create::symlink,
+};
+
+const CREDENTIALS: &[Row] = rows! { Ids, "ids are emulated":
+    SYS_getuid => credentials::getuid, SYS_geteuid => credentials::geteuid, SYS_getgid => credentials::getgid,
+    SYS_getegid => credentials::getegid, SYS_getresuid => credentials::getresuid, SYS_getresgid => credentials::getresgid,
+    SYS_setuid => credentials::setuid, SYS_setgid => credentials::setgid, SYS_setreuid => credentials::setreuid,
+    SYS_setregid => credentials::setregid, SYS_setresuid => credentials::setresuid, SYS_setresgid => credentials::setresgid,
+    SYS_setfsuid => credentials::setfsuid, SYS_setfsgid => credentials::setfsgid, SYS_getgroups => credentials::getgroups,
+    SYS_setgroups => credentials::setgroups, SYS_capget => credentials::capget, SYS_capset => credentials::capset,
+};
+
+#[cfg(target_arch = "x86_64")]
+const LEGACY_LIMITS: &[Row] = &[
+    row(
+        libc::SYS_getrlimit,
+        "SYS_getrlimit",
+        When::Ids,
+        credentials::getrlimit,
+        "this limit holds a process's tag",
+    )
+    .only(Only::Argument(0, RLIMIT_RTTIME)),
+    row(
+        libc::SYS_setrlimit,
+        "SYS_setrlimit",
+        When::Ids,
+        credentials::setrlimit,
+        "this limit holds a process's tag",
+    )
+    .only(Only::Argument(0, RLIMIT_RTTIME)),
+];
+
+/// All rows of this architecture.
+pub fn rows() -> impl Iterator<Item = &'static Row> {
+    let common = [PATHS, OTHERS, OWNERS, CREDENTIALS];
+    #[cfg(target_arch = "x86_64")]
+    let legacy = [LEGACY_PATHS, LEGACY_OWNERS, LEGACY_LIMITS];
+    #[cfg(not(target_arch = "x86_64"))]
+    let legacy: [&[Row]; 0] = [];
+    common.into_iter().chain(legacy).flatten()
+}
+
+/// Returns the rules that make the kernel ask the supervisor, and those that keep a step from going around it.
+pub fn filter(needs: &FilterNeeds) -> Vec<Rule> {
+    let emulated = needs.ids == Ids::Emulated;
+    let mut rules: Vec<Rule> = rows()
+        .filter(|row| emulated || row.when == When::Graft)
+        .flat_map(|row| row_rules(row, emulated))
+        .collect();
+    let refuse = |nr, name, reason| Rule::new(nr, name, Action::Errno(libc::ENOSYS as u16), reason);
+    rules.push(refuse(
+        libc::SYS_io_uring_setup,
+        "io_uring_setup",
+        "its calls would go around the filter",
+    ));
+    for (nr, name) in [
+        (SYS_SETXATTRAT, "setxattrat"),
+        (SYS_GETXATTRAT, "getxattrat"),
+        (SYS_LISTXATTRAT, "listxattrat"),
+        (SYS_REMOVEXATTRAT, "removexattrat"),
+    ] {
+        if emulated {
+            rules.push(refuse(
+                nr,
+                name,
+                "programs fall back to the older calls, which are emulated",
+            ));
+        }
+    }
+    rules
+}
+
+fn row_rules(row: &Row, emulated: bool) -> Vec<Rule> {
+    let name = row.name.trim_start_matches("SYS_");
+    let rule = |condition: Option<Condition>| {
+        let mut rule = Rule::new(row.nr, name, Action::Notify, row.reason);
+        rule.when.extend(condition);
+        rule
+    };
+    match row.only {
+        Only::All => vec![rule(None)],
+        Only::WithoutFlag(..) if emulated => vec![rule(None)],
+        Only::WithoutFlag(argument, flag) => {
+            vec![rule(Some(Condition {
+                argument,
+                mask: flag,
+                value: 0,
+                negate: false,
+            }))]
+        }
+        Only::Argument(argument, values) => {
+            // The kernel looks at 32 bits of these arguments.
+            let mask = u32::MAX.into();
+            values
+                .iter()
+                .map(|&value| {
+                    rule(Some(Condition {
+                        argument,
+                        mask,
+                        value,
+                        negate: false,
+                    }))
+                })
+                .collect()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(ids: Ids) -> Vec<String> {
+        let needs = FilterNeeds {
+            ids,
+            emulate_devices: true,
+            real_devices: false,
+            pid_namespace: true,
+        };
+        filter(&needs).into_iter().map(|rule| rule.name).collect()
+    }
+
+    #[test]
+    fn no_call_has_two_rows_and_real_ids_ask_less() {
+        let mut numbers: Vec<i64> = rows().map(|row| row.nr).collect();
+        numbers.sort_unstable();
+        let count = numbers.len();
+        numbers.dedup();
+        assert_eq!(numbers.len(), count);
+        let (real, emulated) = (names(Ids::Real), names(Ids::Emulated));
+        assert!(real.iter().all(|name| emulated.contains(name)));
+        assert!(!real.contains(&"getuid".to_owned()) && emulated.contains(&"getuid".to_owned()));
+        assert!(real.contains(&"io_uring_setup".to_owned()));
+    }
+}
