@@ -39,4 +39,5 @@ pub use stepwell_image::LayerOptions;
 pub use stepwell_model::request::Compression;
 pub use store::{Ids, Store, StoreOptions};
 pub use toc::{Toc, TocEntry};
+pub use tree::{CaptureOptions, Captured, Checkout, Progress, ReadCheckout};
 pub use view::{ChainView, Node, Resolved};

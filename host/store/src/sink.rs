@@ -68,6 +68,11 @@ impl LayerSink<'_> {
         self.marker(whiteout::opaque(dir, mtime))
     }
 
+    /// Returns the digest of the content of the entry that was added last, where it was a regular file.
+    pub fn last_digest(&self) -> Option<stepwell_model::Digest> {
+        self.toc.entries.last().and_then(|item| item.digest)
+    }
+
     /// Number of entries so far, whiteouts included.
     pub fn len(&self) -> usize {
         self.toc.entries.len()

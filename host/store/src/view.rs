@@ -71,6 +71,11 @@ impl<'a> Node<'a> {
         self.place
     }
 
+    /// Says whether it is a directory that no layer has an entry for.
+    pub fn is_implied(&self) -> bool {
+        self.place == IMPLIED
+    }
+
     /// Says whether it is a directory.
     pub fn is_dir(&self) -> bool {
         self.item.entry.is_dir()

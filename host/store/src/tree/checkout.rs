@@ -1,0 +1,250 @@
+//! The handles on trees that callers hold.
+
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use cap_std::fs::Dir;
+use stepwell_sys::meta::SideTable;
+
+use crate::error::{Context as _, Result, StoreError};
+use crate::layer::Layer;
+use crate::store::{Ids, Store};
+
+use super::capture::{Capture, CaptureOptions, Captured};
+use super::disk;
+use super::index::{Ctime, Index};
+use super::state::{State, TreeLayer, TreePaths, boot};
+
+/// How long the clock of a file system may take for one tick.
+const CLOCK_WAIT: Duration = Duration::from_secs(5);
+
+/// A tree that is this process's alone.
+///
+/// [`begin`](Self::begin) before anything is changed, [`capture`](Self::capture) after; a tree that was begun and not
+/// captured is thrown away when the handle is dropped, any other is idle then and can be had again.
+#[derive(Debug)]
+pub struct Checkout<'a> {
+    pub(super) store: &'a Store,
+    pub(super) paths: TreePaths,
+    /// Dropping it would release the lock.
+    pub(super) lock: File,
+    pub(super) root: Dir,
+    pub(super) root_path: PathBuf,
+    pub(super) state: State,
+    /// Read when it is needed; a tree that is only read needs none.
+    pub(super) index: Option<Index>,
+    pub(super) is_dirty: bool,
+}
+
+/// A tree that is read; others may read it too, nobody changes it.
+#[derive(Debug)]
+pub struct ReadCheckout {
+    pub(super) _lock: File,
+    pub(super) root: Dir,
+    pub(super) root_path: PathBuf,
+    pub(super) side: SideTable,
+    pub(super) ids: Ids,
+}
+
+impl ReadCheckout {
+    /// Returns the path of the root on the host: absolute, without symbolic links.
+    pub fn root_path(&self) -> &Path {
+        &self.root_path
+    }
+
+    /// Returns the root.
+    pub fn root_dir(&self) -> &Dir {
+        &self.root
+    }
+
+    /// Returns the metadata of inodes that take no extended attribute.
+    pub fn side_table(&self) -> &SideTable {
+        &self.side
+    }
+
+    /// Returns who holds the owners of files.
+    pub fn ids(&self) -> Ids {
+        self.ids
+    }
+}
+
+impl<'a> Checkout<'a> {
+    /// Returns the path of the root on the host: absolute, without symbolic links.
+    pub fn root_path(&self) -> &Path {
+        &self.root_path
+    }
+
+    /// Returns the root.
+    pub fn root_dir(&self) -> &Dir {
+        &self.root
+    }
+
+    /// Returns who holds the owners of files.
+    pub fn ids(&self) -> Ids {
+        self.state.ids
+    }
+
+    /// Returns the metadata of inodes that take no extended attribute.
+    ///
+    /// # Errors
+    /// The tree's index cannot be read.
+    pub fn side_table(&mut self) -> Result<&SideTable> {
+        Ok(&self.index()?.side)
+    }
+
+    /// Allows changes: from now on the tree is worth nothing until it is captured.  Returns when the clock of the file
+    /// system has passed everything in the index, so that each change shows.
+    ///
+    /// # Errors
+    /// The tree's state cannot be removed, or the clock does not move.
+    pub fn begin(&mut self) -> Result<()> {
+        let newest = self.index()?.newest();
+        self.paths.forget_state()?;
+        self.is_dirty = true;
+        wait_for_clock(&self.paths.clock(), newest)
+    }
+
+    /// Writes what changed since [`begin`](Self::begin) as a layer; the tree then is what the old layers and the new
+    /// one make.  No process may be at work in the tree any more.
+    ///
+    /// # Errors
+    /// The tree cannot be read or the layer cannot be written; the tree is thrown away then.
+    pub fn capture(&mut self, options: CaptureOptions) -> Result<Captured> {
+        self.index()?;
+        self.is_dirty = true;
+        let index = self.index.take().unwrap_or_default();
+        let side = options.side.unwrap_or_else(|| index.side.clone());
+        let mut sink = self.store.layer_sink(options.layer)?;
+        let capture = Capture {
+            root: self.root.as_fd(),
+            ids: self.state.ids,
+            index,
+            side,
+            clamp: options.layer.clamp_mtime,
+            ignore: options.ignore,
+        };
+        let (index, left_out) = capture.run(&mut sink)?;
+        let entries = sink.len();
+        let layer = sink.finish()?;
+        let mut layers = self.state.layers.clone();
+        layers.push(TreeLayer {
+            diff_id: layer.diff_id,
+            entries: entries as u64,
+        });
+        self.save(index, layers)?;
+        Ok(Captured {
+            layer,
+            entries,
+            left_out,
+        })
+    }
+
+    /// Throws the tree away.
+    ///
+    /// # Errors
+    /// It cannot be moved out of the way; then the next process finds it without a state and does it.
+    pub fn abandon(mut self) -> Result<()> {
+        self.is_dirty = false;
+        self.discard()
+    }
+
+    pub(super) fn discard(&self) -> Result<()> {
+        self.paths.forget_state()?;
+        self.store.session().discard(&self.paths.0)
+    }
+
+    /// Reads the index, where that was not done yet.
+    pub(super) fn index(&mut self) -> Result<&mut Index> {
+        if self.index.is_none() {
+            let path = self.paths.index();
+            let file = fs::read(&path).context("read", &path)?;
+            let index = Index::decode(&file)
+                .filter(|index| index.generation == self.state.generation)
+                .ok_or_else(|| StoreError::damaged(&path, "it cannot be read back"))?;
+            self.index = Some(index);
+        }
+        Ok(self.index.get_or_insert_default())
+    }
+
+    /// Writes index and state: from now on the tree is what `layers` say.
+    pub(super) fn save(&mut self, index: Index, layers: Vec<TreeLayer>) -> Result<()> {
+        let path = self.paths.index();
+        fs::write(&path, index.encode()).context("write", &path)?;
+        self.state = State {
+            generation: index.generation,
+            ids: self.state.ids,
+            boot: boot(),
+            layers,
+            bytes: index.nodes.iter().map(|n| n.entry.size()).sum(),
+            newest: index.newest(),
+        };
+        self.paths.write_state(&self.state)?;
+        self.index = Some(index);
+        self.is_dirty = false;
+        Ok(())
+    }
+
+    /// Gives the lock to readers too.  Between the two somebody else may take the tree: none then.
+    pub(super) fn into_read(mut self, layers: &[Layer]) -> Result<Option<ReadCheckout>> {
+        let side = std::mem::take(&mut self.index()?.side);
+        let lock = self
+            .lock
+            .try_clone()
+            .context("duplicate", &self.paths.lock())?;
+        if super::pool::lock_shared(&lock, &self.paths.lock())?
+            && self
+                .paths
+                .read_state()
+                .is_some_and(|s| s == self.state && s.is_chain(layers))
+        {
+            let root = self.root.try_clone().context("open", &self.root_path)?;
+            let (root_path, ids) = (self.root_path.clone(), self.state.ids);
+            return Ok(Some(ReadCheckout {
+                _lock: lock,
+                root,
+                root_path,
+                side,
+                ids,
+            }));
+        }
+        Ok(None)
+    }
+}
+
+impl Drop for Checkout<'_> {
+    fn drop(&mut self) {
+        if self.is_dirty
+            && let Err(error) = self.discard()
+        {
+            tracing::debug!(%error, "a tree that is worth nothing stays for now");
+        }
+    }
+}
+
+/// Waits until a change made now gets a later time than `newest`.  A file is changed to see: a sleep is no proof.
+fn wait_for_clock(probe: &Path, newest: Ctime) -> Result<()> {
+    let start = Instant::now();
+    let mut file = File::create(probe).context("create", probe)?;
+    loop {
+        file.write_all(b".").context("write", probe)?;
+        let stat = disk::stat_fd(file.as_fd()).context("stat", probe)?;
+        if disk::stamp(&stat).ctime > newest {
+            return Ok(());
+        }
+        if start.elapsed() > CLOCK_WAIT {
+            return Err(StoreError::Clock {
+                subject: probe.display().to_string(),
+            });
+        }
+        thread::sleep(Duration::from_micros(200));
+    }
+}
+
+/// Borrows a directory's descriptor.
+pub(super) fn fd(dir: &Dir) -> BorrowedFd<'_> {
+    dir.as_fd()
+}
