@@ -12,4 +12,9 @@ pub mod ast;
 pub mod diagnostic;
 pub mod expand;
 pub mod lexer;
+mod lint;
+pub mod lower;
 pub mod source;
+pub mod stages;
+
+pub use lower::build;

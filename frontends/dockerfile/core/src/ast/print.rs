@@ -22,6 +22,12 @@ impl fmt::Display for File {
     }
 }
 
+impl fmt::Display for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.print('\\', f)
+    }
+}
+
 impl Node {
     fn print(&self, escape: char, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut line = self.written.text.clone();

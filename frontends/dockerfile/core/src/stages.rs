@@ -1,0 +1,265 @@
+//! Stages: where each begins, what it builds on, and which of them a target needs.
+//!
+//! Expands FROM with the arguments that stand before the first of them; looks nothing up.  The next step is
+//! [`crate::lower`].
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::ast::{Body, Declaration, Fault, File, Instruction, Keyword};
+use crate::diagnostic::{did_you_mean, rules};
+use crate::expand::{Env, Expander};
+use crate::lexer::split::Word;
+use crate::lower::host::{NamedContext, Platform, Request};
+
+/// One stage.
+#[derive(Debug, Clone)]
+pub struct Stage<'a> {
+    /// Its name in lower case.
+    pub name: Option<String>,
+    /// Its FROM.
+    pub from: &'a Instruction,
+    /// What it begins with.
+    pub base: Base,
+    /// `--platform`, or the target's.
+    pub platform: Platform,
+    /// Its instructions behind FROM.
+    pub steps: &'a [Instruction],
+}
+
+/// What a stage begins with, or COPY takes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Base {
+    /// An earlier stage.
+    Stage(usize),
+    /// Nothing.
+    Scratch,
+    /// The named context with this index.
+    Context(usize),
+    /// An image.
+    Image(String),
+}
+
+/// All stages and the arguments that they can inherit.
+#[derive(Debug, Clone, Default)]
+pub struct Stages<'a> {
+    /// In the order of the file.
+    pub list: Vec<Stage<'a>>,
+    /// Arguments from before the first FROM, and those that the builder sets.
+    pub globals: Env,
+    names: BTreeMap<String, usize>,
+}
+
+/// Something wrong, and the instruction it is in.
+pub type StageFault<'a> = (Fault, &'a Instruction);
+
+/// Splits a file into stages; faults and warnings go to `faults`.
+pub fn split<'a>(file: &'a File, request: &Request, faults: &mut Vec<StageFault<'a>>) -> Stages<'a> {
+    let mut splitter = Splitter { request, escape: file.directives.escape, stages: Stages::default(), faults };
+    let instructions = &file.instructions;
+    let first = instructions.iter().position(|i| i.node.keyword == Keyword::From).unwrap_or(instructions.len());
+    splitter.globals(instructions, first);
+    let starts: Vec<usize> = (first..instructions.len()).filter(|i| instructions[*i].node.keyword == Keyword::From).collect();
+    for (n, start) in starts.iter().enumerate() {
+        let end = starts.get(n + 1).copied().unwrap_or(instructions.len());
+        splitter.stage(&instructions[*start], &instructions[start + 1..end]);
+    }
+    splitter.stages
+}
+
+struct Splitter<'a, 'b> {
+    request: &'b Request,
+    escape: char,
+    stages: Stages<'a>,
+    faults: &'b mut Vec<StageFault<'a>>,
+}
+
+impl<'a> Splitter<'a, '_> {
+    /// Sets the arguments of the builder, then those that the file declares before its first stage.
+    fn globals(&mut self, instructions: &'a [Instruction], first: usize) {
+        for (name, value) in self.builder_args(instructions) {
+            let given = self.given(name).map(str::to_owned);
+            self.stages.globals.set(name, given.unwrap_or(value));
+        }
+        for instruction in &instructions[..first] {
+            match &instruction.node.body {
+                Body::Arg(list) => list.iter().for_each(|d| self.global(d, instruction)),
+                _ => {
+                    let name = instruction.node.keyword.text();
+                    let fault = Fault::new(&rules::INSTRUCTION_OUTSIDE_STAGE, instruction.node.written.at, format!("{name} stands before the first FROM"));
+                    self.faults.push((fault.hint("only ARG may; begin the file with `FROM image`"), instruction));
+                }
+            }
+        }
+    }
+
+    fn builder_args(&self, instructions: &[Instruction]) -> Vec<(&'static str, String)> {
+        let last_name = instructions.iter().rev().find_map(|i| match &i.node.body {
+            Body::From { name, .. } => Some(name.as_ref().map(|(_, n)| n.text.to_ascii_lowercase())),
+            _ => None,
+        });
+        let target = self.request.target.clone().or(last_name.flatten()).unwrap_or_else(|| "default".into());
+        let (build, to) = (&self.request.build_platform, &self.request.target_platform);
+        vec![
+            ("BUILDPLATFORM", build.to_string()),
+            ("BUILDOS", build.os.clone()),
+            ("BUILDOSVERSION", String::new()),
+            ("BUILDARCH", build.architecture.clone()),
+            ("BUILDVARIANT", build.variant.clone()),
+            ("TARGETPLATFORM", to.to_string()),
+            ("TARGETOS", to.os.clone()),
+            ("TARGETOSVERSION", String::new()),
+            ("TARGETARCH", to.architecture.clone()),
+            ("TARGETVARIANT", to.variant.clone()),
+            ("TARGETSTAGE", target),
+        ]
+    }
+
+    /// Returns what the user gave with `--build-arg`.
+    fn given(&self, name: &str) -> Option<&str> {
+        self.request.build_args.iter().rev().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
+    }
+
+    fn global(&mut self, declaration: &Declaration, instruction: &'a Instruction) {
+        let name = &declaration.name.text;
+        let value = match (self.given(name), &declaration.value) {
+            (Some(given), _) => Some(given.to_owned()),
+            (None, Some(default)) => self.expand(default, instruction),
+            (None, None) => None,
+        };
+        if let Some(value) = value {
+            self.stages.globals.set(name.clone(), value);
+        }
+    }
+
+    /// Expands a word of ARG or FROM with the global arguments.
+    fn expand(&mut self, word: &Word, instruction: &'a Instruction) -> Option<String> {
+        match Expander::new(self.escape).expand(&word.text, &self.stages.globals) {
+            Ok(done) => {
+                if instruction.node.keyword == Keyword::From {
+                    self.undefined(&done.missing, word, instruction);
+                }
+                Some(done.text)
+            }
+            Err(error) => {
+                self.faults.push((Fault::new(&rules::INVALID_EXPANSION, word.at, error.to_string()), instruction));
+                None
+            }
+        }
+    }
+
+    fn undefined(&mut self, missing: &[String], word: &Word, instruction: &'a Instruction) {
+        for name in missing {
+            let near = did_you_mean(name, self.stages.globals.names());
+            let hint = if near.is_empty() { format!("declare it with `ARG {name}=…` before the first FROM") } else { near };
+            let message = format!("FROM uses `{name}`, which no ARG before it declares");
+            self.faults.push((Fault::new(&rules::UNDEFINED_ARG_IN_FROM, word.at, message).hint(hint), instruction));
+        }
+    }
+
+    fn stage(&mut self, from: &'a Instruction, steps: &'a [Instruction]) {
+        let Body::From { image, name } = &from.node.body else { return };
+        let base = self.base(image, from);
+        let platform = self.platform(from);
+        let name = name.as_ref().map(|(_, n)| n.text.to_ascii_lowercase());
+        if let Some(name) = &name {
+            if self.stages.names.contains_key(name) {
+                let message = format!("two stages have the name `{name}`; the later one counts");
+                self.faults.push((Fault::new(&rules::DUPLICATE_STAGE_NAME, Default::default(), message), from));
+            }
+            if name == "scratch" || name == "context" {
+                let message = format!("`{name}` is reserved and should not be the name of a stage");
+                self.faults.push((Fault::new(&rules::RESERVED_STAGE_NAME, Default::default(), message), from));
+            }
+            self.stages.names.insert(name.clone(), self.stages.list.len());
+        }
+        // A named context with the name of a stage takes the place of the stage.
+        let replaced = name.as_deref().and_then(|n| context(&self.request.contexts, n));
+        let (base, steps) = replaced.map_or((base, steps), |i| (Base::Context(i), &[][..]));
+        self.stages.list.push(Stage { name, from, base, platform, steps });
+    }
+
+    fn base(&mut self, image: &Word, from: &'a Instruction) -> Base {
+        let Some(text) = self.expand(image, from) else { return Base::Scratch };
+        if text.is_empty() {
+            let message = format!("`{}` expands to nothing, so FROM has no base", image.text);
+            let hint = "give the argument a default before the first FROM, or a value with `--build-arg`";
+            self.faults.push((Fault::new(&rules::INVALID_REFERENCE, image.at, message).hint(hint), from));
+            return Base::Scratch;
+        }
+        self.stages.find(&text, &self.request.contexts)
+    }
+
+    fn platform(&mut self, from: &'a Instruction) -> Platform {
+        let default = self.request.target_platform.clone();
+        let Some(word) = from.node.flag("platform") else { return default };
+        let Some(text) = self.expand(word, from) else { return default };
+        let parsed = Platform::parse(&text, &self.request.build_platform.os);
+        parsed.unwrap_or_else(|| {
+            let message = if text.is_empty() { format!("`{}` expands to nothing, which is not a platform", word.text) } else { format!("`{text}` is not a platform") };
+            self.faults.push((Fault::new(&rules::INVALID_ARGUMENT, word.at, message).hint("a platform is `os/architecture[/variant]`, for example `linux/amd64`"), from));
+            default
+        })
+    }
+}
+
+impl Stages<'_> {
+    /// Says what a name behind FROM or `--from=` means.
+    pub fn find(&self, name: &str, contexts: &[NamedContext]) -> Base {
+        if let Some(index) = self.names.get(&name.to_ascii_lowercase()) {
+            return Base::Stage(*index);
+        }
+        match context(contexts, name) {
+            _ if name == "scratch" => Base::Scratch,
+            Some(index) => Base::Context(index),
+            None => Base::Image(name.to_owned()),
+        }
+    }
+
+    /// Returns the stage with a name, or else with a number.
+    pub fn target(&self, wanted: &str) -> Option<usize> {
+        let named = self.names.get(&wanted.to_ascii_lowercase()).copied();
+        named.or_else(|| wanted.parse().ok()).filter(|i| *i < self.list.len())
+    }
+
+    /// Iterates over the names of all stages.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.names.keys().map(String::as_str)
+    }
+
+    /// Returns what the COPY instructions of a stage take from, where that is another stage.
+    pub fn copies_from<'s>(&'s self, index: usize, contexts: &'s [NamedContext]) -> impl Iterator<Item = usize> + 's {
+        let froms = self.list[index].steps.iter().filter_map(|i| i.node.flag("from"));
+        froms.filter_map(move |word| match word.text.parse() {
+            Ok(number) => Some(number).filter(|n| *n < self.list.len()),
+            Err(_) => match self.find(&word.text, contexts) {
+                Base::Stage(index) => Some(index),
+                _ => None,
+            },
+        })
+    }
+
+    /// Returns the stages that `target` needs, itself included, in the order of the file.
+    pub fn needed(&self, target: usize, contexts: &[NamedContext]) -> BTreeSet<usize> {
+        let mut needed = BTreeSet::new();
+        let mut todo = vec![target];
+        while let Some(index) = todo.pop() {
+            if needed.insert(index) {
+                todo.extend(self.copies_from(index, contexts));
+                if let Base::Stage(base) = self.list[index].base {
+                    todo.push(base);
+                }
+            }
+        }
+        needed
+    }
+}
+
+/// Finds a named context: by the name as given, or by the familiar form of an image's name.
+fn context(contexts: &[NamedContext], name: &str) -> Option<usize> {
+    let familiar = |name: &str| {
+        let name = name.strip_prefix("docker.io/").unwrap_or(name);
+        let name = name.strip_prefix("library/").unwrap_or(name);
+        name.strip_suffix(":latest").unwrap_or(name).to_ascii_lowercase()
+    };
+    contexts.iter().rposition(|c| c.name == name).or_else(|| contexts.iter().rposition(|c| familiar(&c.name) == familiar(name)))
+}
