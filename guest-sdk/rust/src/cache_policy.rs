@@ -50,7 +50,7 @@ impl<T: CachePolicy> policy::Guest for T {
 /// Exports a [`CachePolicy`](crate::cache_policy::CachePolicy) from the component.
 #[macro_export]
 macro_rules! export_cache_policy {
-    ($policy:ty) => {
+    ($policy:ident) => {
         $crate::cache_policy::bindings::export!($policy with_types_in $crate::cache_policy::bindings);
     };
 }

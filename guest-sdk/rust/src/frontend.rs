@@ -169,7 +169,7 @@ impl<T: Frontend> bindings::exports::stepwell::frontend::entry::Guest for T {
 /// Exports a [`Frontend`](crate::frontend::Frontend) from the component.
 #[macro_export]
 macro_rules! export_frontend {
-    ($frontend:ty) => {
+    ($frontend:ident) => {
         $crate::frontend::bindings::export!($frontend with_types_in $crate::frontend::bindings);
     };
 }
