@@ -1,0 +1,110 @@
+//! The run operation in the making.
+
+use stepwell_model::op::{EnvVar, HostEntry, InlineFile, Network, RunOp};
+use stepwell_model::{Op, VertexId};
+use wasmtime::Result;
+use wasmtime::component::Resource;
+
+use super::{Answer, wit};
+use crate::frontend::bindings::stepwell::frontend::types::{self, Origin, Platform};
+use crate::frontend::imports::network_from;
+use crate::frontend::state::{Run, State, size};
+
+type This = Resource<Run>;
+
+impl State {
+    /// Counts a call that keeps `bytes` for the operation, and returns the operation.
+    fn run(&mut self, this: &This, bytes: usize) -> Result<&mut RunOp> {
+        self.meter.call()?;
+        self.meter.graph(bytes)?;
+        Ok(&mut self.table.get_mut(this)?.op)
+    }
+}
+
+/// Sets a variable; names are unique, a later value wins.
+fn set(env: &mut Vec<EnvVar>, name: String, value: String) {
+    match env.iter_mut().find(|v| v.name == name) {
+        Some(known) => known.value = value,
+        None => env.push(EnvVar { name, value }),
+    }
+}
+
+impl wit::HostRun for State {
+    fn new(&mut self, root: Resource<VertexId>, args: Vec<String>) -> Result<This> {
+        self.meter.call()?;
+        self.meter.graph(size(&args) + size_of::<Run>())?;
+        let root = *self.table.get(&root)?;
+        let op = RunOp {
+            args,
+            env: Vec::new(),
+            uncounted_env: Vec::new(),
+            cwd: "/".into(),
+            user: String::new(),
+            network: Network::Default,
+            files: Vec::new(),
+            extra_hosts: Vec::new(),
+            hostname: String::new(),
+        };
+        Ok(self.table.push(Run { root, op })?)
+    }
+
+    fn add_env(&mut self, this: This, name: String, value: String) -> Result<()> {
+        let op = self.run(&this, size([&name, &value]))?;
+        set(&mut op.env, name, value);
+        Ok(())
+    }
+
+    fn add_uncounted_env(&mut self, this: This, name: String, value: String) -> Result<()> {
+        let op = self.run(&this, size([&name, &value]))?;
+        set(&mut op.uncounted_env, name, value);
+        Ok(())
+    }
+
+    fn set_cwd(&mut self, this: This, path: String) -> Result<()> {
+        self.run(&this, size([&path]))?.cwd = path;
+        Ok(())
+    }
+
+    fn set_user(&mut self, this: This, user: String) -> Result<()> {
+        self.run(&this, size([&user]))?.user = user;
+        Ok(())
+    }
+
+    fn set_network(&mut self, this: This, network: types::Network) -> Result<()> {
+        self.run(&this, 0)?.network = network_from(network);
+        Ok(())
+    }
+
+    fn add_file(&mut self, this: This, path: String, content: Vec<u8>, mode: u32) -> Result<()> {
+        let bytes = size([path.as_bytes(), &content]);
+        self.run(&this, bytes)?.files.push(InlineFile {
+            path,
+            content,
+            mode,
+        });
+        Ok(())
+    }
+
+    fn add_host(&mut self, this: This, host: String, address: String) -> Result<()> {
+        let bytes = size([&host, &address]);
+        let entry = HostEntry { host, address };
+        self.run(&this, bytes)?.extra_hosts.push(entry);
+        Ok(())
+    }
+
+    fn set_hostname(&mut self, this: This, name: String) -> Result<()> {
+        self.run(&this, size([&name]))?.hostname = name;
+        Ok(())
+    }
+
+    fn finish(&mut self, this: This, platform: Platform, origin: Option<Origin>) -> Answer {
+        self.meter.call()?;
+        let run = self.table.delete(this)?;
+        self.add(Op::Run(Box::new(run.op)), vec![run.root], platform, origin)
+    }
+
+    fn drop(&mut self, this: This) -> Result<()> {
+        self.table.delete(this)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,105 @@
+//! What the host keeps of one running frontend.
+
+use std::collections::BTreeSet;
+
+use stepwell_model::op::{CopyAction, FilesOp, RunOp};
+use stepwell_model::request::GuestLimits;
+use stepwell_model::{Diagnostic, Digest, GraphBuilder, History, ImageConfig, Origin, VertexId};
+use wasmtime::component::ResourceTable;
+use wasmtime_wasi::{WasiCtxView, WasiView};
+
+use super::{ContextKind, FrontendHost, FrontendInput};
+use crate::engine::{Metered, meter};
+use crate::limits::{self, Meter};
+use crate::wasi::EmptyWasi;
+
+/// Data of the store.
+pub struct State {
+    pub input: FrontendInput,
+    pub host: Box<dyn FrontendHost + Send>,
+    pub meter: Meter,
+    pub table: ResourceTable,
+    pub graph: GraphBuilder,
+    /// What `images.resolve` answered: only these images may be used.
+    pub resolved: BTreeSet<(String, Digest)>,
+    pub diagnostics: Vec<Diagnostic>,
+    pub wasi: EmptyWasi,
+}
+
+/// A run operation in the making.
+pub struct Run {
+    pub root: VertexId,
+    pub op: RunOp,
+}
+
+/// A copy in the making.
+pub struct Copy {
+    pub from: VertexId,
+    pub action: CopyAction,
+}
+
+/// A files operation in the making; `op` refers to `inputs`.
+pub struct Files {
+    pub inputs: Vec<VertexId>,
+    pub op: FilesOp,
+}
+
+/// A result in the making.
+pub struct Image {
+    pub root: Option<VertexId>,
+    pub config: ImageConfig,
+    pub history: Vec<History>,
+}
+
+impl State {
+    pub fn new(
+        input: FrontendInput,
+        limits: &GuestLimits,
+        host: Box<dyn FrontendHost + Send>,
+    ) -> Self {
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(limits::HANDLES);
+        Self {
+            input,
+            host,
+            meter: meter(limits),
+            table,
+            graph: GraphBuilder::new(limits.vertices),
+            resolved: BTreeSet::new(),
+            diagnostics: Vec::new(),
+            wasi: EmptyWasi::new(),
+        }
+    }
+
+    /// Says whether `name` is a context that can be read.
+    pub fn is_directory(&self, name: &str) -> bool {
+        let named =
+            |(n, kind): &(String, ContextKind)| n == name && *kind == ContextKind::Directory;
+        name.is_empty() || self.input.named_contexts.iter().any(named)
+    }
+}
+
+impl Metered for State {
+    fn meter(&mut self) -> &mut Meter {
+        &mut self.meter
+    }
+}
+
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView {
+            ctx: &mut self.wasi.ctx,
+            table: &mut self.table,
+        }
+    }
+}
+
+/// Bytes that a few texts take in the host's memory, about: an empty one is not free.
+pub fn size<'a>(texts: impl IntoIterator<Item = &'a (impl AsRef<[u8]> + ?Sized + 'a)>) -> usize {
+    texts.into_iter().map(|t| t.as_ref().len() + 24).sum()
+}
+
+/// Bytes that an origin takes in the host's memory, about.
+pub fn size_of_origin(origin: Option<&Origin>) -> usize {
+    origin.map_or(0, |o| size([&o.file, &o.text, &o.stage]) + 16)
+}
