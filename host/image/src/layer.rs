@@ -7,7 +7,7 @@ mod content;
 pub mod entry;
 pub mod error;
 mod fields;
-mod header;
+pub(crate) mod header;
 mod pax;
 pub mod reader;
 mod sparse;

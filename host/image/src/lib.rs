@@ -5,13 +5,20 @@
 //! them is `stepwell-store`.
 #![forbid(unsafe_code)]
 
+mod archive;
+pub mod blob;
 pub mod compress;
 pub mod config;
+pub mod docker_archive;
 pub mod hash;
 pub mod layer;
+pub mod layout;
 pub mod manifest;
 pub mod whiteout;
 
+pub use archive::ImageBundle;
+pub use blob::BlobSource;
 pub use config::{HistoryEntry, ImageDocument};
 pub use layer::{Entry, Kind, LayerOptions, LayerReader, LayerWriter, Mtime, ReadLimits, Written};
+pub use layout::{Layout, LayoutError, LayoutImage};
 pub use manifest::{Descriptor, Document, Index, Manifest, ManifestError};

@@ -98,7 +98,7 @@ pub enum ManifestError {
     #[error("the image is not there for `{wanted}`, only for {}", list(.available))]
     Platform {
         /// What was asked for.
-        wanted: Platform,
+        wanted: String,
         /// What there is.
         available: Vec<String>,
     },
@@ -275,7 +275,7 @@ pub struct Index {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Document {
     /// An image.
-    Manifest(Manifest),
+    Manifest(Box<Manifest>),
     /// Images.
     Index(Index),
 }
@@ -354,12 +354,12 @@ impl Document {
                 if layers.len() > MAX_LAYERS {
                     return Err(ManifestError::Layers(layers.len()));
                 }
-                Ok(Self::Manifest(Manifest {
+                Ok(Self::Manifest(Box::new(Manifest {
                     docker,
                     config,
                     layers,
                     annotations,
-                }))
+                })))
             }
             (media_type::OCI_INDEX | media_type::DOCKER_INDEX, None, None, Some(manifests)) => {
                 Ok(Self::Index(Index {

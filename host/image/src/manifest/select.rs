@@ -21,7 +21,7 @@ pub fn select<'a>(
     match ranked.min_by_key(|(rank, _)| *rank) {
         Some((_, chosen)) => Ok(chosen),
         None => Err(ManifestError::Platform {
-            wanted: wanted.clone(),
+            wanted: wanted.to_string(),
             available: images
                 .filter_map(|m| m.platform.as_ref())
                 .map(name)

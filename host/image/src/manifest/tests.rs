@@ -45,7 +45,7 @@ fn manifests_with_and_without_a_type_are_read() {
 fn what_is_ambiguous_or_no_image_is_refused() {
     let index = format!(r#""mediaType":"{}","#, media_type::OCI_INDEX);
     let both = manifest("").replace("\"layers\"", "\"manifests\":[],\"layers\"");
-    let helm = format!(r#""mediaType":"application/vnd.cncf.helm.config.v1+json","#);
+    let helm = r#""mediaType":"application/vnd.cncf.helm.config.v1+json","#;
     for (text, delivered, want) in [
         (manifest(&index), None, "ambiguous"),
         (
@@ -54,7 +54,7 @@ fn what_is_ambiguous_or_no_image_is_refused() {
             "delivered as",
         ),
         (both, None, "ambiguous"),
-        (manifest(&helm), None, "not that of an image"),
+        (manifest(helm), None, "not that of an image"),
         (
             r#"{"schemaVersion":1,"fsLayers":[],"history":[]}"#.into(),
             None,
