@@ -1,7 +1,8 @@
 //! Runs one command as a RUN step in a directory tree: for the tests of the sandbox, and for trying things by hand.
 //!
 //! `step-runner [OPTION VALUE]... ROOT COMMAND [ARG]...`, with `--isolation`, `--user`, `--cwd`, `--network none`,
-//! `--timeout SECONDS`, `--env NAME=VALUE`, `--file PATH=CONTENT`, `--cancel SECONDS`.  Not part of the product:
+//! `--timeout SECONDS`, `--env NAME=VALUE`, `--file PATH=CONTENT`, `--cancel SECONDS`,
+//! `--deny-mounts seccomp|landlock` (the calls of the mount family fail with EACCES or EPERM from the start on).  Not part of the product:
 //! it starts as the product does (init first, then a user namespace of its own) and exits with the step's status,
 //! 128 + the signal, 124 after a time limit, 130 when cancelled, 125 where the step could not be run.
 
@@ -15,6 +16,8 @@ use stepwell_model::op::{EnvVar, InlineFile, Network, RunOp};
 use stepwell_model::request::Isolation;
 use stepwell_steps::run::{self, CancelToken, Exit, InitProgram, RunSpec, etc, init};
 use stepwell_sys::meta::SideTable;
+use stepwell_sys::seccomp::{self, Action, Filter, OtherAbi, Rule};
+use stepwell_sys::landlock;
 
 struct Options {
     op: RunOp,
@@ -22,14 +25,16 @@ struct Options {
     isolation: Isolation,
     timeout: Option<Duration>,
     cancel: Option<Duration>,
+    deny_mounts: String,
 }
 
 fn main() {
     if init::is_init_invocation() {
         init::init_main();
     }
-    let _ = stepwell_sys::namespace::enter_user_namespace();
     let options = parse(std::env::args().skip(1).collect());
+    deny_mounts(&options.deny_mounts);
+    let _ = stepwell_sys::namespace::enter_user_namespace();
     match step(&options) {
         Ok(code) => exit(code),
         Err(error) => {
@@ -41,7 +46,7 @@ fn main() {
 
 fn parse(args: Vec<String>) -> Options {
     let mut args = args.into_iter().peekable();
-    let mut options = Options { op: operation(), root: PathBuf::new(), isolation: Isolation::Auto, timeout: None, cancel: None };
+    let mut options = Options { op: operation(), root: PathBuf::new(), isolation: Isolation::Auto, timeout: None, cancel: None, deny_mounts: String::new() };
     while let Some(name) = args.next_if(|arg| arg.starts_with("--")) {
         let value = args.next().unwrap_or_default();
         let seconds = || Some(Duration::from_secs_f64(value.parse().unwrap_or(1.0)));
@@ -54,6 +59,7 @@ fn parse(args: Vec<String>) -> Options {
             "--network" => options.op.network = Network::None,
             "--timeout" => options.timeout = seconds(),
             "--cancel" => options.cancel = seconds(),
+            "--deny-mounts" => options.deny_mounts = value,
             "--env" => options.op.env.push(EnvVar { name: left.to_owned(), value: right.to_owned() }),
             "--file" => options.op.files.push(InlineFile { path: left.to_owned(), content: right.into(), mode: 0o755 }),
             other => panic!("option {other}"),
@@ -62,6 +68,39 @@ fn parse(args: Vec<String>) -> Options {
     options.root = args.next().map(PathBuf::from).unwrap_or_default();
     options.op.args = args.collect();
     options
+}
+
+const MOUNT_CALLS: &[(i64, &str)] = &[
+    (libc::SYS_mount, "mount"),
+    (libc::SYS_umount2, "umount2"),
+    (libc::SYS_pivot_root, "pivot_root"),
+    (libc::SYS_open_tree, "open_tree"),
+    (libc::SYS_move_mount, "move_mount"),
+    (libc::SYS_fsopen, "fsopen"),
+    (libc::SYS_fsconfig, "fsconfig"),
+    (libc::SYS_fsmount, "fsmount"),
+    (libc::SYS_fspick, "fspick"),
+    (libc::SYS_mount_setattr, "mount_setattr"),
+];
+
+/// Does to this process what a security policy would.
+fn deny_mounts(how: &str) {
+    if how.is_empty() {
+        return;
+    }
+    seccomp::set_no_new_privs().expect("no_new_privs");
+    match how {
+        "seccomp" => {
+            let rule = |(nr, name): &(i64, &str)| Rule::new(*nr, name, Action::Errno(libc::EACCES as u16), "as AppArmor answers");
+            let filter = Filter { rules: MOUNT_CALLS.iter().map(rule).collect(), other_abi: OtherAbi::Allow };
+            seccomp::install(&filter).expect("filter");
+        }
+        "landlock" => {
+            let root = std::fs::File::open("/").expect("/");
+            assert!(landlock::confine_beneath(root).expect("landlock"), "no Landlock here");
+        }
+        other => panic!("--deny-mounts {other}"),
+    }
 }
 
 fn operation() -> RunOp {
