@@ -121,13 +121,13 @@ pub fn host(step: &Step, within: Within) -> Result<BorrowedFd<'_>, Errno> {
 pub fn open_host(step: &Step, within: Within, path: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
     let path = if path.is_empty() { "." } else { path };
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-    fs::openat2(
-        host(step, within)?,
-        path,
-        flags | OFlags::CLOEXEC | OFlags::NOCTTY,
-        Mode::empty(),
-        resolve,
-    )
+    // openat2 refuses flags that O_PATH has no use for.
+    let flags = if flags.contains(OFlags::PATH) {
+        flags & (OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW)
+    } else {
+        flags | OFlags::NOCTTY
+    };
+    fs::openat2(host(step, within)?, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve)
 }
 
 /// Says what a path beneath `/sys` or `/proc/sys` of the machine's stands for: read-only, as it is there.
