@@ -1,7 +1,7 @@
 //! A build context as a frontend sees it: read, stat and list below one directory, and nothing else.
 //!
-//! The paths come from a guest and are hostile: an absolute one starts at the context's root, `..` stops there, links
-//! are resolved inside, special files are refused, sizes are limited.  What COPY takes from a context is walked by
+//! The paths come from a guest and are hostile: an absolute one starts at the context's root, `..` above it is refused,
+//! links are resolved inside, special files are refused, sizes are limited.  What COPY takes from a context is walked by
 //! [`super::tree`].
 
 use std::fs::File;
@@ -11,7 +11,7 @@ use std::path::Path;
 use super::error::SourceError;
 use super::node::{Kind, Node};
 use super::path;
-use super::root::Root;
+use super::root::{Found, Root};
 use super::tree::SourceTree;
 
 /// Entries of a directory that a frontend may list: stops one that has the host collect millions of names.
@@ -62,9 +62,24 @@ impl ContextDir {
         &self.tree
     }
 
+    fn find(&self, path: &str) -> Result<Found, SourceError> {
+        let mut depth = 0_usize;
+        for element in path::elements_of(path.as_bytes()) {
+            let next = if element == b".." {
+                depth.checked_sub(1)
+            } else {
+                Some(depth + 1)
+            };
+            depth = next.ok_or_else(|| SourceError::Outside {
+                path: path.to_owned(),
+            })?;
+        }
+        self.tree.find(path.as_bytes(), true)
+    }
+
     /// Reads the regular file at `path`, which may have at most `max` bytes.
     pub fn read(&self, path: &str, max: u64) -> Result<Vec<u8>, SourceError> {
-        let found = self.tree.find(path.as_bytes(), true)?;
+        let found = self.find(path)?;
         if found.node.kind != Kind::File {
             return Err(SourceError::NotAFile {
                 path: path.to_owned(),
@@ -94,12 +109,12 @@ impl ContextDir {
 
     /// Says what is at `path`, links followed.
     pub fn stat(&self, path: &str) -> Result<FileStat, SourceError> {
-        Ok(FileStat::of(&self.tree.find(path.as_bytes(), true)?.node))
+        Ok(FileStat::of(&self.find(path)?.node))
     }
 
     /// Lists the directory at `path`, sorted by name.
     pub fn list(&self, path: &str) -> Result<Vec<DirEntry>, SourceError> {
-        let found = self.tree.find(path.as_bytes(), true)?;
+        let found = self.find(path)?;
         if found.node.kind != Kind::Directory {
             return Err(SourceError::NotADirectory {
                 path: path.to_owned(),

@@ -17,6 +17,15 @@ pub enum SourceError {
         /// Why it is not there, or what is.
         hint: Option<Hint>,
     },
+    /// The path leads out of the context.
+    #[error("`{path}` is outside of the build context")]
+    Outside {
+        /// The path.
+        path: String,
+    },
+    /// There is no context of that name.
+    #[error("there is no build context `{0}`")]
+    UnknownContext(String),
     /// A directory is used as a file, or a special file as a regular one.
     #[error("`{path}` is {found}, not a file")]
     NotAFile {
@@ -95,6 +104,11 @@ pub enum SourceError {
 /// Why something is not there, or what is there instead.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Hint {
+    /// It is a symbolic link that leads nowhere.
+    Dangling {
+        /// Where it leads.
+        target: String,
+    },
     /// An ignore pattern leaves it out.
     Ignored {
         /// The pattern.
@@ -142,6 +156,12 @@ impl SourceError {
 impl Display for Hint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            Self::Dangling { target } => {
+                write!(
+                    f,
+                    "it is a symbolic link to `{target}`, which leads nowhere in there"
+                )
+            }
             Self::Ignored { pattern } => write!(f, "the ignore pattern `{pattern}` leaves it out"),
             Self::Similar { names } => write!(f, "there is `{}`", names.join("`, `")),
         }

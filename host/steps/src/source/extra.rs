@@ -99,6 +99,15 @@ impl SourceTree {
         }
     }
 
+    /// Reads what goes with what is at `path` when an entry of that kind is written.
+    pub(crate) fn extra_again(&self, path: &[u8], kind: Kind) -> Result<Extra, SourceError> {
+        if self.owners().is_none() && kind != Kind::File {
+            return Ok(Extra::default());
+        }
+        let found = self.root.find(path, false)?;
+        self.extra_at(&found.path, &found.node)
+    }
+
     fn owner_of(
         &self,
         file: BorrowedFd<'_>,

@@ -4,6 +4,7 @@
 //! belong to root, and owners, devices and attributes that the kernel could not hold come from the checkout's
 //! metadata.  Must not write, and must not know of destinations: that is `crate::files`.
 
+use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
@@ -237,6 +238,40 @@ impl SourceTree {
         Ok(may && !self.walk(&found.path, &Filter::default())?.is_empty())
     }
 
+    /// Opens the regular file at `path`, provided that it still is what `node` says.
+    pub fn open_same(&self, path: &[u8], node: &Node) -> Result<File, SourceError> {
+        let (file, opened) = self.root.open_file(path)?;
+        let same = opened.identity == node.identity;
+        if same {
+            Ok(file.into())
+        } else {
+            Err(SourceError::Changed {
+                path: path::show(path),
+            })
+        }
+    }
+
+    /// Checks that the open `file` still is what `node` says: that nobody wrote to it while it was read.
+    pub fn check_same(&self, file: &File, path: &[u8], node: &Node) -> Result<(), SourceError> {
+        let stat =
+            rustix::fs::fstat(file).map_err(|e| SourceError::io("stat", path::show(path), e))?;
+        let same = Node::new(&stat, None).identity == node.identity;
+        if same {
+            Ok(())
+        } else {
+            Err(SourceError::Changed {
+                path: path::show(path),
+            })
+        }
+    }
+
+    /// Finds the ignore pattern that leaves out something that `pattern` would match.
+    pub fn ignored_match(&self, pattern: &str) -> Result<Option<Hint>, SourceError> {
+        let elements = glob::compile(&path::clean(pattern.as_bytes()), false)?;
+        let mut matches = self.expand(&[], &elements)?.into_iter();
+        Ok(matches.find_map(|path| self.ignores(&path).then(|| self.ignored_by(&path))?))
+    }
+
     /// Makes the error for `path`, which is not there.
     pub(super) fn not_found(&self, path: &[u8], hint: Option<Hint>) -> SourceError {
         SourceError::NotFound {
@@ -267,6 +302,13 @@ impl SourceTree {
             if self.root.find(&here, true).is_ok() {
                 dir = here;
                 continue;
+            }
+            if let Ok(Found { node, .. }) = self.root.find(&here, false)
+                && node.kind == Kind::Symlink
+            {
+                return Some(Hint::Dangling {
+                    target: path::show(&node.target),
+                });
             }
             let parent = self.root.find(&dir, true).ok()?;
             let entries = self.list(&parent.path).ok()?;
