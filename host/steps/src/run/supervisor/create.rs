@@ -175,12 +175,12 @@ fn make(
     what: &What,
     mode: u32,
 ) -> Result<Answer, Stop> {
-    let absolute = match locate(step, call, dirfd, path, false)? {
+    let (absolute, redirected) = match locate(step, call, dirfd, path, false)? {
         Place::Tree(TreePlace {
             handle: Err(Errno::NOENT),
             path,
-            ..
-        }) => path,
+            redirected,
+        }) => (path, redirected),
         Place::Tree(_) | Place::Descriptor(_) => return Ok(Answer::CarryOn),
         Place::Graft(place) => {
             return match place.node {
@@ -201,7 +201,7 @@ fn make(
             birth.meta.device = Some(*device);
         }
         // The kernel's own way gives the same.
-        _ if birth.meta.is_default() => return Ok(Answer::CarryOn),
+        _ if birth.meta.is_default() && !redirected => return Ok(Answer::CarryOn),
         _ => {}
     }
     call.check()?;

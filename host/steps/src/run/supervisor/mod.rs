@@ -14,6 +14,7 @@
 //! can make grow without bound, and must survive anything a step does: a handler that fails answers that one call.
 
 mod call;
+mod chmod;
 mod create;
 mod credentials;
 mod dev;

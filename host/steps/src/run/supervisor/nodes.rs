@@ -127,7 +127,13 @@ pub fn open_host(step: &Step, within: Within, path: &str, flags: OFlags) -> Resu
     } else {
         flags | OFlags::NOCTTY
     };
-    fs::openat2(host(step, within)?, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve)
+    fs::openat2(
+        host(step, within)?,
+        path,
+        flags | OFlags::CLOEXEC,
+        Mode::empty(),
+        resolve,
+    )
 }
 
 /// Says what a path beneath `/sys` or `/proc/sys` of the machine's stands for: read-only, as it is there.

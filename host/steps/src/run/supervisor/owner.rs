@@ -12,6 +12,7 @@ use stepwell_sys::meta::{self, InodeId, Meta, MetaError};
 
 use super::call::{Answer, Call, Stop};
 use super::identity::{CAP_CHOWN, Identity, KEEP};
+use super::nodes::Node;
 use super::path::{AT_FDCWD, Place, TreePlace, descriptor_link, locate};
 use super::step::Step;
 
@@ -139,7 +140,16 @@ pub fn target(
     path: &[u8],
     follow: bool,
 ) -> Result<Target, Stop> {
-    let (link, handle) = match locate(step, call, dirfd, path, follow)? {
+    let place = locate(step, call, dirfd, path, follow)?;
+    target_of(step, call, place)
+}
+
+/// Finds the file at a place.
+///
+/// # Errors
+/// There is none, or only the kernel knows.
+pub fn target_of(step: &Step, call: &Call<'_>, place: Place) -> Result<Target, Stop> {
+    let (link, handle) = match place {
         Place::Descriptor(fd) => (PathBuf::from(descriptor_link(call.tid(), fd)), None),
         Place::Tree(TreePlace {
             handle: Ok(handle), ..
@@ -147,12 +157,11 @@ pub fn target(
         Place::Tree(TreePlace {
             handle: Err(errno), ..
         }) => return Err(errno.into()),
-        Place::Graft(place) => {
-            return match place.node {
-                super::nodes::Node::Missing => Err(Errno::NOENT.into()),
-                _ => Ok(Target::Elsewhere),
-            };
-        }
+        Place::Graft(place) => match place.node {
+            Node::Missing => return Err(Errno::NOENT.into()),
+            Node::Magic(magic) => (PathBuf::from(format!("/proc/{}", magic.link)), None),
+            _ => return Ok(Target::Elsewhere),
+        },
     };
     // Only the kernel knows what a bad descriptor is.
     let stat =
@@ -168,6 +177,11 @@ pub fn target(
 }
 
 impl Inode {
+    /// Returns the link that leads to the file.
+    pub fn link(&self) -> &Path {
+        &self.link
+    }
+
     /// Returns what is kept of the file.
     ///
     /// # Errors

@@ -128,7 +128,7 @@ fn processes(step: &mut Step) -> Listing {
         exact: true,
         ..Listing::default()
     };
-    listing.add_all(procfs::TOP_FILES, &Entry::File);
+    add_existing(&mut listing, step, "", procfs::TOP_FILES);
     listing.add_all(procfs::TOP_DIRECTORIES, &Entry::Directory);
     for (name, target) in procfs::TOP_LINKS {
         listing.add(*name, Entry::Link(target.as_bytes().to_vec()));
@@ -139,6 +139,22 @@ fn processes(step: &mut Step) -> Listing {
     listing
 }
 
+/// Adds those files that this kernel's `/proc` has.
+fn add_existing(listing: &mut Listing, step: &Step, directory: &str, names: &[&str]) {
+    for name in names {
+        if open_host(
+            step,
+            Within::Proc,
+            &format!("{directory}{name}"),
+            OFlags::PATH,
+        )
+        .is_ok()
+        {
+            listing.add(*name, Entry::File);
+        }
+    }
+}
+
 fn process(step: &mut Step, outer: u32, rest: &[&str]) -> Listing {
     let mut listing = Listing {
         exact: true,
@@ -146,8 +162,8 @@ fn process(step: &mut Step, outer: u32, rest: &[&str]) -> Listing {
     };
     match rest {
         [] => {
-            listing.add_all(procfs::PID_FILES, &Entry::File);
-            listing.add_all(procfs::PID_TEXTS, &Entry::File);
+            add_existing(&mut listing, step, &format!("{outer}/"), procfs::PID_FILES);
+            add_existing(&mut listing, step, &format!("{outer}/"), procfs::PID_TEXTS);
             listing.add_all(procfs::PID_LINKS, &Entry::Link(b"/".to_vec()));
             listing.add_all(procfs::PID_DIRECTORIES, &Entry::Directory);
         }

@@ -6,7 +6,7 @@
 use stepwell_sys::seccomp::{Action, Condition, Rule};
 
 use super::call::Handler;
-use super::{create, credentials, exec, open, owner, stat, xattr};
+use super::{chmod, create, credentials, exec, open, owner, stat, xattr};
 use crate::run::types::{FilterNeeds, Ids};
 
 /// When a call is asked about.
@@ -24,6 +24,8 @@ enum Only {
     All,
     /// The argument has one of these values.
     Argument(u8, &'static [u64]),
+    /// The argument has this flag.
+    WithFlag(u8, u64),
     /// The argument lacks this flag; while ids are emulated, all calls are.
     WithoutFlag(u8, u64),
 }
@@ -78,7 +80,8 @@ const SYS_GETXATTRAT: i64 = 464;
 const SYS_LISTXATTRAT: i64 = 465;
 const SYS_REMOVEXATTRAT: i64 = 466;
 
-const AT_EMPTY_PATH: u64 = 0x1000;
+const AT_EMPTY_PATH: u64 = libc::AT_EMPTY_PATH as u64;
+const AT_SYMLINK_FOLLOW: u64 = libc::AT_SYMLINK_FOLLOW as u64;
 const RLIMIT_RTTIME: &[u64] = &[libc::RLIMIT_RTTIME as u64];
 
 /// Options of prctl(2) that are about ids: keep-caps, bounding set, securebits, no-new-privileges, ambient set.
@@ -88,13 +91,13 @@ const PATHS: &[Row] = rows! { Graft, "the path may lead into a graft":
     SYS_openat => open::openat, SYS_openat2 => open::openat2, SYS_readlinkat => stat::readlinkat, SYS_statx => stat::statx,
     SYS_faccessat => stat::faccessat, SYS_faccessat2 => stat::faccessat, SYS_execve => exec::execve, SYS_chdir => open::chdir,
     SYS_getxattr => xattr::getxattr, SYS_lgetxattr => xattr::lgetxattr, SYS_listxattr => xattr::listxattr,
-    SYS_llistxattr => xattr::llistxattr,
+    SYS_llistxattr => xattr::llistxattr, SYS_fchmodat => chmod::fchmodat, SYS_fchmodat2 => chmod::fchmodat2,
 };
 
 #[cfg(target_arch = "x86_64")]
 const LEGACY_PATHS: &[Row] = rows! { Graft, "the path may lead into a graft":
     SYS_open => open::open, SYS_creat => open::creat, SYS_readlink => stat::readlink, SYS_stat => stat::stat,
-    SYS_lstat => stat::lstat, SYS_access => stat::access,
+    SYS_lstat => stat::lstat, SYS_access => stat::access, SYS_chmod => chmod::chmod,
 };
 
 const OTHERS: &[Row] = &[
@@ -106,6 +109,14 @@ const OTHERS: &[Row] = &[
         "the path may lead into a graft",
     )
     .only(Only::WithoutFlag(3, AT_EMPTY_PATH)),
+    row(
+        libc::SYS_linkat,
+        "SYS_linkat",
+        When::Graft,
+        chmod::linkat,
+        "an unnamed file gets its name by /proc/self/fd",
+    )
+    .only(Only::WithFlag(4, AT_SYMLINK_FOLLOW)),
     row(
         libc::SYS_prctl,
         "SYS_prctl",
@@ -217,6 +228,14 @@ fn row_rules(row: &Row, emulated: bool) -> Vec<Rule> {
     match row.only {
         Only::All => vec![rule(None)],
         Only::WithoutFlag(..) if emulated => vec![rule(None)],
+        Only::WithFlag(argument, flag) => {
+            vec![rule(Some(Condition {
+                argument,
+                mask: flag,
+                value: flag,
+                negate: false,
+            }))]
+        }
         Only::WithoutFlag(argument, flag) => {
             vec![rule(Some(Condition {
                 argument,

@@ -109,6 +109,7 @@ fn in_graft(step: &mut Step, call: &Call<'_>, file: File) -> Result<bool, Stop> 
             Place::Graft(place) => match place.node {
                 super::nodes::Node::Native => Ok(false),
                 super::nodes::Node::Missing => Err(Errno::NOENT.into()),
+                // What an open file has is asked of the file itself.
                 _ => Ok(true),
             },
             Place::Tree(place) => Ok(place.redirected),

@@ -1,0 +1,132 @@
+//! chmod(2) and linkat(2) on what a graft leads to: the C library changes the mode of an open file, and gives an
+//! unnamed one its name, by its link in `/proc/self/fd`.
+
+use rustix::fs::{self, AtFlags, Mode};
+use rustix::io::Errno;
+use stepwell_sys::resolve::{self, Links};
+
+use super::call::{Answer, Call, Stop};
+use super::nodes::{HostFile, Node, Within};
+use super::owner::{Target, target_of};
+use super::path::{AT_FDCWD, Place, TreePlace, locate, split};
+use super::step::Step;
+
+/// chmod(path, mode)
+#[cfg(target_arch = "x86_64")]
+pub fn chmod(step: &mut Step, call: &Call<'_>) -> Result<Answer, Stop> {
+    change(step, call, AT_FDCWD, &call.path(0)?, call.uint(1), true)
+}
+
+/// fchmodat(dirfd, path, mode)
+pub fn fchmodat(step: &mut Step, call: &Call<'_>) -> Result<Answer, Stop> {
+    change(step, call, call.int(0), &call.path(1)?, call.uint(2), true)
+}
+
+/// fchmodat2(dirfd, path, mode, flags)
+pub fn fchmodat2(step: &mut Step, call: &Call<'_>) -> Result<Answer, Stop> {
+    let follow = call.uint(3) & libc::AT_SYMLINK_NOFOLLOW as u32 == 0;
+    change(
+        step,
+        call,
+        call.int(0),
+        &call.path(1)?,
+        call.uint(2),
+        follow,
+    )
+}
+
+fn change(
+    step: &mut Step,
+    call: &Call<'_>,
+    dirfd: i32,
+    path: &[u8],
+    mode: u32,
+    follow: bool,
+) -> Result<Answer, Stop> {
+    let place = locate(step, call, dirfd, path, follow)?;
+    match &place {
+        Place::Tree(TreePlace {
+            redirected: false, ..
+        })
+        | Place::Descriptor(_) => return Ok(Answer::CarryOn),
+        Place::Graft(graft) => match &graft.node {
+            Node::Native => return Ok(Answer::CarryOn),
+            // Packages set the modes of devices; they are right already.
+            Node::File(HostFile {
+                within: Within::Dev,
+                ..
+            })
+            | Node::PtyMaster
+            | Node::Terminal => {
+                return Ok(Answer::Value(0));
+            }
+            Node::File(HostFile {
+                within: Within::Sys,
+                ..
+            }) => return Err(Errno::ROFS.into()),
+            Node::File(_) | Node::Text(_) => return Err(Errno::PERM.into()),
+            _ => {}
+        },
+        Place::Tree(_) => {}
+    }
+    match target_of(step, call, place)? {
+        Target::Elsewhere => Ok(Answer::Value(0)),
+        Target::Tree(inode) => {
+            call.check()?;
+            inode.chmod(mode & 0o7777)?;
+            Ok(Answer::Value(0))
+        }
+    }
+}
+
+/// linkat(olddirfd, oldpath, newdirfd, newpath, flags), with AT_SYMLINK_FOLLOW
+pub fn linkat(step: &mut Step, call: &Call<'_>) -> Result<Answer, Stop> {
+    let old = match locate(step, call, call.int(0), &call.path(1)?, true)? {
+        Place::Graft(graft) => match graft.node {
+            Node::Magic(magic) => magic,
+            Node::Native => return Ok(Answer::CarryOn),
+            Node::Missing => return Err(Errno::NOENT.into()),
+            _ => return Err(Errno::XDEV.into()),
+        },
+        _ => return Ok(Answer::CarryOn),
+    };
+    let new = match locate(step, call, call.int(2), &call.path(3)?, false)? {
+        Place::Tree(TreePlace {
+            handle: Err(Errno::NOENT),
+            path,
+            ..
+        }) => path,
+        Place::Tree(TreePlace {
+            handle: Err(errno), ..
+        }) => return Err(errno.into()),
+        Place::Tree(_) => return Err(Errno::EXIST.into()),
+        _ => return Err(Errno::XDEV.into()),
+    };
+    let (directory, name) = split(&new).ok_or(Errno::NOENT)?;
+    let directory = resolve::handle(&step.root, directory, Links::Follow)?;
+    call.check()?;
+    // The target is a file that the caller holds open; the kernel refuses one of another file system.
+    fs::linkat(
+        &step.host.proc,
+        &*old.link,
+        &directory,
+        name,
+        AtFlags::SYMLINK_FOLLOW,
+    )?;
+    Ok(Answer::Value(0))
+}
+
+impl super::owner::Inode {
+    /// Changes the mode.
+    ///
+    /// # Errors
+    /// What the file system answers.
+    fn chmod(&self, mode: u32) -> Result<(), Errno> {
+        fs::chmodat(
+            fs::CWD,
+            self.link(),
+            Mode::from_raw_mode(mode),
+            AtFlags::empty(),
+        )
+    }
+}
