@@ -1,0 +1,171 @@
+//! The core's host, made of the component's imports.
+
+use dockerfile_core::lower::host::{
+    Copy, FileAction, Host, Op, ReadError, ResolveError, ResolvedImage, Run, Vertex, VertexId,
+};
+use stepwell_guest::frontend::contexts::{self, AccessError};
+use stepwell_guest::frontend::graph::{self, GraphError};
+use stepwell_guest::frontend::{Origin, Platform, images};
+
+use crate::convert;
+
+/// The imports; keeps the vertices, which the core knows by number.
+#[derive(Default)]
+pub(crate) struct Imports {
+    vertices: Vec<graph::Vertex>,
+}
+
+impl Imports {
+    /// Takes the result out.
+    pub(crate) fn take(&mut self, id: VertexId) -> Option<graph::Vertex> {
+        let index = id.0 as usize;
+        (index < self.vertices.len()).then(|| self.vertices.swap_remove(index))
+    }
+
+    fn vertex(&self, id: VertexId) -> &graph::Vertex {
+        &self.vertices[id.0 as usize]
+    }
+
+    fn make(&self, vertex: Vertex) -> Result<graph::Vertex, GraphError> {
+        let platform = convert::platform(&vertex.platform);
+        let origin = convert::origin(vertex.origin);
+        let origin = Some(&origin);
+        match vertex.op {
+            Op::Image { reference, digest } => {
+                graph::image(&reference, &digest, &platform, origin)
+            }
+            Op::Context { name, exclude } => graph::context(&name, &exclude, &platform, origin),
+            Op::Merge(inputs) => {
+                let inputs: Vec<_> = inputs.iter().map(|id| self.vertex(*id)).collect();
+                graph::merge(&inputs, &platform, origin)
+            }
+            Op::Run(run) => self.run(*run, &platform, origin),
+            Op::Files { base, actions } => self.files(base, actions, &platform, origin),
+        }
+    }
+
+    fn run(
+        &self,
+        run: Run,
+        platform: &Platform,
+        origin: Option<&Origin>,
+    ) -> Result<graph::Vertex, GraphError> {
+        let made = graph::Run::new(self.vertex(run.root), &run.args);
+        for (name, value) in &run.env {
+            made.add_env(name, value);
+        }
+        for (name, value) in &run.uncounted_env {
+            made.add_uncounted_env(name, value);
+        }
+        made.set_cwd(&run.cwd);
+        made.set_user(&run.user);
+        made.set_network(convert::network(run.network));
+        for (path, content, mode) in &run.files {
+            made.add_file(path, content, *mode);
+        }
+        for (name, address) in &run.hosts {
+            made.add_host(name, address);
+        }
+        graph::Run::finish(made, platform, origin)
+    }
+
+    fn files(
+        &self,
+        base: Option<VertexId>,
+        actions: Vec<FileAction>,
+        platform: &Platform,
+        origin: Option<&Origin>,
+    ) -> Result<graph::Vertex, GraphError> {
+        let files = graph::Files::new(base.map(|id| self.vertex(id)));
+        for action in actions {
+            match action {
+                FileAction::Copy(copy) => files.copy(self.copy(copy)),
+                FileAction::Mkdir { path, mode, owner } => {
+                    files.mkdir(&path, mode, owner.map(convert::owner).as_ref());
+                }
+                FileAction::Mkfile {
+                    path,
+                    content,
+                    mode,
+                    owner,
+                } => {
+                    files.mkfile(&path, &content, mode, owner.map(convert::owner).as_ref());
+                }
+            }
+        }
+        graph::Files::finish(files, platform, origin)
+    }
+
+    fn copy(&self, copy: Copy) -> graph::Copy {
+        let made = graph::Copy::new(self.vertex(copy.from), &copy.sources, &copy.dest);
+        if let Some(owner) = copy.owner {
+            made.set_owner(&convert::owner(owner));
+        }
+        if !copy.mode.is_empty() {
+            made.set_mode(&copy.mode);
+        }
+        made.set_extract(copy.extract);
+        made.set_parents(copy.parents);
+        for pattern in &copy.exclude {
+            made.add_exclude(pattern);
+        }
+        made
+    }
+}
+
+impl Host for Imports {
+    fn read(&mut self, context: &str, path: &str, limit: u64) -> Result<Vec<u8>, ReadError> {
+        contexts::read(context, path, limit).map_err(|error| match error {
+            AccessError::NotFound | AccessError::NotADirectory | AccessError::Outside => {
+                ReadError::NotFound
+            }
+            AccessError::UnknownContext => {
+                ReadError::Failed("there is no context of this name".into())
+            }
+            AccessError::NotAFile => ReadError::Failed("it is not a file".into()),
+            AccessError::TooLarge(limit) => {
+                ReadError::Failed(format!("it is larger than {limit} bytes"))
+            }
+            AccessError::Denied => ReadError::Failed("permission denied".into()),
+            AccessError::Io(text) => ReadError::Failed(text),
+        })
+    }
+
+    fn resolve(
+        &mut self,
+        reference: &str,
+        platform: &dockerfile_core::lower::host::Platform,
+    ) -> Result<ResolvedImage, ResolveError> {
+        use images::ResolveError as Error;
+        let image =
+            images::resolve(reference, &convert::platform(platform)).map_err(
+                |error| match error {
+                    Error::InvalidReference(text) => ResolveError::Invalid(text),
+                    Error::NotFound(text)
+                    | Error::NoSuchPlatform(text)
+                    | Error::Denied(text)
+                    | Error::Unavailable(text) => ResolveError::Failed(text),
+                },
+            )?;
+        Ok(ResolvedImage {
+            reference: image.reference,
+            digest: image.digest,
+            platform: convert::platform_to_core(image.platform),
+            config: convert::config_to_core(image.config),
+        })
+    }
+
+    fn add(&mut self, vertex: Vertex) -> Result<VertexId, String> {
+        let made = self.make(vertex).map_err(|error| match error {
+            GraphError::TooLarge(limit) => {
+                format!("the build graph has reached its limit of {limit} vertices")
+            }
+            GraphError::RelativePath(path) => format!("`{path}` is not an absolute path"),
+            GraphError::UnresolvedImage(name) => format!("the image `{name}` was not resolved"),
+            GraphError::UnknownContext(name) => format!("there is no context `{name}`"),
+            GraphError::NoInput => "nothing to merge".to_owned(),
+        })?;
+        self.vertices.push(made);
+        Ok(VertexId(self.vertices.len() as u32 - 1))
+    }
+}
