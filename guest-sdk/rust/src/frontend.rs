@@ -27,7 +27,7 @@ pub mod contexts {
 /// Making the vertices of the build graph.
 pub mod graph {
     pub use super::bindings::stepwell::frontend::graph::{
-        Copy, Files, GraphError, Run, Vertex, context, image, merge,
+        FileCopy as Copy, Files, GraphError, Run, Vertex, context, image, merge,
     };
 }
 

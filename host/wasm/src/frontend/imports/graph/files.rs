@@ -31,7 +31,7 @@ fn size_of_owner(owner: Option<&Owner>) -> usize {
     owner.map_or(0, |o| size([&o.user]) + size(&o.group))
 }
 
-impl wit::HostCopy for State {
+impl wit::HostFileCopy for State {
     fn new(
         &mut self,
         from: Resource<VertexId>,
@@ -63,7 +63,8 @@ impl wit::HostCopy for State {
     }
 
     fn set_mode(&mut self, this: Resource<Copy>, mode: String) -> Result<()> {
-        self.copying(&this, size([&mode]))?.mode = mode;
+        let bytes = size([&mode]);
+        self.copying(&this, bytes)?.mode = mode;
         Ok(())
     }
 
@@ -73,7 +74,8 @@ impl wit::HostCopy for State {
     }
 
     fn add_exclude(&mut self, this: Resource<Copy>, pattern: String) -> Result<()> {
-        self.copying(&this, size([&pattern]))?.exclude.push(pattern);
+        let bytes = size([&pattern]);
+        self.copying(&this, bytes)?.exclude.push(pattern);
         Ok(())
     }
 

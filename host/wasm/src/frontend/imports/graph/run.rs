@@ -61,12 +61,14 @@ impl wit::HostRun for State {
     }
 
     fn set_cwd(&mut self, this: This, path: String) -> Result<()> {
-        self.run(&this, size([&path]))?.cwd = path;
+        let bytes = size([&path]);
+        self.run(&this, bytes)?.cwd = path;
         Ok(())
     }
 
     fn set_user(&mut self, this: This, user: String) -> Result<()> {
-        self.run(&this, size([&user]))?.user = user;
+        let bytes = size([&user]);
+        self.run(&this, bytes)?.user = user;
         Ok(())
     }
 
@@ -93,7 +95,8 @@ impl wit::HostRun for State {
     }
 
     fn set_hostname(&mut self, this: This, name: String) -> Result<()> {
-        self.run(&this, size([&name]))?.hostname = name;
+        let bytes = size([&name]);
+        self.run(&this, bytes)?.hostname = name;
         Ok(())
     }
 
