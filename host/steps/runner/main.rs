@@ -2,6 +2,7 @@
 //!
 //! `step-runner [OPTION VALUE]... ROOT COMMAND [ARG]...`, with `--isolation`, `--user`, `--cwd`, `--network none`,
 //! `--timeout SECONDS`, `--env NAME=VALUE`, `--file PATH=CONTENT`, `--cancel SECONDS`,
+//! `--container docker` (root only: the capabilities and the denials of docker's default profile from the start on),
 //! `--deny-mounts seccomp|landlock` (the calls of the mount family fail with EACCES or EPERM from the start on).  Not part of the product:
 //! it starts as the product does (init first, then a user namespace of its own) and exits with the step's status,
 //! 128 + the signal, 124 after a time limit, 130 when cancelled, 125 where the step could not be run.
@@ -15,8 +16,9 @@ use stepwell_model::event::Stream;
 use stepwell_model::op::{EnvVar, InlineFile, Network, RunOp};
 use stepwell_model::request::Isolation;
 use stepwell_steps::run::{self, CancelToken, Exit, InitProgram, RunSpec, etc, init};
+use stepwell_sys::capability::{self, Capabilities};
 use stepwell_sys::meta::SideTable;
-use stepwell_sys::seccomp::{self, Action, Filter, OtherAbi, Rule};
+use stepwell_sys::seccomp::{self, Action, Condition, Filter, OtherAbi, Rule};
 use stepwell_sys::landlock;
 
 struct Options {
@@ -26,6 +28,7 @@ struct Options {
     timeout: Option<Duration>,
     cancel: Option<Duration>,
     deny_mounts: String,
+    container: bool,
 }
 
 fn main() {
@@ -34,6 +37,9 @@ fn main() {
     }
     let options = parse(std::env::args().skip(1).collect());
     deny_mounts(&options.deny_mounts);
+    if options.container {
+        enter_container();
+    }
     let _ = stepwell_sys::namespace::enter_user_namespace();
     match step(&options) {
         Ok(code) => exit(code),
@@ -46,12 +52,13 @@ fn main() {
 
 fn parse(args: Vec<String>) -> Options {
     let mut args = args.into_iter().peekable();
-    let mut options = Options { op: operation(), root: PathBuf::new(), isolation: Isolation::Auto, timeout: None, cancel: None, deny_mounts: String::new() };
+    let mut options = Options { op: operation(), root: PathBuf::new(), isolation: Isolation::Auto, timeout: None, cancel: None, deny_mounts: String::new(), container: false };
     while let Some(name) = args.next_if(|arg| arg.starts_with("--")) {
         let value = args.next().unwrap_or_default();
         let seconds = || Some(Duration::from_secs_f64(value.parse().unwrap_or(1.0)));
         let (left, right) = value.split_once('=').unwrap_or((&value, ""));
         match name.as_str() {
+            "--isolation" if value == "auto" => {}
             "--isolation" if value == "chroot" => options.isolation = Isolation::Chroot,
             "--isolation" if value == "userns" => options.isolation = Isolation::Userns,
             "--user" => options.op.user = value,
@@ -60,6 +67,7 @@ fn parse(args: Vec<String>) -> Options {
             "--timeout" => options.timeout = seconds(),
             "--cancel" => options.cancel = seconds(),
             "--deny-mounts" => options.deny_mounts = value,
+            "--container" => options.container = value == "docker",
             "--env" => options.op.env.push(EnvVar { name: left.to_owned(), value: right.to_owned() }),
             "--file" => options.op.files.push(InlineFile { path: left.to_owned(), content: right.into(), mode: 0o755 }),
             other => panic!("option {other}"),
@@ -101,6 +109,33 @@ fn deny_mounts(how: &str) {
         }
         other => panic!("--deny-mounts {other}"),
     }
+}
+
+/// Any of the namespace flags of clone(2) and unshare(2).
+const NAMESPACE_FLAGS: &[u64] = &[0x2000_0000, 0x0200_0000, 0x0400_0000, 0x0800_0000, 0x1000_0000, 0x4000_0000, 0x0002_0000];
+
+/// Confines this process as docker's default profile does a container's root, as far as builds notice it: fourteen
+/// capabilities, no namespaces, no mounts, no clone3, no io_uring, no descriptors of others; no `no_new_privs`.
+fn enter_container() {
+    let deny = |(nr, name): &(i64, &str)| Rule::new(*nr, name, Action::Errno(libc::EPERM as u16), "as docker's profile");
+    let mut rules: Vec<Rule> = MOUNT_CALLS.iter().map(deny).collect();
+    let others = [
+        (libc::SYS_unshare, "unshare"),
+        (libc::SYS_setns, "setns"),
+        (libc::SYS_pidfd_getfd, "pidfd_getfd"),
+        (libc::SYS_io_uring_setup, "io_uring_setup"),
+        (libc::SYS_bpf, "bpf"),
+        (libc::SYS_open_by_handle_at, "open_by_handle_at"),
+    ];
+    rules.extend(others.iter().map(deny));
+    rules.push(Rule::new(libc::SYS_clone3, "clone3", Action::Errno(libc::ENOSYS as u16), "as docker's profile"));
+    for flag in NAMESPACE_FLAGS {
+        let when = vec![Condition { argument: 0, mask: *flag, value: *flag, negate: false }];
+        rules.push(Rule { when, ..deny(&(libc::SYS_clone, "clone")) });
+    }
+    seccomp::install(&Filter { rules, other_abi: OtherAbi::Allow }).expect("filter");
+    let held = capability::STEP | Capabilities::SYS_CHROOT;
+    capability::limit_next_program(held, true).expect("capabilities");
 }
 
 fn operation() -> RunOp {

@@ -50,7 +50,9 @@ fn environment_directory_and_user_are_the_steps_own() {
             .code(0)
             .stdout("/home/app\n1000\n1001\n1001 1002\n");
         tree.step(&["id", "-u"]).options(&["--user", "nobody"]).run().code(125).stderr_has("user `nobody` is not in the image's `/etc/passwd`");
-        tree.sh("cat; hostname").code(0).stdout("buildkitsandbox\n");
+        if !tree.mode().container {
+            tree.sh("cat; hostname").code(0).stdout("buildkitsandbox\n");
+        }
     });
 }
 
@@ -147,8 +149,13 @@ impl Drop for Guard {
 #[test]
 fn without_network_there_is_loopback_only() {
     each_mode(|tree| {
-        let script = "ip -o link | cut -d: -f2; ping -c1 -W2 127.0.0.1 >/dev/null && echo loopback";
-        tree.step(&["sh", "-c", script]).options(&["--network", "none"]).run().code(0).stdout(" lo\nloopback\n");
+        let step = |script| tree.step(&["sh", "-c", script]).options(&["--network", "none"]).run();
+        if tree.mode().container {
+            step("ping -c1 -W2 127.0.0.1 2>&1").code_not(0).stdout_has("ddress family not supported");
+        } else {
+            step("ip -o link | cut -d: -f2; ping -c1 -W2 127.0.0.1 >/dev/null && echo loopback").code(0).stdout(" lo\nloopback\n");
+        }
+        step("wget -q -T2 -O- http://192.0.2.1/").code_not(0);
     });
 }
 

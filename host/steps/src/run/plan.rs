@@ -146,7 +146,7 @@ const LANDLOCK_SCOPES: u32 = 6;
 /// Lists what is to be done for `process`.  `notify` are the system calls that the supervisor wants to be asked
 /// about.
 pub fn plan(process: &StepProcess, choice: &TierChoice, facts: &Facts, notify: &[Rule]) -> Plan {
-    let shape = Shape::new(choice, facts);
+    let shape = Shape::new(process, choice, facts);
     let mut steps = namespaces(process, choice, facts, &shape);
     steps.extend([SetupStep::StartStep, SetupStep::NewSession, SetupStep::NullInput]);
     steps.push(SetupStep::ProcessDefaults { open_files: OPEN_FILES });
@@ -165,16 +165,19 @@ pub fn has_pid_namespace(choice: &TierChoice, facts: &Facts) -> bool {
 /// What the facts make of the tier.
 struct Shape {
     pid_namespace: bool,
+    network_namespace: bool,
     landlock: bool,
     no_new_privs: bool,
 }
 
 impl Shape {
-    fn new(choice: &TierChoice, facts: &Facts) -> Self {
+    fn new(process: &StepProcess, choice: &TierChoice, facts: &Facts) -> Self {
         let pid_namespace = has_pid_namespace(choice, facts);
         // A user namespace gives CAP_SYS_ADMIN in it, which installs filters without giving up privileges.
         let privileged = choice.tier == Tier::Userns || facts.listener_with_privileges.works();
-        Self { pid_namespace, landlock: facts.landlock_confines.works(), no_new_privs: facts.no_new_privs || !privileged }
+        let network = if choice.tier == Tier::Userns { &facts.user_namespace_network } else { &facts.network_namespace };
+        let network_namespace = process.network == Network::None && network.works();
+        Self { pid_namespace, network_namespace, landlock: facts.landlock_confines.works(), no_new_privs: facts.no_new_privs || !privileged }
     }
 }
 
@@ -187,7 +190,7 @@ fn namespaces(process: &StepProcess, choice: &TierChoice, facts: &Facts, shape: 
     if shape.pid_namespace {
         kinds.extend([NamespaceKind::Pid, NamespaceKind::Ipc, NamespaceKind::Uts]);
     }
-    if process.network == Network::None {
+    if shape.network_namespace {
         kinds.push(NamespaceKind::Network);
     }
     if !kinds.is_empty() {
@@ -204,7 +207,7 @@ fn namespaces(process: &StepProcess, choice: &TierChoice, facts: &Facts, shape: 
     } else {
         steps.push(SetupStep::BecomeSubreaper);
     }
-    if process.network == Network::None {
+    if shape.network_namespace {
         steps.push(SetupStep::LoopbackUp);
     }
     steps
@@ -230,13 +233,31 @@ fn confinement(process: &StepProcess, choice: &TierChoice, facts: &Facts, shape:
     steps
 }
 
-/// Rules that keep a step without a pid namespace from the processes of others, where Landlock does not.
+/// Rules that stand in for what the kernel does not give here.
 fn walls(process: &StepProcess, facts: &Facts, shape: &Shape) -> Vec<Rule> {
+    let mut rules = Vec::new();
+    if !shape.pid_namespace {
+        rules.extend(process_walls(process, facts, shape));
+    }
+    if process.network == Network::None && !shape.network_namespace {
+        rules.push(network_wall());
+    }
+    rules
+}
+
+/// Without a network namespace there is no loopback of the step's own, so there are no sockets but those of the
+/// machine itself (Unix, and netlink, which C libraries ask for addresses).
+fn network_wall() -> Rule {
+    let other_than = |family: i32| Condition { argument: 0, mask: u64::from(u32::MAX), value: family as u64, negate: true };
+    let reason = "without a network namespace the step would have the builder's network";
+    let rule = Rule::new(libc::SYS_socket, "socket", Action::Errno(libc::EAFNOSUPPORT as u16), reason);
+    Rule { when: vec![other_than(libc::AF_UNIX), other_than(libc::AF_NETLINK)], ..rule }
+}
+
+/// Rules that keep a step without a pid namespace from the processes of others, where Landlock does not.
+fn process_walls(process: &StepProcess, facts: &Facts, shape: &Shape) -> Vec<Rule> {
     let scoped = shape.landlock && facts.landlock.is_some_and(|abi| abi >= LANDLOCK_SCOPES);
     let mut rules = Vec::new();
-    if shape.pid_namespace {
-        return rules;
-    }
     if !scoped {
         let everybody = std::iter::once(-1_i64);
         let protected = process.protected.iter().map(|pid| i64::from(*pid));
@@ -320,6 +341,14 @@ mod tests {
     #[test]
     fn a_plan_in_a_container_without_user_namespaces() {
         insta::assert_json_snapshot!(planned(&docker_default(), Isolation::Auto, Network::Default));
+    }
+
+    #[test]
+    fn no_network_is_no_network_without_namespaces_too() {
+        let plan = planned(&docker_default(), Isolation::Auto, Network::None);
+        assert!(!plan.steps.contains(&SetupStep::LoopbackUp));
+        let text = serde_json::to_string(&plan).unwrap();
+        assert!(text.contains(r#""name":"socket","action":{"errno":97}"#) && text.contains(r#""other_abi":"deny""#), "{text}");
     }
 
     #[test]

@@ -14,7 +14,7 @@ const ORDINARY: u32 = 4242;
 const APPLETS: &[&str] = &[
     "[", "cat", "chmod", "chown", "chroot", "cp", "cut", "echo", "env", "false", "grep", "head", "hostname", "id", "ip",
     "kill", "ls", "mkdir", "mount", "mv", "ping", "pwd", "rm", "sed", "setsid", "sh", "sleep", "stat", "test", "touch",
-    "tr", "true", "unshare", "wc", "yes",
+    "tr", "true", "unshare", "wc", "wget", "yes",
 ];
 
 /// Who runs a step, and in which tier.
@@ -22,15 +22,17 @@ const APPLETS: &[&str] = &[
 pub struct Mode {
     pub uid: u32,
     pub isolation: &'static str,
+    /// Whether the builder is confined as docker confines a container's root.
+    pub container: bool,
 }
 
 fn modes() -> Vec<Mode> {
     let me = rustix::process::getuid().as_raw();
-    let ordinary = Mode { uid: if me == 0 { ORDINARY } else { me }, isolation: "userns" };
+    let mode = |uid, isolation, container| Mode { uid, isolation, container };
     if me != 0 {
-        return vec![ordinary];
+        return vec![mode(me, "userns", false)];
     }
-    vec![ordinary, Mode { uid: 0, isolation: "userns" }, Mode { uid: 0, isolation: "chroot" }]
+    vec![mode(ORDINARY, "userns", false), mode(0, "userns", false), mode(0, "chroot", false), mode(0, "auto", true)]
 }
 
 /// Runs `test` in a fresh busybox tree of each mode.
@@ -80,6 +82,10 @@ impl TestTree {
     /// A fresh tree of the same mode.
     pub fn another(&self) -> Self {
         Self::busybox(self.mode)
+    }
+
+    pub fn mode(&self) -> Mode {
+        self.mode
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -137,6 +143,9 @@ impl<'a> Step<'a> {
     pub fn command(&self) -> Command {
         let mut command = Command::new(self.tree.dir.path().join("step-runner"));
         command.args(["--isolation", self.tree.mode.isolation]).args(&self.options);
+        if self.tree.mode.container {
+            command.args(["--container", "docker"]);
+        }
         command.arg(self.tree.path("")).args(&self.args).stdin(Stdio::null()).env_clear();
         self.tree.as_user(command)
     }
