@@ -174,3 +174,13 @@ pub fn read(bytes: &[u8], limits: ReadLimits) -> Result<Vec<Item>, ReadError> {
     }
     Ok(items)
 }
+
+/// Runs a program that the set-up installs and returns its output.
+pub fn tool(name: &str, args: &[&str]) -> String {
+    let output = std::process::Command::new(name).args(args).output();
+    let output =
+        output.unwrap_or_else(|error| panic!("`{name}` is needed (cargo xtask setup): {error}"));
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{name} {args:?}: {errors}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
