@@ -31,9 +31,7 @@ impl Imports {
         let origin = convert::origin(vertex.origin);
         let origin = Some(&origin);
         match vertex.op {
-            Op::Image { reference, digest } => {
-                graph::image(&reference, &digest, &platform, origin)
-            }
+            Op::Image { reference, digest } => graph::image(&reference, &digest, &platform, origin),
             Op::Context { name, exclude } => graph::context(&name, &exclude, &platform, origin),
             Op::Merge(inputs) => {
                 let inputs: Vec<_> = inputs.iter().map(|id| self.vertex(*id)).collect();

@@ -139,21 +139,45 @@ impl Diagnostics {
     }
 
     /// Adds a message; `span` points into `source`.
-    pub fn add(&mut self, rule: &'static Rule, source: &Source, span: Span, message: String, hint: String) {
+    pub fn add(
+        &mut self,
+        rule: &'static Rule,
+        source: &Source,
+        span: Span,
+        message: String,
+        hint: String,
+    ) {
         if rule.severity == Severity::Error {
             self.errors += 1;
-        } else if self.skipped.iter().any(|s| s.eq_ignore_ascii_case(rule.code) || s.eq_ignore_ascii_case("all")) {
+        } else if self
+            .skipped
+            .iter()
+            .any(|s| s.eq_ignore_ascii_case(rule.code) || s.eq_ignore_ascii_case("all"))
+        {
             return;
         }
         if self.list.len() < MOST_MESSAGES {
             let (file, source) = (source.name().to_owned(), source.excerpt(span));
-            self.list.push(Diagnostic { severity: rule.severity, code: rule.code, message, file, span, source, hint });
+            self.list.push(Diagnostic {
+                severity: rule.severity,
+                code: rule.code,
+                message,
+                file,
+                span,
+                source,
+                hint,
+            });
         }
     }
 
     /// Says whether an error is among them.
     pub fn failed(&self) -> bool {
         self.errors > 0
+    }
+
+    /// Says whether no further message would be kept, so that looking for more is in vain.
+    pub fn full(&self) -> bool {
+        self.list.len() >= MOST_MESSAGES && self.failed()
     }
 
     /// Returns the messages in the order of the file.
@@ -175,13 +199,22 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
         return None;
     }
     let allowed = if word.chars().count() <= 4 { 1 } else { 2 };
-    let scored = candidates.into_iter().take(1_000).filter(|c| c.len() <= 64).map(|c| (distance(&word, &c.to_lowercase()), c));
-    scored.filter(|(d, _)| *d <= allowed).min_by_key(|(d, _)| *d).map(|(_, c)| c)
+    let scored = candidates
+        .into_iter()
+        .take(1_000)
+        .filter(|c| c.len() <= 64)
+        .map(|c| (distance(&word, &c.to_lowercase()), c));
+    scored
+        .filter(|(d, _)| *d <= allowed)
+        .min_by_key(|(d, _)| *d)
+        .map(|(_, c)| c)
 }
 
 /// Returns `did you mean …?` for the nearest candidate, else nothing.
 pub fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
-    nearest(word, candidates).map(|c| format!("did you mean `{c}`?")).unwrap_or_default()
+    nearest(word, candidates)
+        .map(|c| format!("did you mean `{c}`?"))
+        .unwrap_or_default()
 }
 
 /// Counts the insertions, deletions, replacements and swaps of neighbours between two words.
@@ -192,7 +225,9 @@ fn distance(a: &str, b: &str) -> usize {
     for i in 0..a.len() {
         let mut row = vec![i + 1];
         for j in 0..b.len() {
-            let mut best = (last[j] + usize::from(a[i] != b[j])).min(last[j + 1] + 1).min(row[j] + 1);
+            let mut best = (last[j] + usize::from(a[i] != b[j]))
+                .min(last[j + 1] + 1)
+                .min(row[j] + 1);
             if i > 0 && j > 0 && a[i] == b[j - 1] && a[i - 1] == b[j] {
                 best = best.min(before[j - 1] + 1);
             }
@@ -210,7 +245,14 @@ mod tests {
     #[test]
     fn slips_are_recognised_and_other_words_are_not() {
         let words = ["RUN", "COPY", "ENTRYPOINT", "FROM"];
-        for (typed, want) in [("RNU", Some("RUN")), ("CPOY", Some("COPY")), ("ENTRYPIONT", Some("ENTRYPOINT")), ("form", Some("FROM")), ("XYZ", None), ("", None)] {
+        for (typed, want) in [
+            ("RNU", Some("RUN")),
+            ("CPOY", Some("COPY")),
+            ("ENTRYPIONT", Some("ENTRYPOINT")),
+            ("form", Some("FROM")),
+            ("XYZ", None),
+            ("", None),
+        ] {
             assert_eq!(nearest(typed, words), want, "{typed}");
         }
     }

@@ -26,40 +26,88 @@ fn is_upper(text: &str) -> bool {
 
 /// Keywords should have the case that most of them have.
 fn casing<'a>(instructions: &'a [Instruction], faults: &mut Vec<StageFault<'a>>) {
-    let lower = instructions.iter().filter(|i| is_lower(&i.node.written.text)).count();
-    let upper = instructions.iter().filter(|i| is_upper(&i.node.written.text)).count();
+    let lower = instructions
+        .iter()
+        .filter(|i| is_lower(&i.node.written.text))
+        .count();
+    let upper = instructions
+        .iter()
+        .filter(|i| is_upper(&i.node.written.text))
+        .count();
     let wants_lower = lower > upper;
     for instruction in instructions {
         let word = &instruction.node.written;
-        if if wants_lower { is_lower(&word.text) } else { is_upper(&word.text) } {
+        if if wants_lower {
+            is_lower(&word.text)
+        } else {
+            is_upper(&word.text)
+        } {
             continue;
         }
         let case = if wants_lower { "lower" } else { "upper" };
-        let message = format!("`{}` should be {case} case like the other instructions", word.text);
-        faults.push((Fault::new(&rules::CONSISTENT_CASING, word.at, message), instruction));
+        let message = format!(
+            "`{}` should be {case} case like the other instructions",
+            word.text
+        );
+        faults.push((
+            Fault::new(&rules::CONSISTENT_CASING, word.at, message),
+            instruction,
+        ));
     }
 }
 
 fn one<'a>(instruction: &'a Instruction, faults: &mut Vec<StageFault<'a>>) {
     let node = &instruction.node;
-    let mut warn = |rule, at: At, message: String, hint: &str| faults.push((Fault::new(rule, at, message).hint(hint), instruction));
+    let mut warn = |rule, at: At, message: String, hint: &str| {
+        faults.push((Fault::new(rule, at, message).hint(hint), instruction))
+    };
     match &node.body {
-        Body::From { name: Some((word, name)), .. } => {
+        Body::From {
+            name: Some((word, name)),
+            ..
+        } => {
             if !name.text.chars().all(|c| !c.is_ascii_uppercase()) {
-                warn(&rules::STAGE_NAME_CASING, name.at, format!("the stage name `{}` should be lower case", name.text), "");
+                warn(
+                    &rules::STAGE_NAME_CASING,
+                    name.at,
+                    format!("the stage name `{}` should be lower case", name.text),
+                    "",
+                );
             }
             if is_lower(&node.written.text) != is_lower(&word.text) {
-                warn(&rules::FROM_AS_CASING, word.at, format!("`{}` should have the case of `{}`", word.text, node.written.text), "");
+                warn(
+                    &rules::FROM_AS_CASING,
+                    word.at,
+                    format!(
+                        "`{}` should have the case of `{}`",
+                        word.text, node.written.text
+                    ),
+                    "",
+                );
             }
         }
         Body::Pairs(pairs) => {
             for pair in pairs.iter().filter(|p| p.legacy) {
                 let hint = format!("write `{} {}=…`", node.keyword.text(), pair.key.text);
-                warn(&rules::LEGACY_KEY_VALUE, pair.key.at, format!("`{0} {1} …` is the old form of `{0} {1}=…`", node.keyword.text(), pair.key.text), &hint);
+                warn(
+                    &rules::LEGACY_KEY_VALUE,
+                    pair.key.at,
+                    format!(
+                        "`{0} {1} …` is the old form of `{0} {1}=…`",
+                        node.keyword.text(),
+                        pair.key.text
+                    ),
+                    &hint,
+                );
             }
         }
         Body::Text(_) if node.keyword == Keyword::Maintainer => {
-            warn(&rules::MAINTAINER, node.written.at, "MAINTAINER is deprecated".into(), "write `LABEL org.opencontainers.image.authors=…`");
+            warn(
+                &rules::MAINTAINER,
+                node.written.at,
+                "MAINTAINER is deprecated".into(),
+                "write `LABEL org.opencontainers.image.authors=…`",
+            );
         }
         _ => {}
     }
@@ -80,8 +128,18 @@ fn repeated<'a>(instructions: &'a [Instruction], faults: &mut Vec<StageFault<'a>
             _ => continue,
         };
         if let Some(earlier) = last[slot].replace(instruction) {
-            let message = format!("a later {} of the same stage takes the place of this one", instruction.node.keyword.text());
-            faults.push((Fault::new(&rules::MULTIPLE_INSTRUCTIONS, earlier.node.written.at, message), earlier));
+            let message = format!(
+                "a later {} of the same stage takes the place of this one",
+                instruction.node.keyword.text()
+            );
+            faults.push((
+                Fault::new(
+                    &rules::MULTIPLE_INSTRUCTIONS,
+                    earlier.node.written.at,
+                    message,
+                ),
+                earlier,
+            ));
         }
     }
 }

@@ -43,7 +43,14 @@ impl Source {
         };
         let text = match std::str::from_utf8(bytes) {
             Ok(text) => text,
-            Err(error) => return fail(error.valid_up_to(), SourceError::Encoding { byte: bytes[error.valid_up_to()] }),
+            Err(error) => {
+                return fail(
+                    error.valid_up_to(),
+                    SourceError::Encoding {
+                        byte: bytes[error.valid_up_to()],
+                    },
+                );
+            }
         };
         if let Some(at) = text.find('\0') {
             return fail(at, SourceError::Nul);
@@ -55,8 +62,14 @@ impl Source {
     }
 
     fn from_text(name: &str, text: String) -> Self {
-        let starts = std::iter::once(0).chain(text.match_indices('\n').map(|(i, _)| i + 1)).collect();
-        Self { name: name.to_owned(), text, starts }
+        let starts = std::iter::once(0)
+            .chain(text.match_indices('\n').map(|(i, _)| i + 1))
+            .collect();
+        Self {
+            name: name.to_owned(),
+            text,
+            starts,
+        }
     }
 
     /// Returns the name of the file.
@@ -71,8 +84,14 @@ impl Source {
 
     /// Returns line `index` (from 0) with its line end.
     pub fn line(&self, index: usize) -> &str {
-        let end = self.starts.get(index + 1).copied().unwrap_or(self.text.len());
-        self.starts.get(index).map_or("", |start| &self.text[*start..end])
+        let end = self
+            .starts
+            .get(index + 1)
+            .copied()
+            .unwrap_or(self.text.len());
+        self.starts
+            .get(index)
+            .map_or("", |start| &self.text[*start..end])
     }
 
     /// Returns the byte offset at which line `index` (from 0) begins.
@@ -82,15 +101,24 @@ impl Source {
 
     /// Returns the span of a range of bytes.
     pub fn span(&self, start: usize, end: usize) -> Span {
-        let ((line, column), (end_line, end_column)) = (self.place(start), self.place(end.max(start)));
-        Span { line, column, end_line, end_column }
+        let ((line, column), (end_line, end_column)) =
+            (self.place(start), self.place(end.max(start)));
+        Span {
+            line,
+            column,
+            end_line,
+            end_column,
+        }
     }
 
     fn place(&self, offset: usize) -> (u32, u32) {
         let offset = offset.min(self.text.len());
         let line = self.starts.partition_point(|s| *s <= offset) - 1;
         let before = self.text.get(self.starts[line]..offset).unwrap_or("");
-        (line as u32 + 1, before.trim_start_matches('\u{feff}').chars().count() as u32 + 1)
+        (
+            line as u32 + 1,
+            before.trim_start_matches('\u{feff}').chars().count() as u32 + 1,
+        )
     }
 
     /// Returns the lines that a message about `span` shows; nothing where they are too long to help.
@@ -98,8 +126,18 @@ impl Source {
         if span.line == 0 {
             return String::new();
         }
-        let lines = (span.line..=span.end_line.max(span.line).min(span.line + 9)).map(|l| self.line(l as usize - 1).trim_end_matches(['\r', '\n']));
-        let lines = lines.map(|l| l.trim_start_matches('\u{feff}')).map(|l| if l.len() > LONGEST_EXCERPT { l.chars().take(LONGEST_EXCERPT / 4).chain("…".chars()).collect() } else { l.to_owned() });
+        let lines = (span.line..=span.end_line.max(span.line).min(span.line + 9))
+            .map(|l| self.line(l as usize - 1).trim_end_matches(['\r', '\n']));
+        let lines = lines.map(|l| l.trim_start_matches('\u{feff}')).map(|l| {
+            if l.len() > LONGEST_EXCERPT {
+                l.chars()
+                    .take(LONGEST_EXCERPT / 4)
+                    .chain("…".chars())
+                    .collect()
+            } else {
+                l.to_owned()
+            }
+        });
         lines.collect::<Vec<_>>().join("\n")
     }
 }
@@ -113,8 +151,24 @@ mod tests {
         let source = Source::new("f", "\u{feff}FROM ä\r\nRUN öü x\n".as_bytes()).unwrap();
         assert_eq!(source.line_count(), 2);
         let at = "\u{feff}FROM ä\r\nRUN öü ".len();
-        assert_eq!(source.span(at, at + 1), Span { line: 2, column: 8, end_line: 2, end_column: 9 });
-        assert_eq!(source.span(3, 7), Span { line: 1, column: 1, end_line: 1, end_column: 5 });
+        assert_eq!(
+            source.span(at, at + 1),
+            Span {
+                line: 2,
+                column: 8,
+                end_line: 2,
+                end_column: 9
+            }
+        );
+        assert_eq!(
+            source.span(3, 7),
+            Span {
+                line: 1,
+                column: 1,
+                end_line: 1,
+                end_column: 5
+            }
+        );
         assert_eq!(source.excerpt(source.span(at, at)), "RUN öü x");
         assert_eq!(source.excerpt(source.span(0, at)), "FROM ä\nRUN öü x");
     }
@@ -126,7 +180,10 @@ mod tests {
             let span = source.span(at, at);
             (span.line, span.column, error)
         };
-        assert_eq!(place(b"FROM a\nRUN \xff\n"), (2, 5, SourceError::Encoding { byte: 0xff }));
+        assert_eq!(
+            place(b"FROM a\nRUN \xff\n"),
+            (2, 5, SourceError::Encoding { byte: 0xff })
+        );
         assert_eq!(place(b"FROM a\0"), (1, 7, SourceError::Nul));
         assert_eq!(place(b"FROM a\rRUN b\r"), (1, 7, SourceError::LineEnds));
         assert!(Source::new("f", b"FROM a\r\nRUN a\rb\r\n").is_ok());

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ast::{Body, Declaration, Fault, File, Instruction, Keyword};
 use crate::diagnostic::{did_you_mean, rules};
-use crate::expand::{Env, Expander};
+use crate::expand::{Env, Expanded, Expander};
 use crate::lexer::split::Word;
 use crate::lower::host::{NamedContext, Platform, Request};
 
@@ -53,12 +53,26 @@ pub struct Stages<'a> {
 pub type StageFault<'a> = (Fault, &'a Instruction);
 
 /// Splits a file into stages; faults and warnings go to `faults`.
-pub fn split<'a>(file: &'a File, request: &Request, faults: &mut Vec<StageFault<'a>>) -> Stages<'a> {
-    let mut splitter = Splitter { request, escape: file.directives.escape, stages: Stages::default(), faults };
+pub fn split<'a>(
+    file: &'a File,
+    request: &Request,
+    faults: &mut Vec<StageFault<'a>>,
+) -> Stages<'a> {
+    let mut splitter = Splitter {
+        request,
+        escape: file.directives.escape,
+        stages: Stages::default(),
+        faults,
+    };
     let instructions = &file.instructions;
-    let first = instructions.iter().position(|i| i.node.keyword == Keyword::From).unwrap_or(instructions.len());
+    let first = instructions
+        .iter()
+        .position(|i| i.node.keyword == Keyword::From)
+        .unwrap_or(instructions.len());
     splitter.globals(instructions, first);
-    let starts: Vec<usize> = (first..instructions.len()).filter(|i| instructions[*i].node.keyword == Keyword::From).collect();
+    let starts: Vec<usize> = (first..instructions.len())
+        .filter(|i| instructions[*i].node.keyword == Keyword::From)
+        .collect();
     for (n, start) in starts.iter().enumerate() {
         let end = starts.get(n + 1).copied().unwrap_or(instructions.len());
         splitter.stage(&instructions[*start], &instructions[start + 1..end]);
@@ -85,8 +99,15 @@ impl<'a> Splitter<'a, '_> {
                 Body::Arg(list) => list.iter().for_each(|d| self.global(d, instruction)),
                 _ => {
                     let name = instruction.node.keyword.text();
-                    let fault = Fault::new(&rules::INSTRUCTION_OUTSIDE_STAGE, instruction.node.written.at, format!("{name} stands before the first FROM"));
-                    self.faults.push((fault.hint("only ARG may; begin the file with `FROM image`"), instruction));
+                    let fault = Fault::new(
+                        &rules::INSTRUCTION_OUTSIDE_STAGE,
+                        instruction.node.written.at,
+                        format!("{name} stands before the first FROM"),
+                    );
+                    self.faults.push((
+                        fault.hint("only ARG may; begin the file with `FROM image`"),
+                        instruction,
+                    ));
                 }
             }
         }
@@ -94,10 +115,17 @@ impl<'a> Splitter<'a, '_> {
 
     fn builder_args(&self, instructions: &[Instruction]) -> Vec<(&'static str, String)> {
         let last_name = instructions.iter().rev().find_map(|i| match &i.node.body {
-            Body::From { name, .. } => Some(name.as_ref().map(|(_, n)| n.text.to_ascii_lowercase())),
+            Body::From { name, .. } => {
+                Some(name.as_ref().map(|(_, n)| n.text.to_ascii_lowercase()))
+            }
             _ => None,
         });
-        let target = self.request.target.clone().or(last_name.flatten()).unwrap_or_else(|| "default".into());
+        let target = self
+            .request
+            .target
+            .clone()
+            .or(last_name.flatten())
+            .unwrap_or_else(|| "default".into());
         let (build, to) = (&self.request.build_platform, &self.request.target_platform);
         vec![
             ("BUILDPLATFORM", build.to_string()),
@@ -116,14 +144,19 @@ impl<'a> Splitter<'a, '_> {
 
     /// Returns what the user gave with `--build-arg`.
     fn given(&self, name: &str) -> Option<&str> {
-        self.request.build_args.iter().rev().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
+        self.request
+            .build_args
+            .iter()
+            .rev()
+            .find(|(n, _)| n == name)
+            .map(|(_, v)| v.as_str())
     }
 
     fn global(&mut self, declaration: &Declaration, instruction: &'a Instruction) {
         let name = &declaration.name.text;
         let value = match (self.given(name), &declaration.value) {
             (Some(given), _) => Some(given.to_owned()),
-            (None, Some(default)) => self.expand(default, instruction),
+            (None, Some(default)) => self.expand(default, instruction).map(|e| e.text),
             (None, None) => None,
         };
         if let Some(value) = value {
@@ -132,16 +165,19 @@ impl<'a> Splitter<'a, '_> {
     }
 
     /// Expands a word of ARG or FROM with the global arguments.
-    fn expand(&mut self, word: &Word, instruction: &'a Instruction) -> Option<String> {
+    fn expand(&mut self, word: &Word, instruction: &'a Instruction) -> Option<Expanded> {
         match Expander::new(self.escape).expand(&word.text, &self.stages.globals) {
             Ok(done) => {
                 if instruction.node.keyword == Keyword::From {
                     self.undefined(&done.missing, word, instruction);
                 }
-                Some(done.text)
+                Some(done)
             }
             Err(error) => {
-                self.faults.push((Fault::new(&rules::INVALID_EXPANSION, word.at, error.to_string()), instruction));
+                self.faults.push((
+                    Fault::new(&rules::INVALID_EXPANSION, word.at, error.to_string()),
+                    instruction,
+                ));
                 None
             }
         }
@@ -150,40 +186,71 @@ impl<'a> Splitter<'a, '_> {
     fn undefined(&mut self, missing: &[String], word: &Word, instruction: &'a Instruction) {
         for name in missing {
             let near = did_you_mean(name, self.stages.globals.names());
-            let hint = if near.is_empty() { format!("declare it with `ARG {name}=…` before the first FROM") } else { near };
+            let hint = if near.is_empty() {
+                format!("declare it with `ARG {name}=…` before the first FROM")
+            } else {
+                near
+            };
             let message = format!("FROM uses `{name}`, which no ARG before it declares");
-            self.faults.push((Fault::new(&rules::UNDEFINED_ARG_IN_FROM, word.at, message).hint(hint), instruction));
+            self.faults.push((
+                Fault::new(&rules::UNDEFINED_ARG_IN_FROM, word.at, message).hint(hint),
+                instruction,
+            ));
         }
     }
 
     fn stage(&mut self, from: &'a Instruction, steps: &'a [Instruction]) {
-        let Body::From { image, name } = &from.node.body else { return };
+        let Body::From { image, name } = &from.node.body else {
+            return;
+        };
         let base = self.base(image, from);
         let platform = self.platform(from);
         let name = name.as_ref().map(|(_, n)| n.text.to_ascii_lowercase());
         if let Some(name) = &name {
             if self.stages.names.contains_key(name) {
                 let message = format!("two stages have the name `{name}`; the later one counts");
-                self.faults.push((Fault::new(&rules::DUPLICATE_STAGE_NAME, Default::default(), message), from));
+                self.faults.push((
+                    Fault::new(&rules::DUPLICATE_STAGE_NAME, Default::default(), message),
+                    from,
+                ));
             }
             if name == "scratch" || name == "context" {
                 let message = format!("`{name}` is reserved and should not be the name of a stage");
-                self.faults.push((Fault::new(&rules::RESERVED_STAGE_NAME, Default::default(), message), from));
+                self.faults.push((
+                    Fault::new(&rules::RESERVED_STAGE_NAME, Default::default(), message),
+                    from,
+                ));
             }
-            self.stages.names.insert(name.clone(), self.stages.list.len());
+            self.stages
+                .names
+                .insert(name.clone(), self.stages.list.len());
         }
         // A named context with the name of a stage takes the place of the stage.
-        let replaced = name.as_deref().and_then(|n| context(&self.request.contexts, n));
+        let replaced = name
+            .as_deref()
+            .and_then(|n| context(&self.request.contexts, n));
         let (base, steps) = replaced.map_or((base, steps), |i| (Base::Context(i), &[][..]));
-        self.stages.list.push(Stage { name, from, base, platform, steps });
+        self.stages.list.push(Stage {
+            name,
+            from,
+            base,
+            platform,
+            steps,
+        });
     }
 
     fn base(&mut self, image: &Word, from: &'a Instruction) -> Base {
-        let Some(text) = self.expand(image, from) else { return Base::Scratch };
+        let Some(Expanded { text, .. }) = self.expand(image, from) else {
+            return Base::Scratch;
+        };
         if text.is_empty() {
             let message = format!("`{}` expands to nothing, so FROM has no base", image.text);
-            let hint = "give the argument a default before the first FROM, or a value with `--build-arg`";
-            self.faults.push((Fault::new(&rules::INVALID_REFERENCE, image.at, message).hint(hint), from));
+            let hint =
+                "give the argument a default before the first FROM, or a value with `--build-arg`";
+            self.faults.push((
+                Fault::new(&rules::INVALID_REFERENCE, image.at, message).hint(hint),
+                from,
+            ));
             return Base::Scratch;
         }
         self.stages.find(&text, &self.request.contexts)
@@ -191,14 +258,76 @@ impl<'a> Splitter<'a, '_> {
 
     fn platform(&mut self, from: &'a Instruction) -> Platform {
         let default = self.request.target_platform.clone();
-        let Some(word) = from.node.flag("platform") else { return default };
-        let Some(text) = self.expand(word, from) else { return default };
-        let parsed = Platform::parse(&text, &self.request.build_platform.os);
+        let Some(word) = from.node.flag("platform") else {
+            return default;
+        };
+        let Some(done) = self.expand(word, from) else {
+            return default;
+        };
+        let parsed = Platform::parse(&done.text, &self.request.build_platform.os);
+        if let Some(parsed) = &parsed {
+            self.platform_style(from, word, &done, parsed);
+        }
+        let text = done.text;
         parsed.unwrap_or_else(|| {
-            let message = if text.is_empty() { format!("`{}` expands to nothing, which is not a platform", word.text) } else { format!("`{text}` is not a platform") };
-            self.faults.push((Fault::new(&rules::INVALID_ARGUMENT, word.at, message).hint("a platform is `os/architecture[/variant]`, for example `linux/amd64`"), from));
+            let message = if text.is_empty() {
+                format!(
+                    "`{}` expands to nothing, which is not a platform",
+                    word.text
+                )
+            } else {
+                format!("`{text}` is not a platform")
+            };
+            self.faults.push((
+                Fault::new(&rules::INVALID_ARGUMENT, word.at, message)
+                    .hint("a platform is `os/architecture[/variant]`, for example `linux/amd64`"),
+                from,
+            ));
             default
         })
+    }
+}
+
+impl<'a> Splitter<'a, '_> {
+    /// Warns of `--platform` where it says nothing, or says too much.
+    fn platform_style(
+        &mut self,
+        from: &'a Instruction,
+        word: &Word,
+        done: &Expanded,
+        platform: &Platform,
+    ) {
+        let mut warn = |rule, message: String, hint: &str| {
+            self.faults
+                .push((Fault::new(rule, word.at, message).hint(hint), from))
+        };
+        if done.used == ["TARGETPLATFORM"]
+            && done.missing.is_empty()
+            && done.text == self.request.target_platform.to_string()
+        {
+            warn(
+                &rules::REDUNDANT_PLATFORM,
+                format!("`--platform={}` is the default", word.text),
+                "",
+            );
+        }
+        let name = match &from.node.body {
+            Body::From {
+                name: Some((_, name)),
+                ..
+            } => name.text.to_ascii_lowercase(),
+            _ => String::new(),
+        };
+        // A stage that says in its name what it is for means it.
+        let named = name.contains(&platform.os) || name.contains(&platform.architecture);
+        if done.used.is_empty() && done.missing.is_empty() && !named && !word.text.contains('$') {
+            let message = format!("`--platform={}` ties the stage to one platform", word.text);
+            warn(
+                &rules::CONST_PLATFORM,
+                message,
+                "use `--platform=$BUILDPLATFORM`, or leave it out",
+            );
+        }
     }
 }
 
@@ -218,7 +347,9 @@ impl Stages<'_> {
     /// Returns the stage with a name, or else with a number.
     pub fn target(&self, wanted: &str) -> Option<usize> {
         let named = self.names.get(&wanted.to_ascii_lowercase()).copied();
-        named.or_else(|| wanted.parse().ok()).filter(|i| *i < self.list.len())
+        named
+            .or_else(|| wanted.parse().ok())
+            .filter(|i| *i < self.list.len())
     }
 
     /// Iterates over the names of all stages.
@@ -227,8 +358,15 @@ impl Stages<'_> {
     }
 
     /// Returns what the COPY instructions of a stage take from, where that is another stage.
-    pub fn copies_from<'s>(&'s self, index: usize, contexts: &'s [NamedContext]) -> impl Iterator<Item = usize> + 's {
-        let froms = self.list[index].steps.iter().filter_map(|i| i.node.flag("from"));
+    pub fn copies_from<'s>(
+        &'s self,
+        index: usize,
+        contexts: &'s [NamedContext],
+    ) -> impl Iterator<Item = usize> + 's {
+        let froms = self.list[index]
+            .steps
+            .iter()
+            .filter_map(|i| i.node.flag("from"));
         froms.filter_map(move |word| match word.text.parse() {
             Ok(number) => Some(number).filter(|n| *n < self.list.len()),
             Err(_) => match self.find(&word.text, contexts) {
@@ -259,7 +397,13 @@ fn context(contexts: &[NamedContext], name: &str) -> Option<usize> {
     let familiar = |name: &str| {
         let name = name.strip_prefix("docker.io/").unwrap_or(name);
         let name = name.strip_prefix("library/").unwrap_or(name);
-        name.strip_suffix(":latest").unwrap_or(name).to_ascii_lowercase()
+        name.strip_suffix(":latest")
+            .unwrap_or(name)
+            .to_ascii_lowercase()
     };
-    contexts.iter().rposition(|c| c.name == name).or_else(|| contexts.iter().rposition(|c| familiar(&c.name) == familiar(name)))
+    contexts.iter().rposition(|c| c.name == name).or_else(|| {
+        contexts
+            .iter()
+            .rposition(|c| familiar(&c.name) == familiar(name))
+    })
 }

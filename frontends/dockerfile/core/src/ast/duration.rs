@@ -1,7 +1,16 @@
 //! Durations as Go writes them: `1h30m`, `1.5s`, `250ms`.
 
 /// Units and their nanoseconds.
-const UNITS: &[(&str, f64)] = &[("ns", 1.0), ("us", 1e3), ("µs", 1e3), ("μs", 1e3), ("ms", 1e6), ("s", 1e9), ("m", 60e9), ("h", 3600e9)];
+const UNITS: &[(&str, f64)] = &[
+    ("ns", 1.0),
+    ("us", 1e3),
+    ("µs", 1e3),
+    ("μs", 1e3),
+    ("ms", 1e6),
+    ("s", 1e9),
+    ("m", 60e9),
+    ("h", 3600e9),
+];
 
 /// Reads a duration that is not negative, in nanoseconds.
 pub fn parse(text: &str) -> Option<u64> {
@@ -14,10 +23,14 @@ pub fn parse(text: &str) -> Option<u64> {
         return None;
     }
     while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
+        let digits = rest
+            .find(|c: char| !c.is_ascii_digit() && c != '.')
+            .unwrap_or(rest.len());
         let number: f64 = rest[..digits].parse().ok()?;
         rest = &rest[digits..];
-        let unit_len = rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len());
+        let unit_len = rest
+            .find(|c: char| c.is_ascii_digit() || c == '.')
+            .unwrap_or(rest.len());
         let (_, nanos) = UNITS.iter().find(|(u, _)| *u == &rest[..unit_len])?;
         total += number * nanos;
         rest = &rest[unit_len..];
@@ -38,7 +51,10 @@ pub fn format(nanos: u64) -> String {
         1_000..1_000_000 => fraction(nanos, 1_000, "µs"),
         1_000_000..1_000_000_000 => fraction(nanos, 1_000_000, "ms"),
         _ => {
-            let (minutes, seconds) = (nanos / 60_000_000_000, fraction(nanos % 60_000_000_000, 1_000_000_000, "s"));
+            let (minutes, seconds) = (
+                nanos / 60_000_000_000,
+                fraction(nanos % 60_000_000_000, 1_000_000_000, "s"),
+            );
             match (minutes / 60, minutes % 60) {
                 (0, 0) => seconds,
                 (0, m) => format!("{m}m{seconds}"),

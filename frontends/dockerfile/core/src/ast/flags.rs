@@ -33,35 +33,147 @@ pub struct FlagRow {
 
 use Keyword::{Add, Copy, From, Healthcheck, Run};
 
-const fn row(name: &'static str, takes: Takes, on: &'static [Keyword], docs: &'static str) -> FlagRow {
-    FlagRow { name, takes, on, docs, supported: true }
+const fn row(
+    name: &'static str,
+    takes: Takes,
+    on: &'static [Keyword],
+    docs: &'static str,
+) -> FlagRow {
+    FlagRow {
+        name,
+        takes,
+        on,
+        docs,
+        supported: true,
+    }
 }
 
-const fn later(name: &'static str, takes: Takes, on: &'static [Keyword], docs: &'static str) -> FlagRow {
-    FlagRow { name, takes, on, docs, supported: false }
+const fn later(
+    name: &'static str,
+    takes: Takes,
+    on: &'static [Keyword],
+    docs: &'static str,
+) -> FlagRow {
+    FlagRow {
+        name,
+        takes,
+        on,
+        docs,
+        supported: false,
+    }
 }
 
 /// All flags.
 pub static FLAGS: &[FlagRow] = &[
-    row("platform", Takes::Text, &[From], "Platform of the base image."),
-    later("mount", Takes::List, &[Run], "Something that the command sees and that is in no layer."),
-    row("network", Takes::Text, &[Run], "What of the network the command may reach: default, none or host."),
-    later("security", Takes::Text, &[Run], "How far the command is confined."),
+    row(
+        "platform",
+        Takes::Text,
+        &[From],
+        "Platform of the base image.",
+    ),
+    later(
+        "mount",
+        Takes::List,
+        &[Run],
+        "Something that the command sees and that is in no layer.",
+    ),
+    row(
+        "network",
+        Takes::Text,
+        &[Run],
+        "What of the network the command may reach: default, none or host.",
+    ),
+    later(
+        "security",
+        Takes::Text,
+        &[Run],
+        "How far the command is confined.",
+    ),
     later("device", Takes::List, &[Run], "A device for the command."),
-    row("from", Takes::Text, &[Copy], "Stage, image or named context that is copied from."),
-    row("chown", Takes::Text, &[Add, Copy], "Owner of everything copied."),
-    row("chmod", Takes::Text, &[Add, Copy], "Permissions of everything copied: octal, or as chmod(1) takes them."),
-    row("link", Takes::Bool, &[Add, Copy], "Puts the files into a layer that does not depend on what is below."),
-    row("parents", Takes::Bool, &[Copy], "Keeps the directories of the sources."),
-    row("exclude", Takes::List, &[Add, Copy], "Patterns of files that are left out."),
-    later("keep-git-dir", Takes::Bool, &[Add], "Keeps `.git` of a repository."),
-    later("checksum", Takes::Text, &[Add], "Digest that a download has to have."),
-    row("unpack", Takes::Bool, &[Add], "Whether archives are unpacked."),
-    row("interval", Takes::Text, &[Healthcheck], "Time between two checks."),
-    row("timeout", Takes::Text, &[Healthcheck], "Time a check may take."),
-    row("start-period", Takes::Text, &[Healthcheck], "Time in which failures do not count."),
-    row("start-interval", Takes::Text, &[Healthcheck], "Time between two checks in the start period."),
-    row("retries", Takes::Text, &[Healthcheck], "Failures in a row that make a container unhealthy."),
+    row(
+        "from",
+        Takes::Text,
+        &[Copy],
+        "Stage, image or named context that is copied from.",
+    ),
+    row(
+        "chown",
+        Takes::Text,
+        &[Add, Copy],
+        "Owner of everything copied.",
+    ),
+    row(
+        "chmod",
+        Takes::Text,
+        &[Add, Copy],
+        "Permissions of everything copied: octal, or as chmod(1) takes them.",
+    ),
+    row(
+        "link",
+        Takes::Bool,
+        &[Add, Copy],
+        "Puts the files into a layer that does not depend on what is below.",
+    ),
+    row(
+        "parents",
+        Takes::Bool,
+        &[Copy],
+        "Keeps the directories of the sources.",
+    ),
+    row(
+        "exclude",
+        Takes::List,
+        &[Add, Copy],
+        "Patterns of files that are left out.",
+    ),
+    later(
+        "keep-git-dir",
+        Takes::Bool,
+        &[Add],
+        "Keeps `.git` of a repository.",
+    ),
+    later(
+        "checksum",
+        Takes::Text,
+        &[Add],
+        "Digest that a download has to have.",
+    ),
+    row(
+        "unpack",
+        Takes::Bool,
+        &[Add],
+        "Whether archives are unpacked.",
+    ),
+    row(
+        "interval",
+        Takes::Text,
+        &[Healthcheck],
+        "Time between two checks.",
+    ),
+    row(
+        "timeout",
+        Takes::Text,
+        &[Healthcheck],
+        "Time a check may take.",
+    ),
+    row(
+        "start-period",
+        Takes::Text,
+        &[Healthcheck],
+        "Time in which failures do not count.",
+    ),
+    row(
+        "start-interval",
+        Takes::Text,
+        &[Healthcheck],
+        "Time between two checks in the start period.",
+    ),
+    row(
+        "retries",
+        Takes::Text,
+        &[Healthcheck],
+        "Failures in a row that make a container unhealthy.",
+    ),
 ];
 
 /// A flag as given.
@@ -78,8 +190,14 @@ pub fn parse(keyword: Keyword, words: &[Word], faults: &mut Vec<Fault>) -> Vec<F
     let mut flags: Vec<Flag> = Vec::new();
     for word in words {
         match parse_one(keyword, word) {
-            Ok(flag) if flag.row.takes != Takes::List && flags.iter().any(|f| f.row == flag.row) => {
-                faults.push(Fault::new(&rules::INVALID_FLAG, word.at, format!("the flag `--{}` is given twice", flag.row.name)));
+            Ok(flag)
+                if flag.row.takes != Takes::List && flags.iter().any(|f| f.row == flag.row) =>
+            {
+                faults.push(Fault::new(
+                    &rules::INVALID_FLAG,
+                    word.at,
+                    format!("the flag `--{}` is given twice", flag.row.name),
+                ));
             }
             Ok(flag) => flags.push(flag),
             Err(fault) => faults.push(fault),
@@ -98,33 +216,81 @@ fn parse_one(keyword: Keyword, word: &Word) -> Result<Flag, Fault> {
     let bad = |message: String| Fault::new(&rules::INVALID_FLAG, word.at, message);
     let value = match (row.takes, value) {
         (Takes::Bool, None) => "true".to_owned(),
-        (_, None) => return Err(bad(format!("the flag `--{name}` lacks its value")).hint(format!("write `--{name}=…`"))),
+        (_, None) => {
+            return Err(bad(format!("the flag `--{name}` lacks its value"))
+                .hint(format!("write `--{name}=…`")));
+        }
         (Takes::Bool, Some(value)) => match value.to_ascii_lowercase() {
             lower if lower == "true" || lower == "false" => lower,
-            _ => return Err(bad(format!("`--{name}` is `true` or `false`, not `{value}`"))),
+            _ => {
+                return Err(bad(format!(
+                    "`--{name}` is `true` or `false`, not `{value}`"
+                )));
+            }
         },
         (_, Some(value)) => value.to_owned(),
     };
-    let flag = Flag { row, value: Word { text: value, at: word.at } };
+    let flag = Flag {
+        row,
+        value: Word {
+            text: value,
+            at: word.at,
+        },
+    };
     if row.supported || flag.value.text == "false" {
         return Ok(flag);
     }
-    let message = format!("`{} --{name}` is not supported by this version", keyword.text());
-    Err(Fault::new(&rules::NOT_YET, word.at, message).hint(format!("the flag is understood, but not carried out yet: {}", row.docs.to_lowercase().trim_end_matches('.'))))
+    let message = format!(
+        "`{} --{name}` is not supported by this version",
+        keyword.text()
+    );
+    Err(Fault::new(&rules::NOT_YET, word.at, message).hint(format!(
+        "the flag is understood, but not carried out yet: {}",
+        row.docs.to_lowercase().trim_end_matches('.')
+    )))
 }
 
 fn find(keyword: Keyword, name: &str) -> Option<&'static FlagRow> {
-    FLAGS.iter().find(|r| r.name == name && r.on.contains(&keyword))
+    FLAGS
+        .iter()
+        .find(|r| r.name == name && r.on.contains(&keyword))
 }
 
 fn unknown(keyword: Keyword, name: &str, word: &Word) -> Fault {
-    let own: Vec<&str> = FLAGS.iter().filter(|r| r.on.contains(&keyword)).map(|r| r.name).collect();
+    let own: Vec<&str> = FLAGS
+        .iter()
+        .filter(|r| r.on.contains(&keyword))
+        .map(|r| r.name)
+        .collect();
     let elsewhere = FLAGS.iter().find(|r| r.name == name).map(|r| r.on);
     let hint = match (nearest(name, own.iter().copied()), elsewhere) {
         (Some(near), _) => format!("did you mean `--{near}`?"),
-        (_, Some(on)) => format!("`--{name}` is a flag of {}", on.iter().map(|k| k.text()).collect::<Vec<_>>().join(" and ")),
-        _ if own.is_empty() => format!("{} has no flags; a leading `--` ends them: `{} -- {}`", keyword.text(), keyword.text(), word.text),
-        _ => format!("{} has: {}", keyword.text(), own.iter().map(|f| format!("`--{f}`")).collect::<Vec<_>>().join(", ")),
+        (_, Some(on)) => format!(
+            "`--{name}` is a flag of {}",
+            on.iter()
+                .map(|k| k.text())
+                .collect::<Vec<_>>()
+                .join(" and ")
+        ),
+        _ if own.is_empty() => format!(
+            "{} has no flags; a leading `--` ends them: `{} -- {}`",
+            keyword.text(),
+            keyword.text(),
+            word.text
+        ),
+        _ => format!(
+            "{} has: {}",
+            keyword.text(),
+            own.iter()
+                .map(|f| format!("`--{f}`"))
+                .collect::<Vec<_>>()
+                .join(", ")
+        ),
     };
-    Fault::new(&rules::UNKNOWN_FLAG, word.at, format!("{} has no flag `--{name}`", keyword.text())).hint(hint)
+    Fault::new(
+        &rules::UNKNOWN_FLAG,
+        word.at,
+        format!("{} has no flag `--{name}`", keyword.text()),
+    )
+    .hint(hint)
 }

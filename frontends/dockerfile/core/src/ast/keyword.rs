@@ -44,6 +44,9 @@ keywords! {
 impl Keyword {
     /// Finds the instruction that `word` names, in any case.
     pub fn parse(word: &str) -> Option<Self> {
-        Self::ALL.iter().copied().find(|k| k.text().eq_ignore_ascii_case(word))
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|k| k.text().eq_ignore_ascii_case(word))
     }
 }

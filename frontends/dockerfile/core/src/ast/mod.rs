@@ -125,12 +125,18 @@ pub enum TransferSource {
 impl Node {
     /// Returns the value of a flag that is given at most once.
     pub fn flag(&self, name: &str) -> Option<&Word> {
-        self.flags.iter().find(|f| f.row.name == name).map(|f| &f.value)
+        self.flags
+            .iter()
+            .find(|f| f.row.name == name)
+            .map(|f| &f.value)
     }
 
     /// Returns all values of a flag.
     pub fn flag_list<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Word> {
-        self.flags.iter().filter(move |f| f.row.name == name).map(|f| &f.value)
+        self.flags
+            .iter()
+            .filter(move |f| f.row.name == name)
+            .map(|f| &f.value)
     }
 
     /// Says whether a flag without a value is given, and not as `=false`.

@@ -18,7 +18,9 @@ impl fmt::Display for File {
         if let Some(check) = &self.directives.check {
             writeln!(f, "# check={check}")?;
         }
-        self.instructions.iter().try_for_each(|i| i.node.print(self.directives.escape, f))
+        self.instructions
+            .iter()
+            .try_for_each(|i| i.node.print(self.directives.escape, f))
     }
 }
 
@@ -31,7 +33,9 @@ impl fmt::Display for Node {
 impl Node {
     fn print(&self, escape: char, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut line = self.written.text.clone();
-        self.flags.iter().for_each(|flag| push_flag(flag, &mut line));
+        self.flags
+            .iter()
+            .for_each(|flag| push_flag(flag, &mut line));
         let body = self.body(self.keyword, escape);
         if body.starts_with("--") && self.keyword != Keyword::Onbuild {
             // Else the body would be taken for a flag.
@@ -46,19 +50,36 @@ impl Node {
             line.push('\u{b}');
         }
         writeln!(f, "{line}")?;
-        if self.keyword == Keyword::Onbuild { Ok(()) } else { self.heredocs.iter().try_for_each(|h| print_heredoc(h, f)) }
+        if self.keyword == Keyword::Onbuild {
+            Ok(())
+        } else {
+            self.heredocs.iter().try_for_each(|h| print_heredoc(h, f))
+        }
     }
 
     fn body(&self, keyword: Keyword, escape: char) -> String {
         match &self.body {
             Body::From { image, name: None } => image.text.clone(),
-            Body::From { image, name: Some((word, name)) } => format!("{} {} {}", image.text, word.text, name.text),
-            Body::Arg(list) => join(list.iter().map(|d| d.value.as_ref().map_or(d.name.text.clone(), |v| format!("{}={}", d.name.text, v.text)))),
+            Body::From {
+                image,
+                name: Some((word, name)),
+            } => format!("{} {} {}", image.text, word.text, name.text),
+            Body::Arg(list) => join(list.iter().map(|d| {
+                d.value.as_ref().map_or(d.name.text.clone(), |v| {
+                    format!("{}={}", d.name.text, v.text)
+                })
+            })),
             Body::Command(command) => command_text(command),
             Body::Shell(list) => json(list),
             Body::Transfer { sources, dest } => transfer(sources, dest, !self.heredocs.is_empty()),
-            Body::Pairs(pairs) => join(pairs.iter().map(|p| format!("{}{}{}", p.key.text, separator(p, escape), p.value.text))),
-            Body::Words(words) if keyword == Keyword::Expose => join(words.iter().map(|w| w.text.clone())),
+            Body::Pairs(pairs) => join(
+                pairs
+                    .iter()
+                    .map(|p| format!("{}{}{}", p.key.text, separator(p, escape), p.value.text)),
+            ),
+            Body::Words(words) if keyword == Keyword::Expose => {
+                join(words.iter().map(|w| w.text.clone()))
+            }
             Body::Words(words) => words_or_json(&words.iter().collect::<Vec<_>>()),
             Body::Text(word) => word.text.clone(),
             Body::Healthcheck(None) => "NONE".to_owned(),
@@ -121,8 +142,13 @@ fn transfer(sources: &[TransferSource], dest: &Word, heredocs: bool) -> String {
 
 /// Writes words with spaces between them where that can be read back, else a JSON array.
 fn words_or_json(words: &[&Word]) -> String {
-    let plain = |text: &str| !text.is_empty() && !text.contains(char::is_whitespace) && Heredoc::parse(text).is_none();
-    if words.iter().all(|w| plain(&w.text)) && !words[0].text.starts_with('[') && !words[0].text.starts_with("--") {
+    let plain = |text: &str| {
+        !text.is_empty() && !text.contains(char::is_whitespace) && Heredoc::parse(text).is_none()
+    };
+    if words.iter().all(|w| plain(&w.text))
+        && !words[0].text.starts_with('[')
+        && !words[0].text.starts_with("--")
+    {
         return join(words.iter().map(|w| w.text.clone()));
     }
     json(&words.iter().map(|w| w.text.clone()).collect::<Vec<_>>())

@@ -83,19 +83,41 @@ pub struct Expanded {
 impl Expander {
     /// Makes one for ordinary words.
     pub const fn new(escape: char) -> Self {
-        Self { escape, raw_quotes: false, raw_escapes: false, ignore_quotes: false, keep_unset: false }
+        Self {
+            escape,
+            raw_quotes: false,
+            raw_escapes: false,
+            ignore_quotes: false,
+            keep_unset: false,
+        }
     }
 
     /// Makes one for the content of here-documents.
     pub const fn heredoc() -> Self {
-        Self { ignore_quotes: true, ..Self::new('\\') }
+        Self {
+            ignore_quotes: true,
+            ..Self::new('\\')
+        }
     }
 
     /// Expands `text`.
     pub fn expand(&self, text: &str, env: &Env) -> Result<Expanded, ExpandError> {
-        let mut run = Run { how: self, rest: text.chars().peekable(), env, raw_escapes: self.raw_escapes, depth: 0, used: Vec::new(), missing: Vec::new() };
+        let mut run = Run {
+            how: self,
+            rest: text.chars().peekable(),
+            env,
+            raw_escapes: self.raw_escapes,
+            depth: 0,
+            used: Vec::new(),
+            missing: Vec::new(),
+        };
         let Text { all, words } = run.until(None, self.raw_escapes)?;
-        Ok(Expanded { text: all, words: words.finish(), used: run.used, missing: run.missing })
+        Ok(Expanded {
+            text: all,
+            words: words.finish(),
+            used: run.used,
+            missing: run.missing,
+        })
     }
 }
 
@@ -168,7 +190,11 @@ impl Run<'_> {
                     out.all.push_str(&value);
                 }
                 '\'' | '"' if !self.how.ignore_quotes => {
-                    let value = if c == '"' { self.double_quoted()? } else { self.single_quoted()? };
+                    let value = if c == '"' {
+                        self.double_quoted()?
+                    } else {
+                        self.single_quoted()?
+                    };
                     out.words.word.push_str(&value);
                     out.all.push_str(&value);
                 }
@@ -178,7 +204,11 @@ impl Run<'_> {
                 return Err(ExpandError::TooLong);
             }
         }
-        if stop.is_none() { Ok(out) } else { Err(ExpandError::MissingBrace) }
+        if stop.is_none() {
+            Ok(out)
+        } else {
+            Err(ExpandError::MissingBrace)
+        }
     }
 
     /// Takes one ordinary character, or an escaped one.
@@ -249,7 +279,9 @@ impl Run<'_> {
         }
         match self.rest.peek().copied() {
             None => {}
-            Some(next) if next == '"' || next == '$' || next == self.how.escape => out.extend(self.rest.next()),
+            Some(next) if next == '"' || next == '$' || next == self.how.escape => {
+                out.extend(self.rest.next())
+            }
             Some(_) => out.push(c),
         }
     }
@@ -292,10 +324,24 @@ impl Run<'_> {
         }
     }
 
-    fn modified(&mut self, name: &str, modifier: char, empty_is_unset: bool) -> Result<String, ExpandError> {
+    fn modified(
+        &mut self,
+        name: &str,
+        modifier: char,
+        empty_is_unset: bool,
+    ) -> Result<String, ExpandError> {
         let word = self.until(Some('}'), matches!(modifier, '#' | '%'))?.all;
-        let written = if empty_is_unset { format!(":{modifier}") } else { modifier.to_string() };
-        let value = self.value(name);
+        let written = if empty_is_unset {
+            format!(":{modifier}")
+        } else {
+            modifier.to_string()
+        };
+        // A text for the unset case says that the variable may well be unset, so it is not missed.
+        let value = if matches!(modifier, '-' | '+' | '?') {
+            self.look_up(name)
+        } else {
+            self.value(name)
+        };
         if value.is_none() && self.how.keep_unset {
             return Ok(format!("${{{name}{written}{word}}}"));
         }
@@ -304,9 +350,20 @@ impl Run<'_> {
             '-' => Ok(set.unwrap_or(word)),
             '+' => Ok(set.map(|_| word).unwrap_or_default()),
             '?' => set.ok_or_else(|| {
-                let default = if value.is_none() { "is not allowed to be unset" } else { "is not allowed to be empty" };
-                let message = if word.is_empty() { default.to_owned() } else { word };
-                ExpandError::Required { name: name.to_owned(), message }
+                let default = if value.is_none() {
+                    "is not allowed to be unset"
+                } else {
+                    "is not allowed to be empty"
+                };
+                let message = if word.is_empty() {
+                    default.to_owned()
+                } else {
+                    word
+                };
+                ExpandError::Required {
+                    name: name.to_owned(),
+                    message,
+                }
             }),
             '#' | '%' => trimmed(&word, modifier, &value.unwrap_or_default()),
             _ => Err(ExpandError::Modifier(written)),
@@ -315,7 +372,13 @@ impl Run<'_> {
 
     fn replaced(&mut self, name: &str) -> Result<String, ExpandError> {
         let every = self.rest.next_if_eq(&'/').is_some();
-        let missing_slash = |e| if e == ExpandError::MissingBrace { ExpandError::MissingSlash } else { e };
+        let missing_slash = |e| {
+            if e == ExpandError::MissingBrace {
+                ExpandError::MissingSlash
+            } else {
+                e
+            }
+        };
         let pattern = self.until(Some('/'), true).map_err(missing_slash)?.all;
         let replacement = self.until(Some('}'), true)?.all;
         let value = self.value(name);
@@ -323,7 +386,9 @@ impl Run<'_> {
             return Ok(format!("${{{name}/{pattern}/{replacement}}}"));
         }
         let compiled = Pattern::new(&pattern).ok_or(ExpandError::Pattern(pattern))?;
-        compiled.replace(&value.unwrap_or_default(), &replacement, every, LONGEST).ok_or(ExpandError::TooLong)
+        compiled
+            .replace(&value.unwrap_or_default(), &replacement, every, LONGEST)
+            .ok_or(ExpandError::TooLong)
     }
 
     /// Reads a name: letters, digits and `_`; or digits alone; or one special parameter.
@@ -349,14 +414,29 @@ impl Run<'_> {
         name
     }
 
+    /// Returns a variable's value, and remembers that it was used or missed.
     fn value(&mut self, name: &str) -> Option<String> {
-        let value = self.env.get(name).map(str::to_owned);
-        let list = if value.is_some() { &mut self.used } else { &mut self.missing };
-        // Only the first few matter: they end up in messages.
-        if list.len() < 32 && !list.iter().any(|n| n == name) {
-            list.push(name.to_owned());
+        let value = self.look_up(name);
+        if value.is_none() {
+            remember(&mut self.missing, name);
         }
         value
+    }
+
+    /// Returns a variable's value, and remembers that it was used.
+    fn look_up(&mut self, name: &str) -> Option<String> {
+        let value = self.env.get(name).map(str::to_owned);
+        if value.is_some() {
+            remember(&mut self.used, name);
+        }
+        value
+    }
+}
+
+/// Adds a name to the few that messages show.
+fn remember(list: &mut Vec<String>, name: &str) {
+    if list.len() < 32 && !list.iter().any(|n| n == name) {
+        list.push(name.to_owned());
     }
 }
 
@@ -367,7 +447,11 @@ fn trimmed(word: &str, modifier: char, value: &str) -> Result<String, ExpandErro
         None => (false, word),
     };
     let pattern = Pattern::new(word).ok_or_else(|| ExpandError::Pattern(word.to_owned()))?;
-    Ok(if modifier == '#' { pattern.trim_start(value, longest) } else { pattern.trim_end(value, longest) })
+    Ok(if modifier == '#' {
+        pattern.trim_start(value, longest)
+    } else {
+        pattern.trim_end(value, longest)
+    })
 }
 
 #[cfg(test)]

@@ -53,7 +53,13 @@ impl Pattern {
     }
 
     /// Returns `value` with the first match, or every one, replaced; none where that grows beyond `limit`.
-    pub(super) fn replace(&self, value: &str, with: &str, every: bool, limit: usize) -> Option<String> {
+    pub(super) fn replace(
+        &self,
+        value: &str,
+        with: &str,
+        every: bool,
+        limit: usize,
+    ) -> Option<String> {
         let chars: Vec<char> = value.chars().collect();
         let (mut out, mut at, mut after_match) = (String::new(), 0, false);
         while let Some((start, end)) = self.find(&chars, at) {
@@ -118,9 +124,14 @@ impl Pattern {
                 best = Some((start, at));
             }
             // What began behind the best match can no longer win.
-            states.iter_mut().filter(|s| s.is_some_and(|s| best.is_some_and(|(b, _)| s > b))).for_each(|s| *s = None);
+            states
+                .iter_mut()
+                .filter(|s| s.is_some_and(|s| best.is_some_and(|(b, _)| s > b)))
+                .for_each(|s| *s = None);
             match chars.get(at) {
-                Some(c) if best.is_none() || states.iter().any(Option::is_some) => states = self.step(&states, *c),
+                Some(c) if best.is_none() || states.iter().any(Option::is_some) => {
+                    states = self.step(&states, *c)
+                }
                 _ => break,
             }
         }

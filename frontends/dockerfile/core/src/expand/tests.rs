@@ -1,7 +1,18 @@
 use super::*;
 
 fn env() -> Env {
-    [("PWD", "/home"), ("SHELL", "bash"), ("KOREAN", "한국어"), ("NULL", ""), ("A", "hello world"), ("P", "foo/bar/baz.tar.gz"), ("D", "a.b.c"), ("X", "xyxy")].into_iter().collect()
+    [
+        ("PWD", "/home"),
+        ("SHELL", "bash"),
+        ("KOREAN", "한국어"),
+        ("NULL", ""),
+        ("A", "hello world"),
+        ("P", "foo/bar/baz.tar.gz"),
+        ("D", "a.b.c"),
+        ("X", "xyxy"),
+    ]
+    .into_iter()
+    .collect()
 }
 
 fn expand(text: &str) -> Result<String, ExpandError> {
@@ -110,13 +121,20 @@ fn words_split_after_expansion_and_not_in_quotes() {
         ("'a b'c d", vec!["a bc", "d"]),
         ("$NULL", vec![]),
     ] {
-        assert_eq!(Expander::new('\\').expand(input, &env()).unwrap().words, want, "{input}");
+        assert_eq!(
+            Expander::new('\\').expand(input, &env()).unwrap().words,
+            want,
+            "{input}"
+        );
     }
 }
 
 #[test]
 fn errors_say_what_is_wrong() {
-    let required = |name: &str, message: &str| ExpandError::Required { name: name.into(), message: message.into() };
+    let required = |name: &str, message: &str| ExpandError::Required {
+        name: name.into(),
+        message: message.into(),
+    };
     for (input, want) in [
         ("${", ExpandError::MissingBrace),
         ("${PWD", ExpandError::MissingBrace),
@@ -143,21 +161,47 @@ fn errors_say_what_is_wrong() {
 #[test]
 fn the_escape_character_can_be_a_backtick() {
     let backtick = Expander::new('`');
-    for (input, want) in [("a`$PWD", "a$PWD"), ("c:\\dir\\$PWD", "c:\\dir\\/home"), ("\"`\"\"", "\"")] {
-        assert_eq!(backtick.expand(input, &env()).unwrap().text, want, "{input}");
+    for (input, want) in [
+        ("a`$PWD", "a$PWD"),
+        ("c:\\dir\\$PWD", "c:\\dir\\/home"),
+        ("\"`\"\"", "\""),
+    ] {
+        assert_eq!(
+            backtick.expand(input, &env()).unwrap().text,
+            want,
+            "{input}"
+        );
     }
 }
 
 #[test]
 fn variants_keep_quotes_escapes_and_unset_names() {
-    let raw = Expander { raw_quotes: true, raw_escapes: true, keep_unset: true, ..Expander::new('\\') };
-    for (input, want) in [("\"a\" 'b' \\c $NONE ${NONE} ${NONE:-x} $PWD", "\"a\" 'b' \\c $NONE ${NONE} ${NONE:-x} /home")] {
+    let raw = Expander {
+        raw_quotes: true,
+        raw_escapes: true,
+        keep_unset: true,
+        ..Expander::new('\\')
+    };
+    for (input, want) in [(
+        "\"a\" 'b' \\c $NONE ${NONE} ${NONE:-x} $PWD",
+        "\"a\" 'b' \\c $NONE ${NONE} ${NONE:-x} /home",
+    )] {
         assert_eq!(raw.expand(input, &env()).unwrap().text, want);
     }
-    let heredoc = Expander::heredoc().expand("it's \"$PWD\" \\$PWD\n", &env()).unwrap();
+    let heredoc = Expander::heredoc()
+        .expand("it's \"$PWD\" \\$PWD\n", &env())
+        .unwrap();
     assert_eq!(heredoc.text, "it's \"/home\" $PWD\n");
-    let seen = Expander::new('\\').expand("$A$NONE$A${PWD:+$B}", &env()).unwrap();
-    assert_eq!((seen.used, seen.missing), (vec!["A".to_owned(), "PWD".into()], vec!["NONE".to_owned(), "B".into()]));
+    let seen = Expander::new('\\')
+        .expand("$A$NONE$A${PWD:+$B}", &env())
+        .unwrap();
+    assert_eq!(
+        (seen.used, seen.missing),
+        (
+            vec!["A".to_owned(), "PWD".into()],
+            vec!["NONE".to_owned(), "B".into()]
+        )
+    );
 }
 
 #[test]
@@ -165,9 +209,21 @@ fn hostile_input_ends_in_an_error() {
     let deep = "${a:-".repeat(10_000);
     assert_eq!(expand(&deep), Err(ExpandError::TooDeep));
     let env: Env = [("A", "x".repeat(2_000))].into_iter().collect();
-    assert_eq!(Expander::new('\\').expand(&"$A".repeat(1_000), &env), Err(ExpandError::TooLong));
-    assert_eq!(Expander::new('\\').expand(&format!("\"{}\"", "$A".repeat(1_000)), &env), Err(ExpandError::TooLong));
+    assert_eq!(
+        Expander::new('\\').expand(&"$A".repeat(1_000), &env),
+        Err(ExpandError::TooLong)
+    );
+    assert_eq!(
+        Expander::new('\\').expand(&format!("\"{}\"", "$A".repeat(1_000)), &env),
+        Err(ExpandError::TooLong)
+    );
     let stars = format!("${{A#{}z}}", "*x".repeat(400));
-    assert_eq!(Expander::new('\\').expand(&stars, &env).unwrap().text.len(), 2_000);
-    assert!(matches!(expand(&format!("${{PWD#{}}}", "*x".repeat(4_000))), Err(ExpandError::Pattern(_))));
+    assert_eq!(
+        Expander::new('\\').expand(&stars, &env).unwrap().text.len(),
+        2_000
+    );
+    assert!(matches!(
+        expand(&format!("${{PWD#{}}}", "*x".repeat(4_000))),
+        Err(ExpandError::Pattern(_))
+    ));
 }

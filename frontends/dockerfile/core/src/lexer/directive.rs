@@ -16,15 +16,26 @@ pub struct Directives {
 
 impl Default for Directives {
     fn default() -> Self {
-        Self { escape: '\\', syntax: None, check: None }
+        Self {
+            escape: '\\',
+            syntax: None,
+            check: None,
+        }
     }
 }
 
 impl Directives {
     /// Returns the rules that `# check=skip=A,B` leaves out.
     pub fn skipped(&self) -> Vec<String> {
-        let parts = self.check.iter().flat_map(|c| c.split(';')).filter_map(|p| p.trim().strip_prefix("skip="));
-        parts.flat_map(|list| list.split(',')).map(|rule| rule.trim().to_owned()).collect()
+        let parts = self
+            .check
+            .iter()
+            .flat_map(|c| c.split(';'))
+            .filter_map(|p| p.trim().strip_prefix("skip="));
+        parts
+            .flat_map(|list| list.split(','))
+            .map(|rule| rule.trim().to_owned())
+            .collect()
     }
 }
 
@@ -37,11 +48,19 @@ pub fn read(source: &Source, diagnostics: &mut Diagnostics) -> Directives {
         if index == 0 && text.starts_with("#!") {
             continue;
         }
-        let Some((key, value)) = parse(text) else { break };
+        let Some((key, value)) = parse(text) else {
+            break;
+        };
         let start = source.line_start(index);
         let span = source.span(start, start + source.line(index).trim_end().len());
         if seen.contains(&key) {
-            diagnostics.add(&rules::DIRECTIVE, source, span, format!("the directive `{key}` is given twice"), "remove one of the two lines".into());
+            diagnostics.add(
+                &rules::DIRECTIVE,
+                source,
+                span,
+                format!("the directive `{key}` is given twice"),
+                "remove one of the two lines".into(),
+            );
         }
         match key.as_str() {
             "syntax" => found.syntax = Some((value.to_owned(), index)),
@@ -51,13 +70,25 @@ pub fn read(source: &Source, diagnostics: &mut Diagnostics) -> Directives {
                 "`" => found.escape = '`',
                 other => {
                     let hint = "the escape character is `\\` or a backtick".into();
-                    diagnostics.add(&rules::DIRECTIVE, source, span, format!("`{other}` cannot be the escape character"), hint);
+                    diagnostics.add(
+                        &rules::DIRECTIVE,
+                        source,
+                        span,
+                        format!("`{other}` cannot be the escape character"),
+                        hint,
+                    );
                 }
             },
             other => {
                 let hint = did_you_mean(other, ["syntax", "escape", "check"]);
                 if !hint.is_empty() {
-                    diagnostics.add(&rules::DIRECTIVE_NAME, source, span, format!("`{other}` is not a directive, so this line is a comment"), hint);
+                    diagnostics.add(
+                        &rules::DIRECTIVE_NAME,
+                        source,
+                        span,
+                        format!("`{other}` is not a directive, so this line is a comment"),
+                        hint,
+                    );
                 }
                 break;
             }
@@ -71,6 +102,7 @@ pub fn read(source: &Source, diagnostics: &mut Diagnostics) -> Directives {
 fn parse(line: &str) -> Option<(String, &str)> {
     let (key, value) = line.trim_start().strip_prefix('#')?.split_once('=')?;
     let (key, value) = (key.trim(), value.trim());
-    let is_name = key.starts_with(|c: char| c.is_ascii_alphabetic()) && key.chars().all(|c| c.is_ascii_alphanumeric());
+    let is_name = key.starts_with(|c: char| c.is_ascii_alphabetic())
+        && key.chars().all(|c| c.is_ascii_alphanumeric());
     (is_name && !value.is_empty()).then(|| (key.to_ascii_lowercase(), value))
 }

@@ -22,12 +22,17 @@ impl Heredoc {
         if !self.strip_tabs {
             return self.content.clone();
         }
-        self.content.split_inclusive('\n').map(|l| l.trim_start_matches('\t')).collect()
+        self.content
+            .split_inclusive('\n')
+            .map(|l| l.trim_start_matches('\t'))
+            .collect()
     }
 
     /// Understands a word such as `<<EOF` or `3<<-"EOF"`.
     pub fn parse(word: &str) -> Option<Self> {
-        let rest = word.trim_start_matches(|c: char| c.is_ascii_digit()).strip_prefix("<<")?;
+        let rest = word
+            .trim_start_matches(|c: char| c.is_ascii_digit())
+            .strip_prefix("<<")?;
         let (strip_tabs, rest) = match rest.strip_prefix('-') {
             Some(rest) => (true, rest),
             None => (false, rest),
@@ -35,13 +40,24 @@ impl Heredoc {
         if rest.is_empty() || rest.contains('<') {
             return None;
         }
-        let plain = Expander { keep_unset: true, ..Expander::new('\\') };
-        let quoted = Expander { raw_quotes: true, ..plain };
+        let plain = Expander {
+            keep_unset: true,
+            ..Expander::new('\\')
+        };
+        let quoted = Expander {
+            raw_quotes: true,
+            ..plain
+        };
         let mut words = plain.expand(rest, &Env::default()).ok()?.words;
         let raw = quoted.expand(rest, &Env::default()).ok()?.words;
         let quotes = |text: &str| text.matches(['\'', '"']).count();
         match (words.as_mut_slice(), raw.as_slice()) {
-            ([name], [raw]) => Some(Self { expand: quotes(name) == quotes(raw), name: std::mem::take(name), strip_tabs, content: String::new() }),
+            ([name], [raw]) => Some(Self {
+                expand: quotes(name) == quotes(raw),
+                name: std::mem::take(name),
+                strip_tabs,
+                content: String::new(),
+            }),
             _ => None,
         }
     }
@@ -54,12 +70,25 @@ pub fn opened_by(line: &str) -> Vec<Heredoc> {
         let rest = split.rest;
         split = split::split(&line[rest.start..rest.end]).moved(rest.start);
     }
-    let may = ["RUN", "COPY", "ADD"].iter().any(|k| split.keyword_text(line).eq_ignore_ascii_case(k));
+    let may = ["RUN", "COPY", "ADD"]
+        .iter()
+        .any(|k| split.keyword_text(line).eq_ignore_ascii_case(k));
     // The cheap test first: most instructions have no here-document.
-    if !may || !line.contains("<<") || json::strings(&line[split.rest.start..split.rest.end]) != json::Outcome::NotJson {
+    if !may
+        || !line.contains("<<")
+        || json::strings(&line[split.rest.start..split.rest.end]) != json::Outcome::NotJson
+    {
         return Vec::new();
     }
-    let words = Expander { raw_quotes: true, raw_escapes: true, keep_unset: true, ..Expander::new('\\') };
-    let words = words.expand(line, &Env::default()).map(|e| e.words).unwrap_or_default();
+    let words = Expander {
+        raw_quotes: true,
+        raw_escapes: true,
+        keep_unset: true,
+        ..Expander::new('\\')
+    };
+    let words = words
+        .expand(line, &Env::default())
+        .map(|e| e.words)
+        .unwrap_or_default();
     words.iter().filter_map(|w| Heredoc::parse(w)).collect()
 }

@@ -16,7 +16,10 @@ pub enum Outcome {
 
 /// Reads a text that may be an array of strings.
 pub fn strings(text: &str) -> Outcome {
-    let mut reader = Reader { text: text.trim_start(), at: 0 };
+    let mut reader = Reader {
+        text: text.trim_start(),
+        at: 0,
+    };
     if !reader.take('[') {
         return Outcome::NotJson;
     }
@@ -75,7 +78,9 @@ impl Reader<'_> {
             }
             // A value is complete: go on within, or close, what is open.
             loop {
-                let Some(end) = open.last().copied() else { return Some(()) };
+                let Some(end) = open.last().copied() else {
+                    return Some(());
+                };
                 if self.take(end) {
                     open.pop();
                     continue;
@@ -98,9 +103,12 @@ impl Reader<'_> {
     /// Skips a number, `true`, `false` or `null`.
     fn scalar(&mut self) -> Option<()> {
         let rest = &self.text[self.at..];
-        let len = rest.find(|c: char| !(c.is_ascii_alphanumeric() || "+-.".contains(c))).unwrap_or(rest.len());
+        let len = rest
+            .find(|c: char| !(c.is_ascii_alphanumeric() || "+-.".contains(c)))
+            .unwrap_or(rest.len());
         let word = &rest[..len];
-        let number = word.starts_with(|c: char| c.is_ascii_digit() || c == '-') && word.parse::<f64>().is_ok();
+        let number = word.starts_with(|c: char| c.is_ascii_digit() || c == '-')
+            && word.parse::<f64>().is_ok();
         self.at += len;
         (number || matches!(word, "true" | "false" | "null")).then_some(())
     }
@@ -152,7 +160,10 @@ impl Reader<'_> {
     fn hex(&mut self) -> Option<u32> {
         let digits = self.text.get(self.at..self.at + 4)?;
         self.at += 4;
-        digits.bytes().all(|b| b.is_ascii_hexdigit()).then(|| u32::from_str_radix(digits, 16).ok())?
+        digits
+            .bytes()
+            .all(|b| b.is_ascii_hexdigit())
+            .then(|| u32::from_str_radix(digits, 16).ok())?
     }
 
     fn peek(&self) -> Option<char> {
@@ -196,8 +207,14 @@ mod tests {
             ("[]", list(&[])),
             (" [ ] ", list(&[])),
             ("[\"a\", \"b c\"]", list(&["a", "b c"])),
-            ("[\"a\\n\\t\\\"\\\\\\/\\b\\f\\r\"]", list(&["a\n\t\"\\/\u{8}\u{c}\r"])),
-            ("[\"\\u00e4\\ud83d\\ude00\\ud800x\"]", list(&["ä😀\u{fffd}x"])),
+            (
+                "[\"a\\n\\t\\\"\\\\\\/\\b\\f\\r\"]",
+                list(&["a\n\t\"\\/\u{8}\u{c}\r"]),
+            ),
+            (
+                "[\"\\u00e4\\ud83d\\ude00\\ud800x\"]",
+                list(&["ä😀\u{fffd}x"]),
+            ),
             ("[1]", Outcome::OtherArray),
             ("[\"a\", {\"b\": [1, {}, []]}, null]", Outcome::OtherArray),
             ("[[[[]]]]", Outcome::OtherArray),
@@ -222,6 +239,9 @@ mod tests {
     #[test]
     fn deep_nesting_does_not_exhaust_the_stack() {
         assert_eq!(strings(&"[".repeat(200_000)), Outcome::NotJson);
-        assert_eq!(strings(&format!("{}{}", "[".repeat(100_000), "]".repeat(100_000))), Outcome::OtherArray);
+        assert_eq!(
+            strings(&format!("{}{}", "[".repeat(100_000), "]".repeat(100_000))),
+            Outcome::OtherArray
+        );
     }
 }

@@ -50,12 +50,20 @@ pub struct Line {
 impl Line {
     /// Starts an empty line at line `first` of the file.
     pub(super) fn new(first: usize) -> Self {
-        Self { first, last: first, ..Self::default() }
+        Self {
+            first,
+            last: first,
+            ..Self::default()
+        }
     }
 
     /// Makes a line of a text that stands alone (a trigger of a base image).
     pub fn alone(text: &str) -> Self {
-        Self { text: text.to_owned(), parts: vec![(0, 0)], ..Self::default() }
+        Self {
+            text: text.to_owned(),
+            parts: vec![(0, 0)],
+            ..Self::default()
+        }
     }
 
     /// Appends a physical line that begins at byte `start` of the file; says whether the instruction goes on.
@@ -72,14 +80,24 @@ impl Line {
 
     /// Returns the place of a range of `text`; the whole instruction's for the empty range at 0.
     pub fn span(&self, source: &Source, at: At) -> Span {
-        let at = if at.end == 0 { At::new(0, self.text.trim_end().len()) } else { at };
+        let at = if at.end == 0 {
+            At::new(0, self.text.trim_end().len())
+        } else {
+            at
+        };
         source.span(self.offset(at.start, false), self.offset(at.end, true))
     }
 
     /// Translates an offset of `text` into one of the file; an end belongs to the part before it.
     fn offset(&self, at: usize, is_end: bool) -> usize {
-        let index = self.parts.partition_point(|(begin, _)| if is_end { *begin < at } else { *begin <= at });
-        let (begin, start) = self.parts.get(index.saturating_sub(1)).copied().unwrap_or_default();
+        let index = self
+            .parts
+            .partition_point(|(begin, _)| if is_end { *begin < at } else { *begin <= at });
+        let (begin, start) = self
+            .parts
+            .get(index.saturating_sub(1))
+            .copied()
+            .unwrap_or_default();
         start + at.saturating_sub(begin)
     }
 }

@@ -27,7 +27,12 @@ pub struct Lexed {
 /// Splits a file into logical lines; what is wrong goes to `diagnostics`, and the rest is still read.
 pub fn lex(source: &Source, diagnostics: &mut Diagnostics) -> Lexed {
     let directives = directive::read(source, diagnostics);
-    let mut lexer = Lexer { source, escape: directives.escape, next: 0, comments: Vec::new() };
+    let mut lexer = Lexer {
+        source,
+        escape: directives.escape,
+        next: 0,
+        comments: Vec::new(),
+    };
     let mut lines = Vec::new();
     while lexer.next < source.line_count() {
         lines.extend(lexer.logical_line(diagnostics));
@@ -79,7 +84,13 @@ impl<'a> Lexer<'a> {
         line.comments = std::mem::take(&mut self.comments);
         if let Some(start) = blank {
             let span = self.source.span(start, start);
-            diagnostics.add(&rules::NO_EMPTY_CONTINUATION, self.source, span, "an empty line within an instruction".into(), "remove the empty line, or end the instruction before it".into());
+            diagnostics.add(
+                &rules::NO_EMPTY_CONTINUATION,
+                self.source,
+                span,
+                "an empty line within an instruction".into(),
+                "remove the empty line, or end the instruction before it".into(),
+            );
         }
         self.heredocs(&mut line, diagnostics);
         Some(line)
@@ -102,13 +113,28 @@ impl<'a> Lexer<'a> {
             let body = self.next;
             let is_end = |text: &str| {
                 let text = text.trim_end_matches(['\r', '\n']);
-                heredoc.name == if heredoc.strip_tabs { text.trim_start_matches('\t') } else { text }
+                heredoc.name
+                    == if heredoc.strip_tabs {
+                        text.trim_start_matches('\t')
+                    } else {
+                        text
+                    }
             };
-            let Some(end) = (body..self.source.line_count()).find(|i| is_end(self.source.line(*i))) else {
+            let Some(end) = (body..self.source.line_count()).find(|i| is_end(self.source.line(*i)))
+            else {
                 let span = line.span(self.source, At::default());
                 let message = format!("the here-document `{}` does not end", heredoc.name);
-                let hint = format!("end it with a line that holds `{}` and nothing else", heredoc.name);
-                diagnostics.add(&rules::UNTERMINATED_HEREDOC, self.source, span, message, hint);
+                let hint = format!(
+                    "end it with a line that holds `{}` and nothing else",
+                    heredoc.name
+                );
+                diagnostics.add(
+                    &rules::UNTERMINATED_HEREDOC,
+                    self.source,
+                    span,
+                    message,
+                    hint,
+                );
                 self.next = self.source.line_count();
                 line.broken = true;
                 return;

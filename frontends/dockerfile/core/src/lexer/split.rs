@@ -49,7 +49,11 @@ pub fn split(line: &str) -> Split {
     let end = start + line.trim().len();
     let keyword_end = line[start..end].find(is_blank).map_or(end, |i| start + i);
     let (flags, rest) = flags(line, keyword_end, end);
-    Split { keyword: At::new(start, keyword_end), flags, rest: trimmed(line, rest, end) }
+    Split {
+        keyword: At::new(start, keyword_end),
+        flags,
+        rest: trimmed(line, rest, end),
+    }
 }
 
 fn trimmed(line: &str, start: usize, end: usize) -> At {
@@ -73,7 +77,10 @@ fn flags(line: &str, from: usize, end: usize) -> (Vec<Word>, usize) {
             return (flags, next);
         }
         if !word.is_empty() {
-            flags.push(Word { text: word, at: At::new(at, next) });
+            flags.push(Word {
+                text: word,
+                at: At::new(at, next),
+            });
         }
         at = next;
     }
@@ -103,7 +110,10 @@ pub fn blank_separated(line: &str, at: At) -> Vec<Word> {
     parts
         .map(|part| {
             let start = at.start + (part.as_ptr() as usize - text.as_ptr() as usize);
-            Word { text: part.to_owned(), at: At::new(start, start + part.len()) }
+            Word {
+                text: part.to_owned(),
+                at: At::new(start, start + part.len()),
+            }
         })
         .collect()
 }
@@ -120,7 +130,10 @@ pub fn quoted_words(line: &str, at: At, escape: char) -> Vec<Word> {
             words.extend(word.take());
             continue;
         }
-        let current = word.get_or_insert_with(|| Word { text: String::new(), at: At::new(here, here) });
+        let current = word.get_or_insert_with(|| Word {
+            text: String::new(),
+            at: At::new(here, here),
+        });
         current.at.end = here + c.len_utf8();
         if quote == Some(c) {
             quote = None;

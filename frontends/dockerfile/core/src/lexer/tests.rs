@@ -4,7 +4,11 @@ fn lexed(text: &str) -> (Lexed, Vec<String>) {
     let source = Source::new("Dockerfile", text.as_bytes()).unwrap();
     let mut diagnostics = Diagnostics::default();
     let lexed = lex(&source, &mut diagnostics);
-    let messages = diagnostics.into_list().iter().map(|d| format!("{}:{} {}", d.span.line, d.span.column, d.code)).collect();
+    let messages = diagnostics
+        .into_list()
+        .iter()
+        .map(|d| format!("{}:{} {}", d.span.line, d.span.column, d.code))
+        .collect();
     (lexed, messages)
 }
 
@@ -17,15 +21,24 @@ fn physical_lines_become_logical_ones() {
     for (text, want) in [
         ("FROM a\nRUN b", vec!["FROM a", "RUN b"]),
         ("\u{feff}FROM a\r\nRUN b\r\n", vec!["FROM a", "RUN b"]),
-        ("  FROM a  \n\n# comment\n\tRUN b", vec!["FROM a  ", "RUN b"]),
+        (
+            "  FROM a  \n\n# comment\n\tRUN b",
+            vec!["FROM a  ", "RUN b"],
+        ),
         ("RUN a \\\n  b \\ \t\n c", vec!["RUN a   b  c"]),
-        ("RUN a \\\n# comment\n  # indented comment\n b", vec!["RUN a  b"]),
+        (
+            "RUN a \\\n# comment\n  # indented comment\n b",
+            vec!["RUN a  b"],
+        ),
         ("RUN a \\\n\n\n b", vec!["RUN a  b"]),
         ("RUN a \\\\\nRUN b", vec!["RUN a \\\\", "RUN b"]),
         ("RUN a \\", vec!["RUN a "]),
         ("\\\nRUN a", vec!["RUN a"]),
         ("\\\n\\\n", vec![]),
-        ("# escape=`\nRUN a `\n b \\\nRUN c", vec!["RUN a  b \\", "RUN c"]),
+        (
+            "# escape=`\nRUN a `\n b \\\nRUN c",
+            vec!["RUN a  b \\", "RUN c"],
+        ),
         ("# ESCAPE = ` \nRUN a `\n b", vec!["RUN a  b"]),
         ("# comment\n# escape=`\nRUN a \\\n b", vec!["RUN a  b"]),
         ("RUN a \\\r\n b\r\n", vec!["RUN a  b"]),
@@ -39,17 +52,34 @@ fn physical_lines_become_logical_ones() {
 
 #[test]
 fn directives_end_with_the_first_other_line() {
-    let (found, messages) = lexed("# syntax=docker/dockerfile:1\n# escape = `\n# check=skip=JSONArgsRecommended, StageNameCasing;error=true\nFROM a");
-    assert_eq!(found.directives.syntax, Some(("docker/dockerfile:1".into(), 0)));
-    assert_eq!((found.directives.escape, found.directives.skipped()), ('`', vec!["JSONArgsRecommended".to_owned(), "StageNameCasing".into()]));
+    let (found, messages) = lexed(
+        "# syntax=docker/dockerfile:1\n# escape = `\n# check=skip=JSONArgsRecommended, StageNameCasing;error=true\nFROM a",
+    );
+    assert_eq!(
+        found.directives.syntax,
+        Some(("docker/dockerfile:1".into(), 0))
+    );
+    assert_eq!(
+        (found.directives.escape, found.directives.skipped()),
+        (
+            '`',
+            vec!["JSONArgsRecommended".to_owned(), "StageNameCasing".into()]
+        )
+    );
     assert!(messages.is_empty());
     for (text, want) in [
         ("# escape=x\nFROM a", vec!["1:1 InvalidDirective"]),
-        ("# escape=`\n# escape=`\nFROM a", vec!["2:1 InvalidDirective"]),
+        (
+            "# escape=`\n# escape=`\nFROM a",
+            vec!["2:1 InvalidDirective"],
+        ),
         ("# sytax=x\nFROM a", vec!["1:1 MisspeltDirective"]),
         ("# version=1\n# escape=x\nFROM a", vec![]),
         ("\n# escape=x\nFROM a", vec![]),
-        ("#!/usr/bin/env build\n# escape=x\nFROM a", vec!["2:1 InvalidDirective"]),
+        (
+            "#!/usr/bin/env build\n# escape=x\nFROM a",
+            vec!["2:1 InvalidDirective"],
+        ),
     ] {
         assert_eq!(lexed(text).1, want, "{text:?}");
     }
@@ -58,16 +88,43 @@ fn directives_end_with_the_first_other_line() {
 #[test]
 fn heredocs_are_read_with_their_line() {
     for (text, want) in [
-        ("RUN <<EOF\na\n b\nEOF\nRUN c", vec![("EOF", true, false, "a\n b\n")]),
-        ("RUN cat <<A <<B\n1\nA\n2\nB\n", vec![("A", true, false, "1\n"), ("B", true, false, "2\n")]),
-        ("COPY <<-\"E F\" /x\n\ta\n\tE F\n", vec![("E F", false, true, "\ta\n")]),
-        ("COPY <<'EOF' /x\n$a\nEOF", vec![("EOF", false, false, "$a\n")]),
-        ("ONBUILD RUN <<EOF\na\nEOF\n", vec![("EOF", true, false, "a\n")]),
+        (
+            "RUN <<EOF\na\n b\nEOF\nRUN c",
+            vec![("EOF", true, false, "a\n b\n")],
+        ),
+        (
+            "RUN cat <<A <<B\n1\nA\n2\nB\n",
+            vec![("A", true, false, "1\n"), ("B", true, false, "2\n")],
+        ),
+        (
+            "COPY <<-\"E F\" /x\n\ta\n\tE F\n",
+            vec![("E F", false, true, "\ta\n")],
+        ),
+        (
+            "COPY <<'EOF' /x\n$a\nEOF",
+            vec![("EOF", false, false, "$a\n")],
+        ),
+        (
+            "ONBUILD RUN <<EOF\na\nEOF\n",
+            vec![("EOF", true, false, "a\n")],
+        ),
         ("RUN 3<<EOF\nEOF\n", vec![("EOF", true, false, "")]),
-        ("RUN <<EOF \\\n more\nx\nEOF\n", vec![("EOF", true, false, "x\n")]),
-        ("RUN <<EOF\r\na\r\nEOF\r\n", vec![("EOF", true, false, "a\r\n")]),
-        ("RUN <<EOF\n# kept\n\nx \\\nEOF\n", vec![("EOF", true, false, "# kept\n\nx \\\n")]),
-        ("run --network=none <<EOF\nEOF\n", vec![("EOF", true, false, "")]),
+        (
+            "RUN <<EOF \\\n more\nx\nEOF\n",
+            vec![("EOF", true, false, "x\n")],
+        ),
+        (
+            "RUN <<EOF\r\na\r\nEOF\r\n",
+            vec![("EOF", true, false, "a\r\n")],
+        ),
+        (
+            "RUN <<EOF\n# kept\n\nx \\\nEOF\n",
+            vec![("EOF", true, false, "# kept\n\nx \\\n")],
+        ),
+        (
+            "run --network=none <<EOF\nEOF\n",
+            vec![("EOF", true, false, "")],
+        ),
         ("RUN [\"cat\", \"<<EOF\"]\n", vec![]),
         ("RUN echo \"<<EOF\" a<<EOF $((1<<2))\n", vec![]),
         ("RUN echo it's <<EOF\n", vec![]),
@@ -78,10 +135,17 @@ fn heredocs_are_read_with_their_line() {
     ] {
         let (found, messages) = lexed(text);
         assert!(messages.is_empty(), "{text:?}: {messages:?}");
-        let docs: Vec<_> = found.lines[0].heredocs.iter().map(|h| (h.name.as_str(), h.expand, h.strip_tabs, h.content.as_str())).collect();
+        let docs: Vec<_> = found.lines[0]
+            .heredocs
+            .iter()
+            .map(|h| (h.name.as_str(), h.expand, h.strip_tabs, h.content.as_str()))
+            .collect();
         assert_eq!(docs, want, "{text:?}");
     }
-    assert_eq!(lexed("FROM a\nRUN <<EOF\nx\nEOF \n").1, ["2:1 UnterminatedHeredoc"]);
+    assert_eq!(
+        lexed("FROM a\nRUN <<EOF\nx\nEOF \n").1,
+        ["2:1 UnterminatedHeredoc"]
+    );
 }
 
 #[test]
@@ -106,6 +170,9 @@ fn places_are_those_of_the_file() {
     assert_eq!(place("three"), (4, 9, 4, 14));
     assert_eq!(place("four"), (5, 3, 5, 7));
     let all = line.span(&source, At::default());
-    assert_eq!((all.line, all.column, all.end_line, all.end_column), (2, 3, 5, 7));
+    assert_eq!(
+        (all.line, all.column, all.end_line, all.end_column),
+        (2, 3, 5, 7)
+    );
     assert_eq!((line.first, line.last), (1, 4));
 }

@@ -11,7 +11,18 @@ use crate::lexer::At;
 use crate::lexer::split::Word;
 
 /// Parts of names that suggest a secret; `public` among them says that it is none.
-const SECRET_PARTS: &[&str] = &["apikey", "auth", "credential", "credentials", "key", "password", "pword", "passwd", "secret", "token"];
+const SECRET_PARTS: &[&str] = &[
+    "apikey",
+    "auth",
+    "credential",
+    "credentials",
+    "key",
+    "password",
+    "pword",
+    "passwd",
+    "secret",
+    "token",
+];
 
 impl<H: Host> Lowering<'_, H> {
     /// Carries out an instruction that makes no layer.
@@ -58,11 +69,23 @@ impl<H: Host> Lowering<'_, H> {
         self.note(state, line, false)
     }
 
-    fn expanded(&mut self, state: &State, step: Step<'_>, pairs: &[Pair]) -> Result<Vec<(String, String, At)>, Fault> {
+    fn expanded(
+        &mut self,
+        state: &State,
+        step: Step<'_>,
+        pairs: &[Pair],
+    ) -> Result<Vec<(String, String, At)>, Fault> {
         let one = |pair: &Pair| {
             let name = self.word(state, step, &pair.key)?;
             if name.is_empty() {
-                return Err(Fault::new(&rules::INVALID_ARGUMENT, pair.key.at, format!("`{}` expands to nothing, which is not a name", pair.key.text)));
+                return Err(Fault::new(
+                    &rules::INVALID_ARGUMENT,
+                    pair.key.at,
+                    format!(
+                        "`{}` expands to nothing, which is not a name",
+                        pair.key.text
+                    ),
+                ));
             }
             Ok((name, self.word(state, step, &pair.value)?, pair.key.at))
         };
@@ -71,12 +94,20 @@ impl<H: Host> Lowering<'_, H> {
 
     /// Declares arguments: the user's value, else the default, else what was declared before the first FROM.
     fn arg(&mut self, state: &mut State, step: Step<'_>) -> Result<(), Fault> {
-        let Body::Arg(list) = &step.node.body else { return Ok(()) };
+        let Body::Arg(list) = &step.node.body else {
+            return Ok(());
+        };
         let mut line = String::from("ARG");
         for declaration in list {
             let name = &declaration.name.text;
             self.secret(step, "ARG", name, declaration.name.at);
-            let given = self.request.build_args.iter().rev().find(|(n, _)| n == name).map(|(_, v)| v.clone());
+            let given = self
+                .request
+                .build_args
+                .iter()
+                .rev()
+                .find(|(n, _)| n == name)
+                .map(|(_, v)| v.clone());
             let value = match (given, &declaration.value) {
                 (Some(given), _) => Some(given),
                 (None, Some(default)) => Some(self.word(state, step, default)?),
@@ -95,13 +126,21 @@ impl<H: Host> Lowering<'_, H> {
         let lower = name.to_ascii_lowercase();
         let parts = || lower.split('_');
         if parts().any(|p| SECRET_PARTS.contains(&p)) && !parts().any(|p| p == "public") {
-            let message = format!("`{instruction} {name}` looks like a secret, and its value ends up in the image");
+            let message = format!(
+                "`{instruction} {name}` looks like a secret, and its value ends up in the image"
+            );
             self.fault(step, Fault::new(&rules::SECRETS, at, message));
         }
     }
 
     /// Carries out CMD and ENTRYPOINT.
-    fn command(&mut self, state: &mut State, step: Step<'_>, command: &Command, keyword: Keyword) -> Result<(), Fault> {
+    fn command(
+        &mut self,
+        state: &mut State,
+        step: Step<'_>,
+        command: &Command,
+        keyword: Keyword,
+    ) -> Result<(), Fault> {
         let args = match command {
             Command::Exec(list) => list.clone(),
             Command::Shell(text) => {
@@ -129,25 +168,49 @@ impl<H: Host> Lowering<'_, H> {
 
     fn json_advised(&mut self, step: Step<'_>, text: &Word, keyword: Keyword) {
         let name = keyword.text();
-        let message = format!("{name} in shell form runs under a shell, which does not pass signals on");
-        let hint = if text.text.starts_with('[') { "this looks like a JSON array but is none: strings need double quotes".to_owned() } else { format!("write `{name} [\"program\", \"argument\"]`") };
-        self.fault(step, Fault::new(&rules::JSON_ARGS, text.at, message).hint(hint));
+        let message =
+            format!("{name} in shell form runs under a shell, which does not pass signals on");
+        let hint = if text.text.starts_with('[') {
+            "this looks like a JSON array but is none: strings need double quotes".to_owned()
+        } else {
+            format!("write `{name} [\"program\", \"argument\"]`")
+        };
+        self.fault(
+            step,
+            Fault::new(&rules::JSON_ARGS, text.at, message).hint(hint),
+        );
     }
 
     fn expose(&mut self, state: &mut State, step: Step<'_>, words: &[Word]) -> Result<(), Fault> {
         let mut all = Vec::new();
         for word in words {
             for spec in self.words(state, step, word)?.words {
-                let exposed = ports::parse(&spec).map_err(|why| Fault::new(&rules::INVALID_ARGUMENT, word.at, why).hint("write `80`, `80/udp` or `8000-8010/tcp`"))?;
+                let exposed = ports::parse(&spec).map_err(|why| {
+                    Fault::new(&rules::INVALID_ARGUMENT, word.at, why)
+                        .hint("write `80`, `80/udp` or `8000-8010/tcp`")
+                })?;
                 if exposed.odd_case {
-                    self.fault(step, Fault::new(&rules::EXPOSE_PROTO_CASING, word.at, format!("the protocol of `{spec}` should be lower case")));
+                    self.fault(
+                        step,
+                        Fault::new(
+                            &rules::EXPOSE_PROTO_CASING,
+                            word.at,
+                            format!("the protocol of `{spec}` should be lower case"),
+                        ),
+                    );
                 }
                 if exposed.has_host {
-                    let message = format!("`{spec}` names an address or port of the host, which EXPOSE drops");
-                    self.fault(step, Fault::new(&rules::EXPOSE_FORMAT, word.at, message).hint("name the container's port alone"));
+                    let message = format!(
+                        "`{spec}` names an address or port of the host, which EXPOSE drops"
+                    );
+                    self.fault(
+                        step,
+                        Fault::new(&rules::EXPOSE_FORMAT, word.at, message)
+                            .hint("name the container's port alone"),
+                    );
                 }
-                self.spend(exposed.ports.len() * 12, word.at)?;
-                all.extend(exposed.ports);
+                self.spend(usize::from(exposed.last - exposed.first) * 100, word.at)?;
+                all.extend(exposed.list());
             }
         }
         let line = format!("EXPOSE [{}]", all.join(" "));
@@ -160,7 +223,14 @@ impl<H: Host> Lowering<'_, H> {
         for word in words {
             let path = self.word(state, step, word)?;
             if path.is_empty() {
-                return Err(Fault::new(&rules::INVALID_ARGUMENT, word.at, format!("`{}` expands to nothing, which is not a mount point", word.text)));
+                return Err(Fault::new(
+                    &rules::INVALID_ARGUMENT,
+                    word.at,
+                    format!(
+                        "`{}` expands to nothing, which is not a mount point",
+                        word.text
+                    ),
+                ));
             }
             all.push(path);
         }
@@ -169,38 +239,76 @@ impl<H: Host> Lowering<'_, H> {
         self.note(state, line, false)
     }
 
-    fn healthcheck(&mut self, state: &mut State, step: Step<'_>, command: Option<&Command>) -> Result<(), Fault> {
+    fn healthcheck(
+        &mut self,
+        state: &mut State,
+        step: Step<'_>,
+        command: Option<&Command>,
+    ) -> Result<(), Fault> {
         let test = match command {
             None => vec!["NONE".to_owned()],
-            Some(Command::Exec(list)) => std::iter::once("CMD".to_owned()).chain(list.iter().cloned()).collect(),
+            Some(Command::Exec(list)) => std::iter::once("CMD".to_owned())
+                .chain(list.iter().cloned())
+                .collect(),
             Some(Command::Shell(text)) => vec!["CMD-SHELL".to_owned(), text.text.clone()],
         };
         // The parser has checked them.
-        let time = |name: &str| step.node.flag(name).and_then(|w| duration::parse(&w.text)).unwrap_or(0);
+        let time = |name: &str| {
+            step.node
+                .flag(name)
+                .and_then(|w| duration::parse(&w.text))
+                .unwrap_or(0)
+        };
         let check = Healthcheck {
             test,
             interval: time("interval"),
             timeout: time("timeout"),
             start_period: time("start-period"),
             start_interval: time("start-interval"),
-            retries: step.node.flag("retries").and_then(|w| w.text.parse().ok()).unwrap_or(0),
+            retries: step
+                .node
+                .flag("retries")
+                .and_then(|w| w.text.parse().ok())
+                .unwrap_or(0),
         };
-        let times = [check.interval, check.timeout, check.start_period, check.start_interval].map(|t| quoted(&duration::format(t)));
-        let line = format!("HEALTHCHECK &{{{} {} {}}}", quoted_list(&check.test), times.join(" "), quoted_number(check.retries));
+        let times = [
+            check.interval,
+            check.timeout,
+            check.start_period,
+            check.start_interval,
+        ]
+        .map(|t| quoted(&duration::format(t)));
+        let line = format!(
+            "HEALTHCHECK &{{{} {} {}}}",
+            quoted_list(&check.test),
+            times.join(" "),
+            quoted_number(check.retries)
+        );
         state.config_mut().healthcheck = Some(check);
         self.note(state, line, false)
     }
 
     /// Carries out USER, STOPSIGNAL and MAINTAINER.
-    fn text(&mut self, state: &mut State, step: Step<'_>, word: &Word, keyword: Keyword) -> Result<(), Fault> {
-        let value = if keyword == Keyword::Maintainer { word.text.clone() } else { self.word(state, step, word)? };
+    fn text(
+        &mut self,
+        state: &mut State,
+        step: Step<'_>,
+        word: &Word,
+        keyword: Keyword,
+    ) -> Result<(), Fault> {
+        let value = if keyword == Keyword::Maintainer {
+            word.text.clone()
+        } else {
+            self.word(state, step, word)?
+        };
         let line = format!("{} {value}", keyword.text());
         match keyword {
             Keyword::User => state.config_mut().user = value,
             Keyword::Stopsignal => {
                 if !signal::is_signal(&value) {
                     let message = format!("`{value}` is not a signal");
-                    return Err(Fault::new(&rules::INVALID_ARGUMENT, word.at, message).hint(signal::hint(&value)));
+                    return Err(Fault::new(&rules::INVALID_ARGUMENT, word.at, message)
+                        .hint(signal::hint(&value)));
                 }
                 state.config_mut().stop_signal = value;
             }

@@ -26,8 +26,16 @@ struct Options {
 
 impl<H: Host> Lowering<'_, H> {
     /// Carries out COPY and ADD.
-    pub(super) fn transfer(&mut self, state: &mut State, index: usize, step: Step<'_>, depth: usize) -> Result<(), Fault> {
-        let Body::Transfer { sources, dest } = &step.node.body else { return Ok(()) };
+    pub(super) fn transfer(
+        &mut self,
+        state: &mut State,
+        index: usize,
+        step: Step<'_>,
+        depth: usize,
+    ) -> Result<(), Fault> {
+        let Body::Transfer { sources, dest } = &step.node.body else {
+            return Ok(());
+        };
         let options = self.options(state, step)?;
         let written = self.word(state, step, dest)?;
         let target = destination(&state.config().working_dir, &written);
@@ -50,7 +58,11 @@ impl<H: Host> Lowering<'_, H> {
         self.documents(state, step, sources, &target, &options, &mut actions)?;
         self.finish_transfer(state, step, actions, options.mode.is_empty())?;
         let mut line = step.node.keyword.text().to_owned();
-        for (name, value) in [("--parents", options.parents.then_some("")), ("--chown=", Some(options.chown.as_str())), ("--chmod=", Some(options.mode.as_str()))] {
+        for (name, value) in [
+            ("--parents", options.parents.then_some("")),
+            ("--chown=", Some(options.chown.as_str())),
+            ("--chmod=", Some(options.mode.as_str())),
+        ] {
             match value {
                 Some("") if name.ends_with('=') => {}
                 Some(value) => line.push_str(&format!(" {name}{value}")),
@@ -62,12 +74,20 @@ impl<H: Host> Lowering<'_, H> {
     }
 
     /// Adds the vertex; `--link` makes a layer that does not depend on what is below, unless `--chmod` is given.
-    fn finish_transfer(&mut self, state: &mut State, step: Step<'_>, actions: Vec<FileAction>, no_mode: bool) -> Result<(), Fault> {
+    fn finish_transfer(
+        &mut self,
+        state: &mut State,
+        step: Step<'_>,
+        actions: Vec<FileAction>,
+        no_mode: bool,
+    ) -> Result<(), Fault> {
         let linked = step.node.flag_is_set("link") && no_mode;
         let base = if linked { None } else { state.root };
         let layer = self.add(Op::Files { base, actions }, state, step, At::default())?;
         state.root = Some(match state.root {
-            Some(root) if linked => self.add(Op::Merge(vec![root, layer]), state, step, At::default())?,
+            Some(root) if linked => {
+                self.add(Op::Merge(vec![root, layer]), state, step, At::default())?
+            }
             _ => layer,
         });
         Ok(())
@@ -79,11 +99,21 @@ impl<H: Host> Lowering<'_, H> {
             None => Ok(String::new()),
         };
         let (chown, mode) = (text(self, "chown")?, text(self, "chmod")?);
-        if let Some(word) = step.node.flag("chmod").filter(|_| !mode.is_empty() && !is_mode(&mode)) {
+        if let Some(word) = step
+            .node
+            .flag("chmod")
+            .filter(|_| !mode.is_empty() && !is_mode(&mode))
+        {
             let message = format!("`{mode}` is not a mode");
-            return Err(Fault::new(&rules::INVALID_FLAG, word.at, message).hint("write up to four octal digits such as `0755`, or `u+x,go=rX` as chmod(1) takes it"));
+            return Err(Fault::new(&rules::INVALID_FLAG, word.at, message).hint(
+                "write up to four octal digits such as `0755`, or `u+x,go=rX` as chmod(1) takes it",
+            ));
         }
-        let exclude = step.node.flag_list("exclude").map(|w| self.word(state, step, w)).collect::<Result<_, _>>()?;
+        let exclude = step
+            .node
+            .flag_list("exclude")
+            .map(|w| self.word(state, step, w))
+            .collect::<Result<_, _>>()?;
         let is_add = step.node.keyword == Keyword::Add;
         Ok(Options {
             owner: owner(&chown),
@@ -96,11 +126,18 @@ impl<H: Host> Lowering<'_, H> {
     }
 
     /// Returns the paths among the sources, cleaned, and all sources as the history shows them.
-    fn paths(&mut self, state: &State, step: Step<'_>, sources: &[TransferSource]) -> Result<(Vec<String>, String), Fault> {
+    fn paths(
+        &mut self,
+        state: &State,
+        step: Step<'_>,
+        sources: &[TransferSource],
+    ) -> Result<(Vec<String>, String), Fault> {
         let (mut paths, mut shown, mut documents) = (Vec::new(), String::new(), String::new());
         for source in sources {
             match source {
-                TransferSource::Heredoc(i, _) => documents.push_str(&format!(" <<{}", step.node.heredocs[*i].name)),
+                TransferSource::Heredoc(i, _) => {
+                    documents.push_str(&format!(" <<{}", step.node.heredocs[*i].name))
+                }
                 TransferSource::Path(word) => {
                     let path = self.word(state, step, word)?;
                     self.local(step, &path, word.at)?;
@@ -115,43 +152,76 @@ impl<H: Host> Lowering<'_, H> {
     /// Refuses addresses: COPY never takes them, and ADD not yet.
     fn local(&self, step: Step<'_>, path: &str, at: At) -> Result<(), Fault> {
         let lower = path.to_ascii_lowercase();
-        let scheme = ["http://", "https://", "git://", "ssh://", "git@"].iter().find(|s| lower.starts_with(*s));
+        let scheme = ["http://", "https://", "git://", "ssh://", "git@"]
+            .iter()
+            .find(|s| lower.starts_with(*s));
         let Some(scheme) = scheme else { return Ok(()) };
-        let kind = if scheme.starts_with("http") && !lower.split('#').next().unwrap_or("").ends_with(".git") { "URL" } else { "Git repository" };
+        let kind = if scheme.starts_with("http")
+            && !lower.split('#').next().unwrap_or("").ends_with(".git")
+        {
+            "URL"
+        } else {
+            "Git repository"
+        };
         if step.node.keyword == Keyword::Copy {
-            return Err(Fault::new(&rules::INVALID_ARGUMENT, at, format!("`{path}` is a {kind}, which COPY does not take")).hint("use ADD, or fetch it with RUN"));
+            return Err(Fault::new(
+                &rules::INVALID_ARGUMENT,
+                at,
+                format!("`{path}` is a {kind}, which COPY does not take"),
+            )
+            .hint("use ADD, or fetch it with RUN"));
         }
         let message = format!("ADD of a {kind} is not supported by this version");
-        Err(Fault::new(&rules::NOT_YET, at, message).hint("fetch it with RUN, or put it into the build context"))
+        Err(Fault::new(&rules::NOT_YET, at, message)
+            .hint("fetch it with RUN, or put it into the build context"))
     }
 
     /// Warns of several sources with a destination that does not look like a directory.
     fn several(&mut self, step: Step<'_>, count: usize, target: &str, at: At) {
         if count > 1 && !target.ends_with('/') {
             let message = format!("with {count} sources the destination `{target}` is a directory");
-            self.fault(step, Fault::new(&rules::SEVERAL_SOURCES, at, message).hint(format!("write `{target}/`")));
+            self.fault(
+                step,
+                Fault::new(&rules::SEVERAL_SOURCES, at, message).hint(format!("write `{target}/`")),
+            );
         }
     }
 
     /// Returns what is copied from: the context, a stage, a named context, or an image.
-    fn source(&mut self, state: &State, index: usize, step: Step<'_>, depth: usize) -> Result<VertexId, Fault> {
+    fn source(
+        &mut self,
+        state: &State,
+        index: usize,
+        step: Step<'_>,
+        depth: usize,
+    ) -> Result<VertexId, Fault> {
         let Some(word) = step.node.flag("from") else {
             return self.context("", state, step);
         };
         if word.text.contains('$') {
             let hint = "give the stage of a FROM line a name: `FROM $VARIABLE AS name`, and take from that";
-            return Err(Fault::new(&rules::INVALID_FLAG, word.at, "`--from` does not take variables".into()).hint(hint));
+            return Err(Fault::new(
+                &rules::INVALID_FLAG,
+                word.at,
+                "`--from` does not take variables".into(),
+            )
+            .hint(hint));
         }
         if let Ok(number) = word.text.parse::<usize>() {
             if number >= self.stages.list.len() {
                 let message = format!("there is no stage number {number}");
-                return Err(Fault::new(&rules::UNKNOWN_STAGE, word.at, message).hint(format!("stages of the file: {}", self.stage_list())));
+                return Err(Fault::new(&rules::UNKNOWN_STAGE, word.at, message)
+                    .hint(format!("stages of the file: {}", self.stage_list())));
             }
             return self.stage_files(number, index, word, state, step, depth);
         }
         match self.stages.find(&word.text, &self.request.contexts) {
             Base::Stage(from) => self.stage_files(from, index, word, state, step, depth),
-            Base::Scratch => Err(Fault::new(&rules::INVALID_FLAG, word.at, "`scratch` is empty: there is nothing to copy".into())),
+            Base::Scratch => Err(Fault::new(
+                &rules::INVALID_FLAG,
+                word.at,
+                "`scratch` is empty: there is nothing to copy".into(),
+            )),
             Base::Context(i) => match self.request.contexts[i].image.clone() {
                 Some(reference) => self.image_files(&reference, state, step, word.at),
                 None => self.context(&self.request.contexts[i].name.clone(), state, step),
@@ -160,59 +230,142 @@ impl<H: Host> Lowering<'_, H> {
         }
     }
 
-    fn stage_files(&mut self, from: usize, index: usize, word: &Word, state: &State, step: Step<'_>, depth: usize) -> Result<VertexId, Fault> {
+    fn stage_files(
+        &mut self,
+        from: usize,
+        index: usize,
+        word: &Word,
+        state: &State,
+        step: Step<'_>,
+        depth: usize,
+    ) -> Result<VertexId, Fault> {
         if from >= index {
             let (message, hint) = if from == index {
-                ("a stage cannot copy from itself".to_owned(), "take from the stage it builds on, or split it in two")
+                (
+                    "a stage cannot copy from itself".to_owned(),
+                    "take from the stage it builds on, or split it in two",
+                )
             } else {
-                (format!("the stage `{}` comes after the one that copies from it", word.text), "move that stage in front of this one; stages may not use each other in a circle")
+                (
+                    format!(
+                        "the stage `{}` comes after the one that copies from it",
+                        word.text
+                    ),
+                    "move that stage in front of this one; stages may not use each other in a circle",
+                )
             };
             return Err(Fault::new(&rules::STAGE_ORDER, word.at, message).hint(hint));
         }
         if self.done[from].is_none() && !self.broken.contains(&from) {
             // A trigger asks for a stage that nothing else needs.
             if depth >= super::DEEPEST {
-                return Err(Fault::new(&rules::TOO_LARGE, word.at, "triggers of base images are nested too deeply".into()));
+                return Err(Fault::new(
+                    &rules::TOO_LARGE,
+                    word.at,
+                    "triggers of base images are nested too deeply".into(),
+                ));
             }
             self.lower_all(from, depth + 1);
         }
         match self.done[from].as_ref().map(|s| s.root) {
             Some(Some(root)) => Ok(root),
-            Some(None) => self.add(Op::Files { base: None, actions: Vec::new() }, state, step, word.at),
-            None => Err(Fault::new(&rules::REFUSED, word.at, format!("the stage `{}` has errors", word.text))),
+            Some(None) => self.add(
+                Op::Files {
+                    base: None,
+                    actions: Vec::new(),
+                },
+                state,
+                step,
+                word.at,
+            ),
+            None => Err(Fault::new(
+                &rules::REFUSED,
+                word.at,
+                format!("the stage `{}` has errors", word.text),
+            )),
         }
     }
 
-    fn image_files(&mut self, reference: &str, state: &State, step: Step<'_>, at: At) -> Result<VertexId, Fault> {
-        let failed = || Fault::new(&rules::REFUSED, at, format!("nothing can be copied from `{reference}`"));
-        let image = self.resolve(reference, &state.platform.clone(), step, at).ok_or_else(failed)?;
-        self.add(Op::Image { reference: image.reference, digest: image.digest }, state, step, at)
+    fn image_files(
+        &mut self,
+        reference: &str,
+        state: &State,
+        step: Step<'_>,
+        at: At,
+    ) -> Result<VertexId, Fault> {
+        let failed = || {
+            Fault::new(
+                &rules::REFUSED,
+                at,
+                format!("nothing can be copied from `{reference}`"),
+            )
+        };
+        let image = self
+            .resolve(reference, &state.platform.clone(), step, at)
+            .ok_or_else(failed)?;
+        self.add(
+            Op::Image {
+                reference: image.reference,
+                digest: image.digest,
+            },
+            state,
+            step,
+            at,
+        )
     }
 
     /// Returns a context's vertex, with the patterns of its ignore file.
-    pub(super) fn context(&mut self, name: &str, state: &State, step: Step<'_>) -> Result<VertexId, Fault> {
+    pub(super) fn context(
+        &mut self,
+        name: &str,
+        state: &State,
+        step: Step<'_>,
+    ) -> Result<VertexId, Fault> {
         if let Some(known) = self.contexts.get(name) {
             return Ok(*known);
         }
         let exclude = self.ignored(name)?;
-        let plain = State::empty(state.platform.clone());
-        let mut origin = plain;
-        origin.stage = "internal".into();
-        let id = self.add(Op::Context { name: name.to_owned(), exclude }, &origin, step, At::default())?;
+        let text = if name.is_empty() {
+            "load build context".to_owned()
+        } else {
+            format!("load build context {name}")
+        };
+        let op = Op::Context {
+            name: name.to_owned(),
+            exclude,
+        };
+        let id = self.add_as(
+            op,
+            &state.platform,
+            step,
+            At::default(),
+            (text, "internal".to_owned()),
+        )?;
         self.contexts.insert(name.to_owned(), id);
         Ok(id)
     }
 
     /// Reads the ignore file of a context: the one beside the Dockerfile and named like it wins.
     fn ignored(&mut self, name: &str) -> Result<Vec<String>, Fault> {
-        let own = format!("{}.dockerignore", self.request.file.trim_start_matches("./"));
-        let files = if name.is_empty() { vec![own, ".dockerignore".to_owned()] } else { vec![".dockerignore".to_owned()] };
+        let own = format!(
+            "{}.dockerignore",
+            self.request.file.trim_start_matches("./")
+        );
+        let files = if name.is_empty() {
+            vec![own, ".dockerignore".to_owned()]
+        } else {
+            vec![".dockerignore".to_owned()]
+        };
         for file in files {
             match self.host.read(name, &file, LARGEST_IGNORE) {
                 Ok(bytes) => return Ok(patterns(&String::from_utf8_lossy(&bytes))),
                 Err(ReadError::NotFound) => {}
                 Err(ReadError::Failed(why)) => {
-                    return Err(Fault::new(&rules::CONTEXT, At::default(), format!("`{file}` of the build context cannot be read: {why}")));
+                    return Err(Fault::new(
+                        &rules::CONTEXT,
+                        At::default(),
+                        format!("`{file}` of the build context cannot be read: {why}"),
+                    ));
                 }
             }
         }
@@ -220,36 +373,74 @@ impl<H: Host> Lowering<'_, H> {
     }
 
     /// Adds the files that here-documents are.
-    fn documents(&mut self, state: &State, step: Step<'_>, sources: &[TransferSource], target: &str, options: &Options, actions: &mut Vec<FileAction>) -> Result<(), Fault> {
+    fn documents(
+        &mut self,
+        state: &State,
+        step: Step<'_>,
+        sources: &[TransferSource],
+        target: &str,
+        options: &Options,
+        actions: &mut Vec<FileAction>,
+    ) -> Result<(), Fault> {
         let into_directory = target.ends_with('/') || sources.len() > 1;
         for source in sources {
-            let TransferSource::Heredoc(index, word) = source else { continue };
+            let TransferSource::Heredoc(index, word) = source else {
+                continue;
+            };
             let heredoc = &step.node.heredocs[*index];
             let mut content = heredoc.text();
             if heredoc.expand {
                 let done = Expander::heredoc().expand(&content, &state.scope);
-                let done = done.map_err(|e| Fault::new(&rules::INVALID_EXPANSION, word.at, format!("in the here-document `{}`: {e}", heredoc.name)))?;
+                let done = done.map_err(|e| {
+                    Fault::new(
+                        &rules::INVALID_EXPANSION,
+                        word.at,
+                        format!("in the here-document `{}`: {e}", heredoc.name),
+                    )
+                })?;
                 self.undefined(state, step, &done.missing, word.at);
                 content = done.text;
             }
             self.spend(content.len(), word.at)?;
-            let path = if into_directory { joined(target, &heredoc.name) } else { target.to_owned() };
+            let path = if into_directory {
+                joined(target, &heredoc.name)
+            } else {
+                target.to_owned()
+            };
             let mode = document_mode(&options.mode);
-            actions.push(FileAction::Mkfile { path, content: content.into_bytes(), mode, owner: options.owner.clone() });
+            actions.push(FileAction::Mkfile {
+                path,
+                content: content.into_bytes(),
+                mode,
+                owner: options.owner.clone(),
+            });
         }
         Ok(())
     }
 
     /// Carries out WORKDIR: the directory is made, and later steps begin in it.
     pub(super) fn workdir(&mut self, state: &mut State, step: Step<'_>) -> Result<(), Fault> {
-        let Body::Text(word) = &step.node.body else { return Ok(()) };
+        let Body::Text(word) = &step.node.body else {
+            return Ok(());
+        };
         let path = self.word(state, step, word)?;
         if path.is_empty() {
-            return Err(Fault::new(&rules::INVALID_ARGUMENT, word.at, format!("`{}` expands to nothing, which is not a directory", word.text)));
+            return Err(Fault::new(
+                &rules::INVALID_ARGUMENT,
+                word.at,
+                format!(
+                    "`{}` expands to nothing, which is not a directory",
+                    word.text
+                ),
+            ));
         }
         if !state.workdir_set && !path.starts_with('/') {
             let message = format!("`{path}` is relative to whatever directory the base image sets");
-            self.fault(step, Fault::new(&rules::WORKDIR_RELATIVE, word.at, message).hint(format!("write `WORKDIR /{path}`")));
+            self.fault(
+                step,
+                Fault::new(&rules::WORKDIR_RELATIVE, word.at, message)
+                    .hint(format!("write `WORKDIR /{path}`")),
+            );
         }
         state.workdir_set = true;
         let dir = joined(&state.config().working_dir, &path);
@@ -257,8 +448,20 @@ impl<H: Host> Lowering<'_, H> {
         let made = dir != "/";
         if made {
             let owner = owner(&state.config().user);
-            let action = FileAction::Mkdir { path: dir.clone(), mode: 0o755, owner };
-            state.root = Some(self.add(Op::Files { base: state.root, actions: vec![action] }, state, step, At::default())?);
+            let action = FileAction::Mkdir {
+                path: dir.clone(),
+                mode: 0o755,
+                owner,
+            };
+            state.root = Some(self.add(
+                Op::Files {
+                    base: state.root,
+                    actions: vec![action],
+                },
+                state,
+                step,
+                At::default(),
+            )?);
         }
         self.note(state, format!("WORKDIR {dir}"), made)
     }
@@ -276,16 +479,33 @@ fn owner(text: &str) -> Option<Owner> {
     if text.is_empty() {
         return None;
     }
-    let (user, group) = text.split_once(':').map_or((text, None), |(u, g)| (u, Some(g)));
+    let (user, group) = text
+        .split_once(':')
+        .map_or((text, None), |(u, g)| (u, Some(g)));
     let user = if user.is_empty() { "0" } else { user };
-    Some(Owner { user: user.to_owned(), group: group.filter(|g| !g.is_empty()).map(str::to_owned) })
+    Some(Owner {
+        user: user.to_owned(),
+        group: group.filter(|g| !g.is_empty()).map(str::to_owned),
+    })
 }
 
 /// Makes a destination absolute; one that means a directory ends in a slash.
 fn destination(working_dir: &str, written: &str) -> String {
-    let path = joined(if working_dir.is_empty() { "/" } else { working_dir }, written);
-    let is_directory = written.is_empty() || written == "." || written.ends_with('/') || written.ends_with("/.");
-    if is_directory && path != "/" { path + "/" } else { path }
+    let path = joined(
+        if working_dir.is_empty() {
+            "/"
+        } else {
+            working_dir
+        },
+        written,
+    );
+    let is_directory =
+        written.is_empty() || written == "." || written.ends_with('/') || written.ends_with("/.");
+    if is_directory && path != "/" {
+        path + "/"
+    } else {
+        path
+    }
 }
 
 /// Cleans a source: relative to the root, without leaving it.  With `--parents` the pivot `/./` stays.
@@ -295,7 +515,11 @@ fn source_path(path: &str, parents: bool) -> String {
         Some((before, after)) => format!("{}/./{}", clean(before), clean(after)),
         None => clean(path),
     };
-    if cleaned.is_empty() { ".".to_owned() } else { cleaned }
+    if cleaned.is_empty() {
+        ".".to_owned()
+    } else {
+        cleaned
+    }
 }
 
 /// Says whether a text is a mode: octal up to 07777, or symbolic.
@@ -308,8 +532,11 @@ fn is_mode(text: &str) -> bool {
         let rest = clause.trim_start_matches(['u', 'g', 'o', 'a']);
         let mut parts = rest.split_inclusive(['+', '-', '=']);
         // Each operator is followed by permissions, or by one class to copy from.
-        let permissions = |p: &str| p.chars().all(|c| "rwxXst".contains(c)) || matches!(p, "u" | "g" | "o");
-        let first_is_operator = parts.next().is_some_and(|p| p.len() == 1 && "+-=".contains(p));
+        let permissions =
+            |p: &str| p.chars().all(|c| "rwxXst".contains(c)) || matches!(p, "u" | "g" | "o");
+        let first_is_operator = parts
+            .next()
+            .is_some_and(|p| p.len() == 1 && "+-=".contains(p));
         let tail = rest.get(1..).unwrap_or("");
         first_is_operator && tail.split(['+', '-', '=']).all(permissions)
     })
@@ -330,17 +557,32 @@ fn symbolic(mut mode: u32, clause: &str) -> u32 {
         "" => "ugo".to_owned(),
         who => who.replace('a', "ugo"),
     };
-    let mask: u32 = [('u', 0o700), ('g', 0o070), ('o', 0o007)].iter().filter(|(c, _)| who.contains(*c)).map(|(_, m)| m).sum();
+    let mask: u32 = [('u', 0o700), ('g', 0o070), ('o', 0o007)]
+        .iter()
+        .filter(|(c, _)| who.contains(*c))
+        .map(|(_, m)| m)
+        .sum();
     let mut operator = '=';
-    for part in rest.split_inclusive(['+', '-', '=']).flat_map(split_operator) {
+    for part in rest
+        .split_inclusive(['+', '-', '='])
+        .flat_map(split_operator)
+    {
         match part {
             "+" | "-" | "=" => {
                 operator = part.chars().next().unwrap_or('=');
-                mode = if operator == '=' { mode & !special(mask) } else { mode };
+                mode = if operator == '=' {
+                    mode & !special(mask)
+                } else {
+                    mode
+                };
             }
             permissions => {
                 let bits = bits(permissions, mode, &who) & (mask | 0o7000);
-                mode = if operator == '-' { mode & !bits } else { mode | bits };
+                mode = if operator == '-' {
+                    mode & !bits
+                } else {
+                    mode | bits
+                };
             }
         }
     }
@@ -349,13 +591,18 @@ fn symbolic(mut mode: u32, clause: &str) -> u32 {
 
 /// Returns what `=` clears besides the permissions of a class: set-id bits of user and group, sticky of all.
 fn special(mask: u32) -> u32 {
-    mask | if mask & 0o700 != 0 { 0o4000 } else { 0 } | if mask & 0o070 != 0 { 0o2000 } else { 0 } | if mask & 0o007 != 0 { 0o1000 } else { 0 }
+    mask | if mask & 0o700 != 0 { 0o4000 } else { 0 }
+        | if mask & 0o070 != 0 { 0o2000 } else { 0 }
+        | if mask & 0o007 != 0 { 0o1000 } else { 0 }
 }
 
 /// Parts permissions from the operator behind them.
 fn split_operator(part: &str) -> impl Iterator<Item = &str> {
-    let (permissions, operator) = part.split_at(part.len() - usize::from(part.ends_with(['+', '-', '='])));
-    [permissions, operator].into_iter().filter(|p| !p.is_empty())
+    let (permissions, operator) =
+        part.split_at(part.len() - usize::from(part.ends_with(['+', '-', '='])));
+    [permissions, operator]
+        .into_iter()
+        .filter(|p| !p.is_empty())
 }
 
 fn bits(permissions: &str, mode: u32, who: &str) -> u32 {
@@ -383,21 +630,56 @@ mod tests {
 
     #[test]
     fn modes() {
-        for (text, want) in [("0755", 0o755), ("4711", 0o4711), ("u+x", 0o744), ("a+x", 0o755), ("+x", 0o755), ("go-r", 0o600), ("u=rwx,go=rx", 0o755), ("u=rwx,go=u", 0o777), ("a=", 0), ("u+s", 0o4644), ("+X", 0o644), ("u+x,+X", 0o755), ("u=rw+x", 0o744), ("o+t", 0o1644)] {
+        for (text, want) in [
+            ("0755", 0o755),
+            ("4711", 0o4711),
+            ("u+x", 0o744),
+            ("a+x", 0o755),
+            ("+x", 0o755),
+            ("go-r", 0o600),
+            ("u=rwx,go=rx", 0o755),
+            ("u=rwx,go=u", 0o777),
+            ("a=", 0),
+            ("u+s", 0o4644),
+            ("+X", 0o644),
+            ("u+x,+X", 0o755),
+            ("u=rw+x", 0o744),
+            ("o+t", 0o1644),
+        ] {
             assert!(is_mode(text), "{text}");
             assert_eq!(document_mode(text), want, "{text}");
         }
-        for bad in ["8", "77777", "07778", "u", "u+q", "z+x", "0x1f", "u+x,", "10000", ",u+x"] {
+        for bad in [
+            "8", "77777", "07778", "u", "u+q", "z+x", "0x1f", "u+x,", "10000", ",u+x",
+        ] {
             assert!(!is_mode(bad), "{bad}");
         }
     }
 
     #[test]
     fn destinations_and_sources() {
-        for (dir, written, want) in [("/w", "a", "/w/a"), ("/w", ".", "/w/"), ("/w", "./", "/w/"), ("/", ".", "/"), ("/w", "/a/", "/a/"), ("/w", "/a/.", "/a/"), ("", "a", "/a"), ("/w", "../a", "/a"), ("/w", "", "/w/")] {
+        for (dir, written, want) in [
+            ("/w", "a", "/w/a"),
+            ("/w", ".", "/w/"),
+            ("/w", "./", "/w/"),
+            ("/", ".", "/"),
+            ("/w", "/a/", "/a/"),
+            ("/w", "/a/.", "/a/"),
+            ("", "a", "/a"),
+            ("/w", "../a", "/a"),
+            ("/w", "", "/w/"),
+        ] {
             assert_eq!(destination(dir, written), want, "{dir} {written}");
         }
-        for (path, want) in [("a", "a"), ("./a/", "a"), ("/a/b", "a/b"), (".", "."), ("/", "."), ("../../a", "a"), ("a/*.txt", "a/*.txt")] {
+        for (path, want) in [
+            ("a", "a"),
+            ("./a/", "a"),
+            ("/a/b", "a/b"),
+            (".", "."),
+            ("/", "."),
+            ("../../a", "a"),
+            ("a/*.txt", "a/*.txt"),
+        ] {
             assert_eq!(source_path(path, false), want, "{path}");
         }
         assert_eq!(source_path("a/./b/../c", true), "a/./c");

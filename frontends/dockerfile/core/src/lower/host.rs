@@ -299,7 +299,11 @@ pub trait Host {
     fn read(&mut self, context: &str, path: &str, limit: u64) -> Result<Vec<u8>, ReadError>;
 
     /// Finds the image that a reference means.
-    fn resolve(&mut self, reference: &str, platform: &Platform) -> Result<ResolvedImage, ResolveError>;
+    fn resolve(
+        &mut self,
+        reference: &str,
+        platform: &Platform,
+    ) -> Result<ResolvedImage, ResolveError>;
 
     /// Adds a vertex; the error is for people.
     fn add(&mut self, vertex: Vertex) -> Result<VertexId, String>;
@@ -322,7 +326,12 @@ impl Platform {
     /// Reads `os/architecture[/variant]`, or an architecture alone.
     pub fn parse(text: &str, default_os: &str) -> Option<Self> {
         let mut parts: Vec<&str> = text.split('/').collect();
-        if parts.iter().any(|p| p.is_empty() || !p.chars().all(|c| c.is_ascii_alphanumeric() || "-_.()".contains(c))) {
+        if parts.iter().any(|p| {
+            p.is_empty()
+                || !p
+                    .chars()
+                    .all(|c| c.is_ascii_alphanumeric() || "-_.()".contains(c))
+        }) {
             return None;
         }
         let oses = ["linux", "windows", "darwin", "freebsd", "wasi", "wasip1"];
@@ -341,7 +350,11 @@ impl Platform {
             ("armel", _) => ("arm", "v6"),
             other => other,
         };
-        Some(Self { os: parts[0].to_ascii_lowercase(), architecture: architecture.to_ascii_lowercase(), variant: variant.to_ascii_lowercase() })
+        Some(Self {
+            os: parts[0].to_ascii_lowercase(),
+            architecture: architecture.to_ascii_lowercase(),
+            variant: variant.to_ascii_lowercase(),
+        })
     }
 
     /// Says whether programs for `self` run on `machine`.
@@ -353,6 +366,10 @@ impl Platform {
 impl fmt::Display for Platform {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.os, self.architecture)?;
-        if self.variant.is_empty() { Ok(()) } else { write!(f, "/{}", self.variant) }
+        if self.variant.is_empty() {
+            Ok(())
+        } else {
+            write!(f, "/{}", self.variant)
+        }
     }
 }

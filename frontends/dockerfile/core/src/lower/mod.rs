@@ -37,7 +37,13 @@ pub fn build(request: &Request, host: &mut impl Host) -> Result<Outcome, Vec<Dia
         Ok(source) => source,
         Err(refused) => {
             let (source, at, error) = *refused;
-            diagnostics.add(&rules::INVALID_ENCODING, &source, source.span(at, at + 1), error.to_string(), String::new());
+            diagnostics.add(
+                &rules::INVALID_ENCODING,
+                &source,
+                source.span(at, at + 1),
+                error.to_string(),
+                String::new(),
+            );
             return Err(diagnostics.into_list());
         }
     };
@@ -53,7 +59,13 @@ pub fn build(request: &Request, host: &mut impl Host) -> Result<Outcome, Vec<Dia
     }
     if stages.list.is_empty() && !diagnostics.failed() {
         let hint = "a Dockerfile begins with `FROM image`".into();
-        diagnostics.add(&rules::EMPTY_FILE, &source, Span::default(), format!("`{}` has no stage", request.file), hint);
+        diagnostics.add(
+            &rules::EMPTY_FILE,
+            &source,
+            Span::default(),
+            format!("`{}` has no stage", request.file),
+            hint,
+        );
     }
     if diagnostics.failed() {
         return Err(diagnostics.into_list());
@@ -62,8 +74,18 @@ pub fn build(request: &Request, host: &mut impl Host) -> Result<Outcome, Vec<Dia
 }
 
 /// Refuses a file that asks for another frontend.
-fn syntax(directives: &crate::lexer::Directives, request: &Request, source: &Source, diagnostics: &mut Diagnostics) {
-    let given = request.build_args.iter().rev().find(|(n, _)| n == "BUILDKIT_SYNTAX").map(|(_, v)| (v.clone(), None));
+fn syntax(
+    directives: &crate::lexer::Directives,
+    request: &Request,
+    source: &Source,
+    diagnostics: &mut Diagnostics,
+) {
+    let given = request
+        .build_args
+        .iter()
+        .rev()
+        .find(|(n, _)| n == "BUILDKIT_SYNTAX")
+        .map(|(_, v)| (v.clone(), None));
     let wanted = given.or_else(|| directives.syntax.clone().map(|(v, line)| (v, Some(line))));
     let Some((value, line)) = wanted else { return };
     let image = value.split_whitespace().next().unwrap_or("");
@@ -72,9 +94,22 @@ fn syntax(directives: &crate::lexer::Directives, request: &Request, source: &Sou
     if name.is_empty() || name == "docker/dockerfile" || name == "docker/dockerfile-upstream" {
         return;
     }
-    let span = line.map_or(Span::default(), |l| source.span(source.line_start(l), source.line_start(l) + source.line(l).trim_end().len()));
-    let hint = "remove the directive, or give the frontend as a component with `--frontend FILE.wasm`".into();
-    diagnostics.add(&rules::UNSUPPORTED_SYNTAX, source, span, format!("the file asks for the frontend `{image}`, which is not the built-in one"), hint);
+    let span = line.map_or(Span::default(), |l| {
+        source.span(
+            source.line_start(l),
+            source.line_start(l) + source.line(l).trim_end().len(),
+        )
+    });
+    let hint =
+        "remove the directive, or give the frontend as a component with `--frontend FILE.wasm`"
+            .into();
+    diagnostics.add(
+        &rules::UNSUPPORTED_SYNTAX,
+        source,
+        span,
+        format!("the file asks for the frontend `{image}`, which is not the built-in one"),
+        hint,
+    );
 }
 
 /// An instruction being carried out, and where to point when something is wrong with it.
@@ -88,7 +123,11 @@ struct Step<'a> {
 
 impl<'a> Step<'a> {
     fn of(instruction: &'a Instruction) -> Self {
-        Self { node: &instruction.node, line: &instruction.line, trigger: false }
+        Self {
+            node: &instruction.node,
+            line: &instruction.line,
+            trigger: false,
+        }
     }
 }
 
@@ -107,7 +146,14 @@ struct Lowering<'a, H> {
 }
 
 impl<'a, H: Host> Lowering<'a, H> {
-    fn new(request: &'a Request, host: &'a mut H, source: &'a Source, file: &'a File, stages: &'a Stages<'a>, diagnostics: Diagnostics) -> Self {
+    fn new(
+        request: &'a Request,
+        host: &'a mut H,
+        source: &'a Source,
+        file: &'a File,
+        stages: &'a Stages<'a>,
+        diagnostics: Diagnostics,
+    ) -> Self {
         Self {
             request,
             host,
@@ -134,11 +180,21 @@ impl<'a, H: Host> Lowering<'a, H> {
             Some(state) if !self.diagnostics.failed() => {
                 let mut config = state.finish();
                 config.labels.extend(self.request.labels.iter().cloned());
-                Ok(Outcome { root: state.root, config, history: self.histories.list(state.history), diagnostics: self.diagnostics.into_list() })
+                Ok(Outcome {
+                    root: state.root,
+                    config,
+                    history: self.histories.list(state.history),
+                    diagnostics: self.diagnostics.into_list(),
+                })
             }
             _ => {
                 if !self.diagnostics.failed() {
-                    self.error_at(Span::default(), &rules::REFUSED, "the target stage could not be built".into(), String::new());
+                    self.error_at(
+                        Span::default(),
+                        &rules::REFUSED,
+                        "the target stage could not be built".into(),
+                        String::new(),
+                    );
                 }
                 Err(self.diagnostics.into_list())
             }
@@ -155,31 +211,62 @@ impl<'a, H: Host> Lowering<'a, H> {
                 near if !near.is_empty() => near,
                 _ => format!("stages of the file: {}", self.stage_list()),
             };
-            self.error_at(Span::default(), &rules::UNKNOWN_STAGE, format!("the target stage `{wanted}` does not exist"), hint);
+            self.error_at(
+                Span::default(),
+                &rules::UNKNOWN_STAGE,
+                format!("the target stage `{wanted}` does not exist"),
+                hint,
+            );
         }
         found
     }
 
     fn stage_list(&self) -> String {
-        let names: Vec<String> = self.stages.list.iter().enumerate().take(20).map(|(i, s)| format!("`{}`", s.name.clone().unwrap_or_else(|| i.to_string()))).collect();
+        let names: Vec<String> = self
+            .stages
+            .list
+            .iter()
+            .enumerate()
+            .take(20)
+            .map(|(i, s)| format!("`{}`", s.name.clone().unwrap_or_else(|| i.to_string())))
+            .collect();
         names.join(", ")
     }
 
     /// Warns of `--build-arg` names that no ARG declares.
     fn unused_build_args(&mut self) {
         let mut declared: BTreeSet<&str> = self.stages.globals.names().collect();
-        let nodes = self.stages.list.iter().flat_map(|s| s.steps).map(|i| &i.node);
+        let nodes = self
+            .stages
+            .list
+            .iter()
+            .flat_map(|s| s.steps)
+            .map(|i| &i.node);
         for node in nodes {
             if let ast::Body::Arg(list) = &node.body {
                 declared.extend(list.iter().map(|d| d.name.text.as_str()));
             }
         }
         for (name, _) in &self.request.build_args {
-            let known = declared.contains(name.as_str()) || run::is_proxy(name) || name.starts_with("BUILDKIT_") || name == "SOURCE_DATE_EPOCH";
+            let known = declared.contains(name.as_str())
+                || run::is_proxy(name)
+                || name.starts_with("BUILDKIT_")
+                || name == "SOURCE_DATE_EPOCH";
             // A trigger may declare it, and that is not known before the base image is.
-            if !known && !self.diagnostics.list().iter().any(|d| d.message.contains(&format!("`{name}`"))) {
+            if !known
+                && !self
+                    .diagnostics
+                    .list()
+                    .iter()
+                    .any(|d| d.message.contains(&format!("`{name}`")))
+            {
                 let hint = did_you_mean(name, declared.iter().copied());
-                self.error_at(Span::default(), &rules::UNUSED_BUILD_ARG, format!("no ARG declares the build argument `{name}`"), hint);
+                self.error_at(
+                    Span::default(),
+                    &rules::UNUSED_BUILD_ARG,
+                    format!("no ARG declares the build argument `{name}`"),
+                    hint,
+                );
             }
         }
     }
@@ -202,17 +289,34 @@ impl<'a, H: Host> Lowering<'a, H> {
         let from = Step::of(stage.from);
         let mut state = self.begin(index)?;
         let triggers = state.take_triggers();
-        let parsed: Vec<Node> = triggers.iter().filter_map(|t| self.trigger(t, from)).collect();
+        let parsed: Vec<Node> = triggers
+            .iter()
+            .filter_map(|t| self.trigger(t, from))
+            .collect();
         let own = stage.steps.iter().map(Step::of);
-        let steps: Vec<Step<'_>> = parsed.iter().map(|node| Step { node, line: from.line, trigger: true }).chain(own).collect();
-        state.step_total = usize::from(matches!(stage.base, Base::Image(_))) + steps.iter().filter(|s| makes_layer(s.node.keyword)).count();
+        let steps: Vec<Step<'_>> = parsed
+            .iter()
+            .map(|node| Step {
+                node,
+                line: from.line,
+                trigger: true,
+            })
+            .chain(own)
+            .collect();
+        state.step_total = usize::from(matches!(stage.base, Base::Image(_)))
+            + steps.iter().filter(|s| makes_layer(s.node.keyword)).count();
         state.step = usize::from(matches!(stage.base, Base::Image(_)));
         if state.step > 0 {
             self.root_image(&mut state, from)?;
         }
         for step in steps {
             if let Err(fault) = self.step(&mut state, index, step, depth) {
+                let too_large = fault.rule == &rules::TOO_LARGE;
                 self.fault(step, fault);
+                if too_large {
+                    // Going on would only be more of the same.
+                    return None;
+                }
             }
         }
         Some(state)
@@ -231,7 +335,10 @@ impl<'a, H: Host> Lowering<'a, H> {
             Base::Stage(base) => self.done[*base].as_ref()?.child(),
             Base::Scratch => State::empty(stage.platform.clone()),
             Base::Context(context) => self.context_base(*context, &stage.platform, from)?,
-            Base::Image(reference) => State::of_image(self.resolve(reference, &stage.platform, from, Self::base_word(from))?, stage.platform.clone()),
+            Base::Image(reference) => State::of_image(
+                self.resolve(reference, &stage.platform, from, Self::base_word(from))?,
+                stage.platform.clone(),
+            ),
         };
         state.stage = name;
         state.ensure_path();
@@ -246,19 +353,50 @@ impl<'a, H: Host> Lowering<'a, H> {
     }
 
     /// Begins a stage on a named context: an image's file system, or the files of a directory.
-    fn context_base(&mut self, context: usize, platform: &Platform, from: Step<'_>) -> Option<State> {
+    fn context_base(
+        &mut self,
+        context: usize,
+        platform: &Platform,
+        from: Step<'_>,
+    ) -> Option<State> {
         if let Some(reference) = self.request.contexts[context].image.clone() {
             let image = self.resolve(&reference, platform, from, Self::base_word(from))?;
-            let op = Op::Image { reference: image.reference.clone(), digest: image.digest.clone() };
+            let op = Op::Image {
+                reference: image.reference.clone(),
+                digest: image.digest.clone(),
+            };
             let mut state = State::of_image(image, platform.clone());
-            state.root = Some(self.add(op, &state, from, At::default()).map_err(|f| self.fault(from, f)).ok()?);
+            state.root = Some(
+                self.add(op, &state, from, At::default())
+                    .map_err(|f| self.fault(from, f))
+                    .ok()?,
+            );
             return Some(state);
         }
         let mut state = State::empty(platform.clone());
-        let root = self.context(&self.request.contexts[context].name.clone(), &state, from).and_then(|files| {
-            let copy = host::Copy { from: files, sources: vec![".".into()], dest: "/".into(), owner: None, mode: String::new(), extract: false, exclude: Vec::new(), parents: false };
-            self.add(Op::Files { base: None, actions: vec![host::FileAction::Copy(copy)] }, &state, from, At::default())
-        });
+        let root = self
+            .context(&self.request.contexts[context].name.clone(), &state, from)
+            .and_then(|files| {
+                let copy = host::Copy {
+                    from: files,
+                    sources: vec![".".into()],
+                    dest: "/".into(),
+                    owner: None,
+                    mode: String::new(),
+                    extract: false,
+                    exclude: Vec::new(),
+                    parents: false,
+                };
+                self.add(
+                    Op::Files {
+                        base: None,
+                        actions: vec![host::FileAction::Copy(copy)],
+                    },
+                    &state,
+                    from,
+                    At::default(),
+                )
+            });
         state.root = Some(root.map_err(|f| self.fault(from, f)).ok()?);
         Some(state)
     }
@@ -271,20 +409,37 @@ impl<'a, H: Host> Lowering<'a, H> {
     }
 
     /// Finds an image, and says what is wrong where it cannot be found.
-    fn resolve(&mut self, reference: &str, platform: &Platform, step: Step<'_>, at: At) -> Option<host::ResolvedImage> {
+    fn resolve(
+        &mut self,
+        reference: &str,
+        platform: &Platform,
+        step: Step<'_>,
+        at: At,
+    ) -> Option<host::ResolvedImage> {
         let (rule, message) = match self.host.resolve(reference, platform) {
             Ok(image) => {
                 if !image.platform.runs_on(platform) && !image.platform.os.is_empty() {
-                    let message = format!("the image `{reference}` is for `{}`, not for `{platform}`", image.platform);
+                    let message = format!(
+                        "the image `{reference}` is for `{}`, not for `{platform}`",
+                        image.platform
+                    );
                     self.fault(step, Fault::new(&rules::BASE_PLATFORM, at, message));
                 }
                 return Some(image);
             }
-            Err(ResolveError::Invalid(why)) => (&rules::INVALID_REFERENCE, format!("`{reference}` is not the name of an image: {why}")),
-            Err(ResolveError::Failed(why)) => (&rules::IMAGE_NOT_RESOLVED, format!("the image `{reference}` cannot be used: {why}")),
+            Err(ResolveError::Invalid(why)) => (
+                &rules::INVALID_REFERENCE,
+                format!("`{reference}` is not the name of an image: {why}"),
+            ),
+            Err(ResolveError::Failed(why)) => (
+                &rules::IMAGE_NOT_RESOLVED,
+                format!("the image `{reference}` cannot be used: {why}"),
+            ),
         };
         let hint = match did_you_mean(reference, self.stages.names()) {
-            near if near.is_empty() && rule == &rules::INVALID_REFERENCE => "no stage of the file has this name either".into(),
+            near if near.is_empty() && rule == &rules::INVALID_REFERENCE => {
+                "no stage of the file has this name either".into()
+            }
             near => near,
         };
         self.fault(step, Fault::new(rule, at, message).hint(hint));
@@ -295,7 +450,11 @@ impl<'a, H: Host> Lowering<'a, H> {
     fn trigger(&mut self, text: &str, from: Step<'_>) -> Option<Node> {
         let shown: String = text.lines().next().unwrap_or("").chars().take(80).collect();
         let refuse = |this: &mut Self, why: String| {
-            let fault = Fault::new(&rules::INVALID_ARGUMENT, At::default(), format!("the trigger `{shown}` of the base is faulty: {why}"));
+            let fault = Fault::new(
+                &rules::INVALID_ARGUMENT,
+                At::default(),
+                format!("the trigger `{shown}` of the base is faulty: {why}"),
+            );
             this.fault(from, fault);
         };
         let mut messages = Diagnostics::default();
@@ -305,17 +464,38 @@ impl<'a, H: Host> Lowering<'a, H> {
         });
         match parsed {
             Err(refused) => refuse(self, refused.2.to_string()),
-            Ok(_) if messages.failed() => refuse(self, messages.list().iter().find(|d| d.severity == crate::diagnostic::Severity::Error).map_or(String::new(), |d| d.message.clone())),
-            Ok(mut file) if file.instructions.len() == 1 => match file.instructions.remove(0).node {
-                node if matches!(node.keyword, Keyword::From | Keyword::Onbuild | Keyword::Maintainer) => refuse(self, format!("{} cannot be a trigger", node.keyword.text())),
-                node => return Some(node),
-            },
+            Ok(_) if messages.failed() => refuse(
+                self,
+                messages
+                    .list()
+                    .iter()
+                    .find(|d| d.severity == crate::diagnostic::Severity::Error)
+                    .map_or(String::new(), |d| d.message.clone()),
+            ),
+            Ok(mut file) if file.instructions.len() == 1 => {
+                match file.instructions.remove(0).node {
+                    node if matches!(
+                        node.keyword,
+                        Keyword::From | Keyword::Onbuild | Keyword::Maintainer
+                    ) =>
+                    {
+                        refuse(self, format!("{} cannot be a trigger", node.keyword.text()))
+                    }
+                    node => return Some(node),
+                }
+            }
             Ok(_) => refuse(self, "it has to be one instruction".into()),
         }
         None
     }
 
-    fn step(&mut self, state: &mut State, index: usize, step: Step<'_>, depth: usize) -> Result<(), Fault> {
+    fn step(
+        &mut self,
+        state: &mut State,
+        index: usize,
+        step: Step<'_>,
+        depth: usize,
+    ) -> Result<(), Fault> {
         state.step += usize::from(makes_layer(step.node.keyword));
         match step.node.keyword {
             Keyword::Run => self.run(state, step),
@@ -331,9 +511,15 @@ impl<'a, H: Host> Lowering<'a, H> {
         self.words(state, step, word).map(|e| e.text)
     }
 
-    fn words(&mut self, state: &State, step: Step<'_>, word: &Word) -> Result<crate::expand::Expanded, Fault> {
+    fn words(
+        &mut self,
+        state: &State,
+        step: Step<'_>,
+        word: &Word,
+    ) -> Result<crate::expand::Expanded, Fault> {
         let done = Expander::new(self.escape_of(step)).expand(&word.text, &state.scope);
-        let done = done.map_err(|e| Fault::new(&rules::INVALID_EXPANSION, word.at, e.to_string()))?;
+        let done =
+            done.map_err(|e| Fault::new(&rules::INVALID_EXPANSION, word.at, e.to_string()))?;
         self.undefined(state, step, &done.missing, word.at);
         self.spend(done.text.len(), word.at)?;
         Ok(done)
@@ -347,7 +533,15 @@ impl<'a, H: Host> Lowering<'a, H> {
     fn undefined(&mut self, state: &State, step: Step<'_>, missing: &[String], at: At) {
         for name in missing.iter().filter(|n| !state.declares(n)) {
             let hint = did_you_mean(name, state.scope.names());
-            self.fault(step, Fault::new(&rules::UNDEFINED_VAR, at, format!("the variable `{name}` is not defined")).hint(hint));
+            self.fault(
+                step,
+                Fault::new(
+                    &rules::UNDEFINED_VAR,
+                    at,
+                    format!("the variable `{name}` is not defined"),
+                )
+                .hint(hint),
+            );
         }
     }
 
@@ -355,7 +549,13 @@ impl<'a, H: Host> Lowering<'a, H> {
     fn spend(&mut self, bytes: usize, at: At) -> Result<(), Fault> {
         match self.text_left.checked_sub(bytes) {
             Some(left) => self.text_left = left,
-            None => return Err(Fault::new(&rules::TOO_LARGE, at, format!("the Dockerfile expands to more than {MOST_TEXT} bytes"))),
+            None => {
+                return Err(Fault::new(
+                    &rules::TOO_LARGE,
+                    at,
+                    format!("the Dockerfile expands to more than {MOST_TEXT} bytes"),
+                ));
+            }
         }
         Ok(())
     }
@@ -368,15 +568,50 @@ impl<'a, H: Host> Lowering<'a, H> {
     }
 
     fn add(&mut self, op: Op, state: &State, step: Step<'_>, at: At) -> Result<VertexId, Fault> {
-        let origin = Origin { file: self.source.name().to_owned(), span: step.line.span(self.source, at), text: text::shown(step), stage: state.label() };
-        let vertex = Vertex { op, platform: state.platform.clone(), origin };
-        self.host.add(vertex).map_err(|why| Fault::new(&rules::REFUSED, at, why))
+        self.add_as(
+            op,
+            &state.platform,
+            step,
+            at,
+            (text::shown(step), state.label()),
+        )
+    }
+
+    /// Adds a vertex under a text and a stage of its own.
+    fn add_as(
+        &mut self,
+        op: Op,
+        platform: &Platform,
+        step: Step<'_>,
+        at: At,
+        (text, stage): (String, String),
+    ) -> Result<VertexId, Fault> {
+        let origin = Origin {
+            file: self.source.name().to_owned(),
+            span: step.line.span(self.source, at),
+            text,
+            stage,
+        };
+        let vertex = Vertex {
+            op,
+            platform: platform.clone(),
+            origin,
+        };
+        self.host
+            .add(vertex)
+            .map_err(|why| Fault::new(&rules::REFUSED, at, why))
     }
 
     fn fault(&mut self, step: Step<'_>, fault: Fault) {
-        let at = if step.trigger { At::default() } else { fault.at };
+        let at = if step.trigger {
+            At::default()
+        } else {
+            fault.at
+        };
         let span = step.line.span(self.source, at);
-        let same = |d: &Diagnostic| d.code == fault.rule.code && d.span == span && d.message == fault.message;
+        let same = |d: &Diagnostic| {
+            d.code == fault.rule.code && d.span == span && d.message == fault.message
+        };
         if !self.diagnostics.list().iter().any(same) {
             self.error_at(span, fault.rule, fault.message, fault.hint);
         }
@@ -389,7 +624,10 @@ impl<'a, H: Host> Lowering<'a, H> {
 
 /// Says whether an instruction is a step with a number: those that work on files.
 fn makes_layer(keyword: Keyword) -> bool {
-    matches!(keyword, Keyword::Run | Keyword::Copy | Keyword::Add | Keyword::Workdir)
+    matches!(
+        keyword,
+        Keyword::Run | Keyword::Copy | Keyword::Add | Keyword::Workdir
+    )
 }
 
 #[cfg(test)]

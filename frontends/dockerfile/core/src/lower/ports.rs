@@ -3,12 +3,23 @@
 /// The ports that one word names.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Exposed {
-    /// `port/protocol`, one by one.
-    pub ports: Vec<String>,
+    /// The first port.
+    pub first: u16,
+    /// The last port.
+    pub last: u16,
+    /// `tcp`, `udp` or `sctp`.
+    pub protocol: String,
     /// Whether the protocol has capitals.
     pub odd_case: bool,
     /// Whether an address or a port of the host is named.
     pub has_host: bool,
+}
+
+impl Exposed {
+    /// Returns `port/protocol` for each port: up to 65,535 of them.
+    pub(super) fn list(&self) -> impl Iterator<Item = String> {
+        (self.first..=self.last).map(|port| format!("{port}/{}", self.protocol))
+    }
 }
 
 /// Understands one word; the error is for people.
@@ -20,17 +31,35 @@ pub(super) fn parse(spec: &str) -> Result<Exposed, String> {
     }
     let lower = protocol.to_ascii_lowercase();
     if !["", "tcp", "udp", "sctp"].contains(&lower.as_str()) {
-        return Err(format!("`{protocol}` is not a protocol: there are `tcp`, `udp` and `sctp`"));
+        return Err(format!(
+            "`{protocol}` is not a protocol: there are `tcp`, `udp` and `sctp`"
+        ));
     }
-    let (first, last) = ports(range).ok_or_else(|| format!("`{range}` is not a port or a range of ports"))?;
+    let (first, last) =
+        ports(range).ok_or_else(|| format!("`{range}` is not a port or a range of ports"))?;
     host_part(host, last - first).map_err(|why| format!("`{spec}`: {why}"))?;
-    let name = if lower.is_empty() { "tcp" } else { &lower };
-    Ok(Exposed { ports: (first..=last).map(|p| format!("{p}/{name}")).collect(), odd_case: protocol != lower, has_host: spec.contains(':') })
+    let (odd_case, has_host) = (protocol != lower, spec.contains(':'));
+    let protocol = if lower.is_empty() {
+        "tcp".to_owned()
+    } else {
+        lower
+    };
+    Ok(Exposed {
+        first,
+        last,
+        protocol,
+        odd_case,
+        has_host,
+    })
 }
 
 /// Reads `80` or `80-90`.
 fn ports(text: &str) -> Option<(u16, u16)> {
-    let number = |text: &str| text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse::<u16>().ok())?;
+    let number = |text: &str| {
+        text.bytes()
+            .all(|b| b.is_ascii_digit())
+            .then(|| text.parse::<u16>().ok())?
+    };
     let (first, last) = text.split_once('-').unwrap_or((text, text));
     let (first, last) = (number(first)?, number(last)?);
     (first <= last).then_some((first, last))
@@ -40,12 +69,18 @@ fn ports(text: &str) -> Option<(u16, u16)> {
 fn host_part(text: &str, more: u16) -> Result<(), String> {
     let (address, port) = text.rsplit_once(':').unwrap_or(("", text));
     if !port.is_empty() {
-        let (first, last) = ports(port).ok_or_else(|| format!("`{port}` is not a port of the host"))?;
+        let (first, last) =
+            ports(port).ok_or_else(|| format!("`{port}` is not a port of the host"))?;
         if last - first != more && more != 0 {
-            return Err(format!("the range `{port}` has another length than the container's"));
+            return Err(format!(
+                "the range `{port}` has another length than the container's"
+            ));
         }
     }
-    let bare = address.strip_prefix('[').and_then(|a| a.strip_suffix(']')).unwrap_or(address);
+    let bare = address
+        .strip_prefix('[')
+        .and_then(|a| a.strip_suffix(']'))
+        .unwrap_or(address);
     match bare.is_empty() || bare.parse::<core::net::IpAddr>().is_ok() {
         true => Ok(()),
         false => Err(format!("`{address}` is not an address")),
@@ -71,18 +106,37 @@ mod tests {
             ("8080-8089:80", Ok("80/tcp host")),
             ("", Err("`` names no port")),
             ("/tcp", Err("`/tcp` names no port")),
-            ("80/icmp", Err("`icmp` is not a protocol: there are `tcp`, `udp` and `sctp`")),
+            (
+                "80/icmp",
+                Err("`icmp` is not a protocol: there are `tcp`, `udp` and `sctp`"),
+            ),
             ("x", Err("`x` is not a port or a range of ports")),
             ("65536", Err("`65536` is not a port or a range of ports")),
             ("+80", Err("`+80` is not a port or a range of ports")),
             ("82-80", Err("`82-80` is not a port or a range of ports")),
             ("1-2-3", Err("`1-2-3` is not a port or a range of ports")),
             ("x:80", Err("`x:80`: `x` is not a port of the host")),
-            ("8080-8082:80-81", Err("`8080-8082:80-81`: the range `8080-8082` has another length than the container's")),
+            (
+                "8080-8082:80-81",
+                Err(
+                    "`8080-8082:80-81`: the range `8080-8082` has another length than the container's",
+                ),
+            ),
             ("1.2.3:1:80", Err("`1.2.3:1:80`: `1.2.3` is not an address")),
         ] {
-            let got = parse(spec).map(|e| format!("{}{}{}", e.ports.join(" "), if e.odd_case { " odd" } else { "" }, if e.has_host { " host" } else { "" }));
-            assert_eq!(got, want.map(str::to_owned).map_err(str::to_owned), "{spec}");
+            let got = parse(spec).map(|e| {
+                format!(
+                    "{}{}{}",
+                    e.list().collect::<Vec<_>>().join(" "),
+                    if e.odd_case { " odd" } else { "" },
+                    if e.has_host { " host" } else { "" }
+                )
+            });
+            assert_eq!(
+                got,
+                want.map(str::to_owned).map_err(str::to_owned),
+                "{spec}"
+            );
         }
     }
 }

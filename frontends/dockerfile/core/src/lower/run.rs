@@ -12,7 +12,13 @@ const SCRIPTS: &str = "/dev/pipes";
 /// Shell of the shell forms where nothing else is said.
 const DEFAULT_SHELL: &[&str] = &["/bin/sh", "-c"];
 /// Arguments that may be given without being declared; they reach every step and do not count for reuse.
-const PROXIES: &[&str] = &["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY"];
+const PROXIES: &[&str] = &[
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "FTP_PROXY",
+    "NO_PROXY",
+    "ALL_PROXY",
+];
 
 /// Says whether an argument is one of the predefined proxy arguments, in either case.
 pub(super) fn is_proxy(name: &str) -> bool {
@@ -30,19 +36,38 @@ pub(super) fn with_shell(state: &State, command: &str) -> Vec<String> {
 impl<H: Host> Lowering<'_, H> {
     /// Carries out RUN.
     pub(super) fn run(&mut self, state: &mut State, step: Step<'_>) -> Result<(), Fault> {
-        let Body::Command(command) = &step.node.body else { return Ok(()) };
+        let Body::Command(command) = &step.node.body else {
+            return Ok(());
+        };
         self.runs_here(state, step)?;
         let mut files = Vec::new();
         let args = match command {
             Command::Exec(list) => list.clone(),
-            Command::Shell(text) => with_shell(state, &script(&text.text, &step.node.heredocs, &mut files)),
+            Command::Shell(text) => {
+                with_shell(state, &script(&text.text, &step.node.heredocs, &mut files))
+            }
         };
         let network = self.network(step)?;
-        let env: Vec<(String, String)> = state.scope.iter().map(|(n, v)| (n.to_owned(), v.to_owned())).collect();
-        self.spend(env.iter().map(|(n, v)| n.len() + v.len()).sum(), At::default())?;
+        let env: Vec<(String, String)> = state
+            .scope
+            .iter()
+            .map(|(n, v)| (n.to_owned(), v.to_owned()))
+            .collect();
+        self.spend(
+            env.iter().map(|(n, v)| n.len() + v.len()).sum(),
+            At::default(),
+        )?;
         let root = match state.root {
             Some(root) => root,
-            None => self.add(Op::Files { base: None, actions: Vec::new() }, state, step, At::default())?,
+            None => self.add(
+                Op::Files {
+                    base: None,
+                    actions: Vec::new(),
+                },
+                state,
+                step,
+                At::default(),
+            )?,
         };
         let config = state.config();
         let run = Run {
@@ -50,7 +75,11 @@ impl<H: Host> Lowering<'_, H> {
             args: args.clone(),
             uncounted_env: self.proxies(state),
             env,
-            cwd: if config.working_dir.is_empty() { "/".into() } else { config.working_dir.clone() },
+            cwd: if config.working_dir.is_empty() {
+                "/".into()
+            } else {
+                config.working_dir.clone()
+            },
             user: config.user.clone(),
             network,
             files,
@@ -67,23 +96,37 @@ impl<H: Host> Lowering<'_, H> {
         if state.platform.runs_on(machine) {
             return Ok(());
         }
-        let message = format!("a RUN step of `{}` cannot run on this machine, which is `{machine}`", state.platform);
-        let hint = format!("build such a stage on a machine of that kind, or begin it with `FROM --platform={machine}` or `--platform=$BUILDPLATFORM`");
+        let message = format!(
+            "a RUN step of `{}` cannot run on this machine, which is `{machine}`",
+            state.platform
+        );
+        let hint = format!(
+            "build such a stage on a machine of that kind, or begin it with `FROM --platform={machine}` or `--platform=$BUILDPLATFORM`"
+        );
         Err(Fault::new(&rules::FOREIGN_PLATFORM, step.node.written.at, message).hint(hint))
     }
 
     fn network(&mut self, step: Step<'_>) -> Result<Network, Fault> {
-        let Some(word) = step.node.flag("network") else { return Ok(self.request.network) };
+        let Some(word) = step.node.flag("network") else {
+            return Ok(self.request.network);
+        };
         match word.text.as_str() {
             "default" => Ok(self.request.network),
             "none" => Ok(Network::None),
             "host" => Ok(Network::Host),
             other => {
                 let hint = match did_you_mean(other, ["default", "none", "host"]) {
-                    near if near.is_empty() => "the networks are `default`, `none` and `host`".to_owned(),
+                    near if near.is_empty() => {
+                        "the networks are `default`, `none` and `host`".to_owned()
+                    }
                     near => near,
                 };
-                Err(Fault::new(&rules::INVALID_FLAG, word.at, format!("`{other}` is not a network")).hint(hint))
+                Err(Fault::new(
+                    &rules::INVALID_FLAG,
+                    word.at,
+                    format!("`{other}` is not a network"),
+                )
+                .hint(hint))
             }
         }
     }
@@ -92,8 +135,15 @@ impl<H: Host> Lowering<'_, H> {
     fn proxies(&self, state: &State) -> Vec<(String, String)> {
         let mut list = Vec::new();
         for proxy in PROXIES {
-            let given = self.request.build_args.iter().rev().find(|(n, _)| n.eq_ignore_ascii_case(proxy));
-            let Some((_, value)) = given.filter(|(_, v)| !v.is_empty()) else { continue };
+            let given = self
+                .request
+                .build_args
+                .iter()
+                .rev()
+                .find(|(n, _)| n.eq_ignore_ascii_case(proxy));
+            let Some((_, value)) = given.filter(|(_, v)| !v.is_empty()) else {
+                continue;
+            };
             for name in [proxy.to_string(), proxy.to_ascii_lowercase()] {
                 if state.scope.get(&name).is_none() {
                     list.push((name, value.clone()));
@@ -107,9 +157,13 @@ impl<H: Host> Lowering<'_, H> {
 /// Returns the text for the shell: a here-document alone is the text itself, or a script of its own where it
 /// begins with `#!`; anything else goes to the shell as written, here-documents and all.
 fn script(text: &str, heredocs: &[Heredoc], files: &mut Vec<(String, Vec<u8>, u32)>) -> String {
-    let Some(first) = heredocs.first() else { return text.to_owned() };
+    let Some(first) = heredocs.first() else {
+        return text.to_owned();
+    };
     if Heredoc::parse(text).is_none() {
-        let bodies = heredocs.iter().map(|h| format!("\n{}{}", h.content, h.name));
+        let bodies = heredocs
+            .iter()
+            .map(|h| format!("\n{}{}", h.content, h.name));
         return std::iter::once(text.to_owned()).chain(bodies).collect();
     }
     if !first.content.starts_with("#!") {
@@ -132,6 +186,9 @@ fn build_args(state: &State) -> String {
     if names.is_empty() {
         return String::new();
     }
-    let pairs: Vec<String> = names.iter().map(|n| format!("{n}={}", state.scope.get(n).unwrap_or(""))).collect();
+    let pairs: Vec<String> = names
+        .iter()
+        .map(|n| format!("{n}={}", state.scope.get(n).unwrap_or("")))
+        .collect();
     format!("|{} {} ", pairs.len(), pairs.join(" "))
 }

@@ -3,8 +3,9 @@
 use crate::diagnostic::did_you_mean;
 
 const NAMES: &[&str] = &[
-    "ABRT", "ALRM", "BUS", "CHLD", "CLD", "CONT", "FPE", "HUP", "ILL", "INT", "IO", "IOT", "KILL", "PIPE", "POLL", "PROF", "PWR", "QUIT", "SEGV", "STKFLT", "STOP", "SYS", "TERM", "TRAP", "TSTP", "TTIN", "TTOU", "URG", "USR1",
-    "USR2", "VTALRM", "WINCH", "XCPU", "XFSZ", "RTMIN", "RTMAX",
+    "ABRT", "ALRM", "BUS", "CHLD", "CLD", "CONT", "FPE", "HUP", "ILL", "INT", "IO", "IOT", "KILL",
+    "PIPE", "POLL", "PROF", "PWR", "QUIT", "SEGV", "STKFLT", "STOP", "SYS", "TERM", "TRAP", "TSTP",
+    "TTIN", "TTOU", "URG", "USR1", "USR2", "VTALRM", "WINCH", "XCPU", "XFSZ", "RTMIN", "RTMAX",
 ];
 
 /// Says whether a text is a signal: a number, or a name with or without `SIG`, in any case.
@@ -15,13 +16,18 @@ pub(super) fn is_signal(text: &str) -> bool {
     let upper = text.to_ascii_uppercase();
     let name = upper.strip_prefix("SIG").unwrap_or(&upper);
     let real_time = |rest: &str| rest.parse::<u32>().is_ok_and(|n| (1..=15).contains(&n));
-    NAMES.contains(&name) || name.strip_prefix("RTMIN+").is_some_and(real_time) || name.strip_prefix("RTMAX-").is_some_and(real_time)
+    NAMES.contains(&name)
+        || name.strip_prefix("RTMIN+").is_some_and(real_time)
+        || name.strip_prefix("RTMAX-").is_some_and(real_time)
 }
 
 /// Returns a hint for a text that is none.
 pub(super) fn hint(text: &str) -> String {
     let upper = text.to_ascii_uppercase();
-    match did_you_mean(upper.strip_prefix("SIG").unwrap_or(&upper), NAMES.iter().copied()) {
+    match did_you_mean(
+        upper.strip_prefix("SIG").unwrap_or(&upper),
+        NAMES.iter().copied(),
+    ) {
         near if near.is_empty() => "write a name such as `SIGTERM`, or a number".to_owned(),
         near => near.replacen('`', "`SIG", 1),
     }
@@ -33,7 +39,15 @@ mod tests {
 
     #[test]
     fn names_and_numbers() {
-        for good in ["SIGTERM", "term", "sigkill", "9", "64", "SIGRTMIN+3", "RTMAX-2"] {
+        for good in [
+            "SIGTERM",
+            "term",
+            "sigkill",
+            "9",
+            "64",
+            "SIGRTMIN+3",
+            "RTMAX-2",
+        ] {
             assert!(is_signal(good), "{good}");
         }
         for bad in ["", "0", "-1", "SIGTREM", "SIGRTMIN+99", "x"] {

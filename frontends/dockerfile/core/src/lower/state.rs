@@ -44,18 +44,27 @@ pub(super) struct State {
 impl State {
     /// Makes the state of an empty file system.
     pub(super) fn empty(platform: Platform) -> Self {
-        let config = ImageConfig { working_dir: "/".into(), ..ImageConfig::default() };
+        let config = ImageConfig {
+            working_dir: "/".into(),
+            ..ImageConfig::default()
+        };
         Self::new(config, platform)
     }
 
     /// Makes the state that an image leaves.
     pub(super) fn of_image(image: ResolvedImage, platform: Platform) -> Self {
-        Self { image: Some((image.reference, image.digest)), ..Self::new(image.config, platform) }
+        Self {
+            image: Some((image.reference, image.digest)),
+            ..Self::new(image.config, platform)
+        }
     }
 
     fn new(mut config: ImageConfig, platform: Platform) -> Self {
         let pairs = std::mem::take(&mut config.env);
-        let env: Env = pairs.iter().map(|line| line.split_once('=').unwrap_or((line, ""))).collect();
+        let env: Env = pairs
+            .iter()
+            .map(|line| line.split_once('=').unwrap_or((line, "")))
+            .collect();
         Self {
             root: None,
             image: None,
@@ -75,7 +84,11 @@ impl State {
 
     /// Makes the state of a stage that begins where this one ends.
     pub(super) fn child(&self) -> Self {
-        Self { cmd_set: false, image: None, ..self.clone() }
+        Self {
+            cmd_set: false,
+            image: None,
+            ..self.clone()
+        }
     }
 
     /// Makes sure that there is a `PATH`.
@@ -116,13 +129,20 @@ impl State {
 
     /// Takes the triggers that the base left.
     pub(super) fn take_triggers(&mut self) -> Vec<String> {
-        if self.config.on_build.is_empty() { Vec::new() } else { std::mem::take(&mut self.config_mut().on_build) }
+        if self.config.on_build.is_empty() {
+            Vec::new()
+        } else {
+            std::mem::take(&mut self.config_mut().on_build)
+        }
     }
 
     /// Returns the whole configuration.
     pub(super) fn finish(&self) -> ImageConfig {
         let env = self.env.iter().map(|(n, v)| format!("{n}={v}")).collect();
-        ImageConfig { env, ..(*self.config).clone() }
+        ImageConfig {
+            env,
+            ..(*self.config).clone()
+        }
     }
 
     /// Returns the name and number of the step for messages, for example `build 2/5`.
@@ -132,7 +152,11 @@ impl State {
         }
         let width = self.step_total.to_string().len();
         let number = format!("{:>width$}/{}", self.step, self.step_total);
-        if self.stage.is_empty() { number } else { format!("{} {number}", self.stage) }
+        if self.stage.is_empty() {
+            number
+        } else {
+            format!("{} {number}", self.stage)
+        }
     }
 }
 
@@ -142,14 +166,28 @@ pub(super) struct Histories(Vec<(Option<usize>, History)>);
 
 impl Histories {
     /// Adds a line behind `before`.
-    pub(super) fn push(&mut self, before: Option<usize>, created_by: String, empty_layer: bool) -> usize {
-        self.0.push((before, History { created_by, comment: "buildkit.dockerfile.v0", empty_layer }));
+    pub(super) fn push(
+        &mut self,
+        before: Option<usize>,
+        created_by: String,
+        empty_layer: bool,
+    ) -> usize {
+        self.0.push((
+            before,
+            History {
+                created_by,
+                comment: "buildkit.dockerfile.v0",
+                empty_layer,
+            },
+        ));
         self.0.len() - 1
     }
 
     /// Returns the lines up to `last`, from the oldest.
     pub(super) fn list(&self, last: Option<usize>) -> Vec<History> {
-        let mut lines: Vec<History> = std::iter::successors(last, |at| self.0[*at].0).map(|at| self.0[at].1.clone()).collect();
+        let mut lines: Vec<History> = std::iter::successors(last, |at| self.0[*at].0)
+            .map(|at| self.0[at].1.clone())
+            .collect();
         lines.reverse();
         lines
     }

@@ -7,11 +7,26 @@ const LONGEST: usize = 500;
 
 /// Returns an instruction on one line, as written.
 pub(super) fn shown(step: Step<'_>) -> String {
-    let mut text = if step.trigger { format!("ONBUILD {}", first_line(step)) } else { step.line.text.split_whitespace().collect::<Vec<_>>().join(" ") };
+    let mut text = if step.trigger {
+        format!("ONBUILD {}", first_line(step))
+    } else {
+        step.line
+            .text
+            .split_whitespace()
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
     if let [heredoc] = step.node.heredocs.as_slice() {
         let content = heredoc.content.trim();
         let first = content.lines().next().unwrap_or("").trim();
-        text.push_str(&format!(" ({first}{})", if content.lines().nth(1).is_some() { "..." } else { "" }));
+        text.push_str(&format!(
+            " ({first}{})",
+            if content.lines().nth(1).is_some() {
+                "..."
+            } else {
+                ""
+            }
+        ));
     }
     let keyword = step.node.keyword.text();
     if !step.trigger && text.len() >= keyword.len() && text.is_char_boundary(keyword.len()) {
@@ -49,7 +64,9 @@ pub(super) fn quoted(text: &str) -> String {
             '\t' => out.push_str("\\t"),
             '\u{b}' => out.push_str("\\v"),
             c if c < ' ' || c == '\u{7f}' => out.push_str(&format!("\\x{:02x}", c as u32)),
-            c if c.is_control() || c != ' ' && c.is_whitespace() => out.push_str(&format!("\\u{:04x}", c as u32)),
+            c if c.is_control() || c != ' ' && c.is_whitespace() => {
+                out.push_str(&format!("\\u{:04x}", c as u32))
+            }
             c => out.push(c),
         }
     }
@@ -59,7 +76,10 @@ pub(super) fn quoted(text: &str) -> String {
 
 /// Writes a small number as Go's `%q` does: as the character that it numbers.
 pub(super) fn quoted_number(number: u64) -> String {
-    let c = u32::try_from(number).ok().and_then(char::from_u32).unwrap_or(char::REPLACEMENT_CHARACTER);
+    let c = u32::try_from(number)
+        .ok()
+        .and_then(char::from_u32)
+        .unwrap_or(char::REPLACEMENT_CHARACTER);
     match c {
         '\'' => "'\\''".to_owned(),
         '"' => "'\"'".to_owned(),
@@ -90,16 +110,33 @@ mod tests {
 
     #[test]
     fn values_look_as_go_prints_them() {
-        assert_eq!(quoted_list(&["/bin/sh".into(), "-c".into(), "a \"b\"\n\u{1}ä".into()]), "[\"/bin/sh\" \"-c\" \"a \\\"b\\\"\\n\\x01ä\"]");
+        assert_eq!(
+            quoted_list(&["/bin/sh".into(), "-c".into(), "a \"b\"\n\u{1}ä".into()]),
+            "[\"/bin/sh\" \"-c\" \"a \\\"b\\\"\\n\\x01ä\"]"
+        );
         assert_eq!(quoted_list(&[]), "[]");
-        for (number, want) in [(0, "'\\x00'"), (3, "'\\x03'"), (10, "'\\n'"), (39, "'\\''"), (34, "'\"'"), (65, "'A'")] {
+        for (number, want) in [
+            (0, "'\\x00'"),
+            (3, "'\\x03'"),
+            (10, "'\\n'"),
+            (39, "'\\''"),
+            (34, "'\"'"),
+            (65, "'A'"),
+        ] {
             assert_eq!(quoted_number(number), want);
         }
     }
 
     #[test]
     fn paths_are_joined_and_cleaned() {
-        for (base, path, want) in [("/a", "b", "/a/b"), ("/a", "/b", "/b"), ("/a", "../../b/.", "/b"), ("", "x//y/", "/x/y"), ("/", ".", "/"), ("/a/", "", "/a")] {
+        for (base, path, want) in [
+            ("/a", "b", "/a/b"),
+            ("/a", "/b", "/b"),
+            ("/a", "../../b/.", "/b"),
+            ("", "x//y/", "/x/y"),
+            ("/", ".", "/"),
+            ("/a/", "", "/a"),
+        ] {
             assert_eq!(joined(base, path), want, "{base} {path}");
         }
     }
