@@ -299,8 +299,8 @@ impl Run<'_> {
             });
         }
         match self.rest.peek() {
-            None => return Err(ExpandError::MissingBrace),
-            Some('{' | '}' | ':') => return Err(ExpandError::BadSubstitution),
+            None => Err(ExpandError::MissingBrace),
+            Some('{' | '}' | ':') => Err(ExpandError::BadSubstitution),
             Some(_) => self.braced(),
         }
     }

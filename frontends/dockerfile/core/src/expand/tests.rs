@@ -182,12 +182,9 @@ fn variants_keep_quotes_escapes_and_unset_names() {
         keep_unset: true,
         ..Expander::new('\\')
     };
-    for (input, want) in [(
-        "\"a\" 'b' \\c $NONE ${NONE} ${NONE:-x} $PWD",
-        "\"a\" 'b' \\c $NONE ${NONE} ${NONE:-x} /home",
-    )] {
-        assert_eq!(raw.expand(input, &env()).unwrap().text, want);
-    }
+    let input = "\"a\" 'b' \\c $NONE ${NONE} ${NONE:-x} $PWD";
+    let kept = raw.expand(input, &env()).unwrap().text;
+    assert_eq!(kept, input.replace("$PWD", "/home"));
     let heredoc = Expander::heredoc()
         .expand("it's \"$PWD\" \\$PWD\n", &env())
         .unwrap();

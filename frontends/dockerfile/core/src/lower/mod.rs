@@ -3,9 +3,11 @@
 //! [`build`] is the way in.  It goes through the needed stages in the order of the file; each kind of
 //! instruction has a module of its own.  What lies outside (contexts, images, the graph) is asked of [`host`].
 
+mod base;
 mod config;
 mod files;
 pub mod host;
+mod mode;
 mod ports;
 mod run;
 mod signal;
@@ -14,7 +16,7 @@ mod text;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use self::host::{Host, Op, Origin, Outcome, Platform, Request, ResolveError, Vertex, VertexId};
+use self::host::{Host, Op, Origin, Outcome, Platform, Request, Vertex, VertexId};
 use self::state::{Histories, State};
 use crate::ast::{self, Fault, File, Instruction, Keyword, Node};
 use crate::diagnostic::{Diagnostic, Diagnostics, Rule, Span, did_you_mean, rules};
@@ -320,173 +322,6 @@ impl<'a, H: Host> Lowering<'a, H> {
             }
         }
         Some(state)
-    }
-
-    /// Makes the state that a stage begins with.  An image's vertex comes later, when its number is known.
-    fn begin(&mut self, index: usize) -> Option<State> {
-        let stage = &self.stages.list[index];
-        let from = Step::of(stage.from);
-        let name = match &stage.name {
-            Some(name) => name.clone(),
-            None if self.stages.list.len() == 1 => String::new(),
-            None => format!("stage-{index}"),
-        };
-        let mut state = match &stage.base {
-            Base::Stage(base) => self.done[*base].as_ref()?.child(),
-            Base::Scratch => State::empty(stage.platform.clone()),
-            Base::Context(context) => self.context_base(*context, &stage.platform, from)?,
-            Base::Image(reference) => State::of_image(
-                self.resolve(reference, &stage.platform, from, Self::base_word(from))?,
-                stage.platform.clone(),
-            ),
-        };
-        state.stage = name;
-        state.ensure_path();
-        Some(state)
-    }
-
-    fn base_word(from: Step<'_>) -> At {
-        match &from.node.body {
-            ast::Body::From { image, .. } => image.at,
-            _ => At::default(),
-        }
-    }
-
-    /// Begins a stage on a named context: an image's file system, or the files of a directory.
-    fn context_base(
-        &mut self,
-        context: usize,
-        platform: &Platform,
-        from: Step<'_>,
-    ) -> Option<State> {
-        if let Some(reference) = self.request.contexts[context].image.clone() {
-            let image = self.resolve(&reference, platform, from, Self::base_word(from))?;
-            let op = Op::Image {
-                reference: image.reference.clone(),
-                digest: image.digest.clone(),
-            };
-            let mut state = State::of_image(image, platform.clone());
-            state.root = Some(
-                self.add(op, &state, from, At::default())
-                    .map_err(|f| self.fault(from, f))
-                    .ok()?,
-            );
-            return Some(state);
-        }
-        let mut state = State::empty(platform.clone());
-        let root = self
-            .context(&self.request.contexts[context].name.clone(), &state, from)
-            .and_then(|files| {
-                let copy = host::Copy {
-                    from: files,
-                    sources: vec![".".into()],
-                    dest: "/".into(),
-                    owner: None,
-                    mode: String::new(),
-                    extract: false,
-                    exclude: Vec::new(),
-                    parents: false,
-                };
-                self.add(
-                    Op::Files {
-                        base: None,
-                        actions: vec![host::FileAction::Copy(copy)],
-                    },
-                    &state,
-                    from,
-                    At::default(),
-                )
-            });
-        state.root = Some(root.map_err(|f| self.fault(from, f)).ok()?);
-        Some(state)
-    }
-
-    fn root_image(&mut self, state: &mut State, from: Step<'_>) -> Option<()> {
-        let (reference, digest) = state.image.clone()?;
-        let added = self.add(Op::Image { reference, digest }, state, from, At::default());
-        state.root = Some(added.map_err(|f| self.fault(from, f)).ok()?);
-        Some(())
-    }
-
-    /// Finds an image, and says what is wrong where it cannot be found.
-    fn resolve(
-        &mut self,
-        reference: &str,
-        platform: &Platform,
-        step: Step<'_>,
-        at: At,
-    ) -> Option<host::ResolvedImage> {
-        let (rule, message) = match self.host.resolve(reference, platform) {
-            Ok(image) => {
-                if !image.platform.runs_on(platform) && !image.platform.os.is_empty() {
-                    let message = format!(
-                        "the image `{reference}` is for `{}`, not for `{platform}`",
-                        image.platform
-                    );
-                    self.fault(step, Fault::new(&rules::BASE_PLATFORM, at, message));
-                }
-                return Some(image);
-            }
-            Err(ResolveError::Invalid(why)) => (
-                &rules::INVALID_REFERENCE,
-                format!("`{reference}` is not the name of an image: {why}"),
-            ),
-            Err(ResolveError::Failed(why)) => (
-                &rules::IMAGE_NOT_RESOLVED,
-                format!("the image `{reference}` cannot be used: {why}"),
-            ),
-        };
-        let hint = match did_you_mean(reference, self.stages.names()) {
-            near if near.is_empty() && rule == &rules::INVALID_REFERENCE => {
-                "no stage of the file has this name either".into()
-            }
-            near => near,
-        };
-        self.fault(step, Fault::new(rule, at, message).hint(hint));
-        None
-    }
-
-    /// Understands a trigger of the base.
-    fn trigger(&mut self, text: &str, from: Step<'_>) -> Option<Node> {
-        let shown: String = text.lines().next().unwrap_or("").chars().take(80).collect();
-        let refuse = |this: &mut Self, why: String| {
-            let fault = Fault::new(
-                &rules::INVALID_ARGUMENT,
-                At::default(),
-                format!("the trigger `{shown}` of the base is faulty: {why}"),
-            );
-            this.fault(from, fault);
-        };
-        let mut messages = Diagnostics::default();
-        let parsed = Source::new("", text.as_bytes()).map(|source| {
-            let lexed = lex(&source, &mut messages);
-            ast::parse(lexed, &source, &mut messages)
-        });
-        match parsed {
-            Err(refused) => refuse(self, refused.2.to_string()),
-            Ok(_) if messages.failed() => refuse(
-                self,
-                messages
-                    .list()
-                    .iter()
-                    .find(|d| d.severity == crate::diagnostic::Severity::Error)
-                    .map_or(String::new(), |d| d.message.clone()),
-            ),
-            Ok(mut file) if file.instructions.len() == 1 => {
-                match file.instructions.remove(0).node {
-                    node if matches!(
-                        node.keyword,
-                        Keyword::From | Keyword::Onbuild | Keyword::Maintainer
-                    ) =>
-                    {
-                        refuse(self, format!("{} cannot be a trigger", node.keyword.text()))
-                    }
-                    node => return Some(node),
-                }
-            }
-            Ok(_) => refuse(self, "it has to be one instruction".into()),
-        }
-        None
     }
 
     fn step(
