@@ -75,6 +75,7 @@ pub mod rules {
         INVALID_ENCODING "InvalidEncoding" Error "The file is not UTF-8, or holds NUL bytes, or has no line ends that are understood."
         EMPTY_FILE "EmptyFile" Error "The file has no instruction, or no stage."
         DIRECTIVE "InvalidDirective" Error "A parser directive is given twice or has a value that it may not have."
+        WARNINGS "WarningsDenied" Error "There are warnings, and the file asks for none."
         DIRECTIVE_NAME "MisspeltDirective" Warning "A comment in the first lines looks like a parser directive."
         UNSUPPORTED_SYNTAX "UnsupportedSyntax" Error "`# syntax=` asks for a frontend that is not the built-in one."
         UNKNOWN_INSTRUCTION "UnknownInstruction" Error "The first word of a line is not an instruction."
@@ -198,7 +199,9 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
     if word.len() > 64 {
         return None;
     }
-    let allowed = if word.chars().count() <= 4 { 1 } else { 2 };
+    let length = word.chars().count();
+    // One letter is one slip away from every other.
+    let allowed = if length <= 4 { 1 } else { 2 }.min(length.saturating_sub(1));
     let scored = candidates
         .into_iter()
         .take(1_000)
@@ -251,6 +254,7 @@ mod tests {
             ("ENTRYPIONT", Some("ENTRYPOINT")),
             ("form", Some("FROM")),
             ("XYZ", None),
+            ("F", None),
             ("", None),
         ] {
             assert_eq!(nearest(typed, words), want, "{typed}");

@@ -5,7 +5,7 @@ use super::{
     Body, Command, Declaration, File, Instruction, Keyword, Node, Pair, TransferSource, duration,
     flags,
 };
-use crate::diagnostic::{Diagnostics, Rule, did_you_mean, rules};
+use crate::diagnostic::{Diagnostics, Rule, Severity, did_you_mean, rules};
 use crate::lexer::split::{self, Word};
 use crate::lexer::{At, Heredoc, Lexed, Line, json};
 use crate::source::Source;
@@ -46,6 +46,9 @@ impl Fault {
 /// Adds faults of a line to the messages.
 pub fn report(faults: Vec<Fault>, line: &Line, source: &Source, diagnostics: &mut Diagnostics) {
     for fault in faults {
+        if fault.rule.severity != Severity::Error && line.skips(fault.rule.code) {
+            continue;
+        }
         diagnostics.add(
             fault.rule,
             source,

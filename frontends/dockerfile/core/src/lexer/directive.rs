@@ -25,6 +25,12 @@ impl Default for Directives {
 }
 
 impl Directives {
+    /// Says whether `# check=error=true` makes warnings stop the build.
+    pub fn warnings_are_errors(&self) -> bool {
+        let mut parts = self.check.iter().flat_map(|c| c.split(';'));
+        parts.any(|p| p.trim().eq_ignore_ascii_case("error=true"))
+    }
+
     /// Returns the rules that `# check=skip=A,B` leaves out.
     pub fn skipped(&self) -> Vec<String> {
         let parts = self

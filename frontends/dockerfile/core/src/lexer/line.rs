@@ -78,6 +78,16 @@ impl Line {
         goes_on
     }
 
+    /// Says whether a comment directly above leaves a rule out: `# check=skip=RuleName`.
+    pub fn skips(&self, rule: &str) -> bool {
+        let lists = self
+            .comments
+            .iter()
+            .filter_map(|c| c.strip_prefix("check=skip="));
+        let mut rules = lists.flat_map(|list| list.split(','));
+        rules.any(|r| r.trim().eq_ignore_ascii_case(rule) || r.trim().eq_ignore_ascii_case("all"))
+    }
+
     /// Returns the place of a range of `text`; the whole instruction's for the empty range at 0.
     pub fn span(&self, source: &Source, at: At) -> Span {
         let at = if at.end == 0 {

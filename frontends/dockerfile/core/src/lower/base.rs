@@ -61,32 +61,35 @@ impl<H: Host> Lowering<'_, H> {
             );
             return Some(state);
         }
+        let name = self.request.contexts[context].name.clone();
+        let based = self.directory_base(&name, platform, from);
+        based.map_err(|fault| self.fault(from, fault)).ok()
+    }
+
+    /// Begins a stage on a copy of a whole directory.
+    fn directory_base(
+        &mut self,
+        name: &str,
+        platform: &Platform,
+        from: Step<'_>,
+    ) -> Result<State, Fault> {
         let mut state = State::empty(platform.clone());
-        let root = self
-            .context(&self.request.contexts[context].name.clone(), &state, from)
-            .and_then(|files| {
-                let copy = host::Copy {
-                    from: files,
-                    sources: vec![".".into()],
-                    dest: "/".into(),
-                    owner: None,
-                    mode: String::new(),
-                    extract: false,
-                    exclude: Vec::new(),
-                    parents: false,
-                };
-                self.add(
-                    Op::Files {
-                        base: None,
-                        actions: vec![host::FileAction::Copy(copy)],
-                    },
-                    &state,
-                    from,
-                    At::default(),
-                )
-            });
-        state.root = Some(root.map_err(|f| self.fault(from, f)).ok()?);
-        Some(state)
+        let copy = host::Copy {
+            from: self.context(name, &state, from)?,
+            sources: vec![".".into()],
+            dest: "/".into(),
+            owner: None,
+            mode: String::new(),
+            extract: false,
+            exclude: Vec::new(),
+            parents: false,
+        };
+        let actions = vec![host::FileAction::Copy(copy)];
+        let base = None;
+        let root = self.add(Op::Files { base, actions }, &state, from, At::default())?;
+        state.root = Some(root);
+        self.note(&mut state, format!("COPY / / # context {name}"), true)?;
+        Ok(state)
     }
 
     pub(super) fn root_image(&mut self, state: &mut State, from: Step<'_>) -> Option<()> {

@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use self::host::{Host, Op, Origin, Outcome, Platform, Request, Vertex, VertexId};
 use self::state::{Histories, State};
 use crate::ast::{self, Fault, File, Instruction, Keyword, Node};
-use crate::diagnostic::{Diagnostic, Diagnostics, Rule, Span, did_you_mean, rules};
+use crate::diagnostic::{Diagnostic, Diagnostics, Rule, Severity, Span, did_you_mean, rules};
 use crate::expand::Expander;
 use crate::lexer::split::Word;
 use crate::lexer::{At, Line, lex};
@@ -145,6 +145,7 @@ struct Lowering<'a, H> {
     broken: BTreeSet<usize>,
     contexts: BTreeMap<String, VertexId>,
     text_left: usize,
+    strict: bool,
 }
 
 impl<'a, H: Host> Lowering<'a, H> {
@@ -168,6 +169,7 @@ impl<'a, H: Host> Lowering<'a, H> {
             broken: BTreeSet::new(),
             contexts: BTreeMap::new(),
             text_left: MOST_TEXT,
+            strict: file.directives.warnings_are_errors(),
         }
     }
 
@@ -178,6 +180,7 @@ impl<'a, H: Host> Lowering<'a, H> {
             self.lower_all(target, 0);
         }
         let result = target.and_then(|t| self.done[t].take());
+        self.strictness();
         match result {
             Some(state) if !self.diagnostics.failed() => {
                 let mut config = state.finish();
@@ -200,6 +203,28 @@ impl<'a, H: Host> Lowering<'a, H> {
                 }
                 Err(self.diagnostics.into_list())
             }
+        }
+    }
+
+    /// Makes an error of the warnings where the file asks for that.
+    fn strictness(&mut self) {
+        let warnings = self
+            .diagnostics
+            .list()
+            .iter()
+            .filter(|d| d.severity == Severity::Warning)
+            .count();
+        if self.strict && warnings > 0 {
+            let message = format!(
+                "the file has {warnings} warnings, and its directive `check=error=true` asks for none"
+            );
+            self.error_at(
+                Span::default(),
+                &rules::WARNINGS,
+                message,
+                "mend what they say, or leave rules out with `# check=skip=RuleName;error=true`"
+                    .into(),
+            );
         }
     }
 
@@ -447,7 +472,8 @@ impl<'a, H: Host> Lowering<'a, H> {
         let same = |d: &Diagnostic| {
             d.code == fault.rule.code && d.span == span && d.message == fault.message
         };
-        if !self.diagnostics.list().iter().any(same) {
+        let skipped = fault.rule.severity != Severity::Error && step.line.skips(fault.rule.code);
+        if !skipped && !self.diagnostics.list().iter().any(same) {
             self.error_at(span, fault.rule, fault.message, fault.hint);
         }
     }

@@ -322,6 +322,30 @@ fn warnings_do_not_stop_the_build() {
 }
 
 #[test]
+fn comments_above_an_instruction_leave_rules_out() {
+    let text = "# check=skip=StageNameCasing\nFROM debian AS Build\n# why\n# check=skip=UndefinedVar,JSONArgsRecommended\nENV A=$B\nENV C=$D";
+    let (_, outcome) = built(&format!("\n{text}"));
+    assert_eq!(
+        shown(&outcome.diagnostics),
+        "7:7 UndefinedVar: the variable `D` is not defined"
+    );
+}
+
+#[test]
+fn a_file_can_ask_for_no_warnings() {
+    let list = super::super::build(
+        &request("# check=error=true\nFROM debian AS Build"),
+        &mut memory(),
+    )
+    .unwrap_err();
+    assert_eq!(
+        list.iter().map(|d| d.code).collect::<Vec<_>>(),
+        ["WarningsDenied", "StageNameCasing"]
+    );
+    built("# check=skip=StageNameCasing;error=true\nFROM debian AS Build");
+}
+
+#[test]
 fn a_build_argument_that_nothing_declares_is_pointed_out() {
     let mut asked = request("ARG BASE=debian\nFROM $BASE\nARG VERSION\nENV V=$VERSION");
     asked.build_args = [
