@@ -109,8 +109,13 @@ fn push_flag(flag: &Flag, line: &mut String) {
     if flag.row.takes == Takes::Bool && flag.value.text == "true" {
         return;
     }
-    line.push_str("=\"");
-    for c in flag.value.text.chars() {
+    let value = &flag.value.text;
+    line.push('=');
+    if !value.contains(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '\\')) {
+        return line.push_str(value);
+    }
+    line.push('"');
+    for c in value.chars() {
         if c == '"' || c == '\\' {
             line.push('\\');
         }

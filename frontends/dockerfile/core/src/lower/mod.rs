@@ -11,6 +11,7 @@ mod mode;
 mod ports;
 mod run;
 mod signal;
+mod sources;
 mod state;
 mod text;
 

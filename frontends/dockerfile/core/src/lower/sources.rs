@@ -1,0 +1,207 @@
+//! What COPY and ADD take from: a build context with its ignore file, a stage, a named context, an image.
+
+use super::host::{Host, Op, ReadError, VertexId};
+use super::state::State;
+use super::{Lowering, Step};
+use crate::ast::Fault;
+use crate::diagnostic::rules;
+use crate::lexer::At;
+use crate::lexer::split::Word;
+use crate::stages::Base;
+
+/// Largest ignore file that is read.
+const LARGEST_IGNORE: u64 = 1 << 20;
+
+impl<H: Host> Lowering<'_, H> {
+    /// Returns what is copied from: the context, a stage, a named context, or an image.
+    pub(super) fn source(
+        &mut self,
+        state: &State,
+        index: usize,
+        step: Step<'_>,
+        depth: usize,
+    ) -> Result<VertexId, Fault> {
+        let Some(word) = step.node.flag("from") else {
+            return self.context("", state, step);
+        };
+        if word.text.contains('$') {
+            let hint = "give the stage of a FROM line a name: `FROM $VARIABLE AS name`, and take from that";
+            return Err(Fault::new(
+                &rules::INVALID_FLAG,
+                word.at,
+                "`--from` does not take variables".into(),
+            )
+            .hint(hint));
+        }
+        if let Ok(number) = word.text.parse::<usize>() {
+            if number >= self.stages.list.len() {
+                let message = format!("there is no stage number {number}");
+                return Err(Fault::new(&rules::UNKNOWN_STAGE, word.at, message)
+                    .hint(format!("stages of the file: {}", self.stage_list())));
+            }
+            return self.stage_files(number, index, word, state, step, depth);
+        }
+        match self.stages.find(&word.text, &self.request.contexts) {
+            Base::Stage(from) => self.stage_files(from, index, word, state, step, depth),
+            Base::Scratch => Err(Fault::new(
+                &rules::INVALID_FLAG,
+                word.at,
+                "`scratch` is empty: there is nothing to copy".into(),
+            )),
+            Base::Context(i) => match self.request.contexts[i].image.clone() {
+                Some(reference) => self.image_files(&reference, state, step, word.at),
+                None => self.context(&self.request.contexts[i].name.clone(), state, step),
+            },
+            Base::Image(reference) => self.image_files(&reference, state, step, word.at),
+        }
+    }
+
+    fn stage_files(
+        &mut self,
+        from: usize,
+        index: usize,
+        word: &Word,
+        state: &State,
+        step: Step<'_>,
+        depth: usize,
+    ) -> Result<VertexId, Fault> {
+        if from >= index {
+            let (message, hint) = if from == index {
+                (
+                    "a stage cannot copy from itself".to_owned(),
+                    "take from the stage it builds on, or split it in two",
+                )
+            } else {
+                (
+                    format!(
+                        "the stage `{}` comes after the one that copies from it",
+                        word.text
+                    ),
+                    "move that stage in front of this one; stages may not use each other in a circle",
+                )
+            };
+            return Err(Fault::new(&rules::STAGE_ORDER, word.at, message).hint(hint));
+        }
+        if self.done[from].is_none() && !self.broken.contains(&from) {
+            // A trigger asks for a stage that nothing else needs.
+            if depth >= super::DEEPEST {
+                return Err(Fault::new(
+                    &rules::TOO_LARGE,
+                    word.at,
+                    "triggers of base images are nested too deeply".into(),
+                ));
+            }
+            self.lower_all(from, depth + 1);
+        }
+        match self.done[from].as_ref().map(|s| s.root) {
+            Some(Some(root)) => Ok(root),
+            Some(None) => self.add(
+                Op::Files {
+                    base: None,
+                    actions: Vec::new(),
+                },
+                state,
+                step,
+                word.at,
+            ),
+            None => Err(Fault::new(
+                &rules::REFUSED,
+                word.at,
+                format!("the stage `{}` has errors", word.text),
+            )),
+        }
+    }
+
+    fn image_files(
+        &mut self,
+        reference: &str,
+        state: &State,
+        step: Step<'_>,
+        at: At,
+    ) -> Result<VertexId, Fault> {
+        let failed = || {
+            Fault::new(
+                &rules::REFUSED,
+                at,
+                format!("nothing can be copied from `{reference}`"),
+            )
+        };
+        let image = self
+            .resolve(reference, &state.platform.clone(), step, at)
+            .ok_or_else(failed)?;
+        self.add(
+            Op::Image {
+                reference: image.reference,
+                digest: image.digest,
+            },
+            state,
+            step,
+            at,
+        )
+    }
+
+    /// Returns a context's vertex, with the patterns of its ignore file.
+    pub(super) fn context(
+        &mut self,
+        name: &str,
+        state: &State,
+        step: Step<'_>,
+    ) -> Result<VertexId, Fault> {
+        if let Some(known) = self.contexts.get(name) {
+            return Ok(*known);
+        }
+        let exclude = self.ignored(name)?;
+        let text = if name.is_empty() {
+            "load build context".to_owned()
+        } else {
+            format!("load build context {name}")
+        };
+        let op = Op::Context {
+            name: name.to_owned(),
+            exclude,
+        };
+        let id = self.add_as(
+            op,
+            &state.platform,
+            step,
+            At::default(),
+            (text, "internal".to_owned()),
+        )?;
+        self.contexts.insert(name.to_owned(), id);
+        Ok(id)
+    }
+
+    /// Reads the ignore file of a context: the one beside the Dockerfile and named like it wins.
+    fn ignored(&mut self, name: &str) -> Result<Vec<String>, Fault> {
+        let own = format!(
+            "{}.dockerignore",
+            self.request.file.trim_start_matches("./")
+        );
+        let files = if name.is_empty() {
+            vec![own, ".dockerignore".to_owned()]
+        } else {
+            vec![".dockerignore".to_owned()]
+        };
+        for file in files {
+            match self.host.read(name, &file, LARGEST_IGNORE) {
+                Ok(bytes) => return Ok(patterns(&String::from_utf8_lossy(&bytes))),
+                Err(ReadError::NotFound) => {}
+                Err(ReadError::Failed(why)) => {
+                    return Err(Fault::new(
+                        &rules::CONTEXT,
+                        At::default(),
+                        format!("`{file}` of the build context cannot be read: {why}"),
+                    ));
+                }
+            }
+        }
+        Ok(Vec::new())
+    }
+}
+
+/// Splits the text of an ignore file into patterns: comments and blank lines go.
+fn patterns(text: &str) -> Vec<String> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let lines = text.lines().filter(|l| !l.starts_with('#')).map(str::trim);
+    lines.filter(|l| !l.is_empty()).map(str::to_owned).collect()
+}
