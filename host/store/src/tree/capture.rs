@@ -48,6 +48,16 @@ pub struct Captured {
     pub left_out: Vec<(String, &'static str)>,
 }
 
+/// What a capture leaves besides the layer.
+pub(super) struct Differences {
+    /// The tree as it is now.
+    pub(super) index: Index,
+    /// What no layer can hold.
+    pub(super) left_out: Vec<(String, &'static str)>,
+    /// Whether the sandbox left something in the tree.
+    pub(super) has_strays: bool,
+}
+
 /// A tree that is being compared and written.
 pub(super) struct Capture<'a> {
     pub(super) root: BorrowedFd<'a>,
@@ -60,10 +70,7 @@ pub(super) struct Capture<'a> {
 
 impl Capture<'_> {
     /// Writes the differences to `sink` and returns the new index and what was left out.
-    pub(super) fn run(
-        mut self,
-        sink: &mut LayerSink<'_>,
-    ) -> Result<(Index, Vec<(String, &'static str)>)> {
+    pub(super) fn run(mut self, sink: &mut LayerSink<'_>) -> Result<Differences> {
         let walk = Walk {
             root: self.root,
             ids: self.ids,
@@ -74,19 +81,22 @@ impl Capture<'_> {
         };
         let mut walked = walk.run()?;
         let left_out = drop_unfit(&mut walked);
+        let has_strays = !walked.strays.is_empty();
         let emitted = self.emitted(&walked);
         let alive: HashSet<_> = walked.found.iter().map(|f| f.inode).collect();
         let nodes = self.write(walked, &emitted, sink)?;
         self.side.retain(|inode| alive.contains(&inode));
         let generation = self.index.generation + 1;
-        Ok((
-            Index {
-                generation,
-                side: self.side,
-                nodes,
-            },
+        let index = Index {
+            generation,
+            side: self.side,
+            nodes,
+        };
+        Ok(Differences {
+            index,
             left_out,
-        ))
+            has_strays,
+        })
     }
 
     /// Which of the entries go into the layer.
@@ -126,7 +136,7 @@ impl Capture<'_> {
         emitted: &[bool],
         sink: &mut LayerSink<'_>,
     ) -> Result<Vec<IndexNode>> {
-        let Walked { found, removed } = walked;
+        let Walked { found, removed, .. } = walked;
         let mut nodes = Vec::with_capacity(found.len());
         let mut first_names: HashMap<u64, (Vec<u8>, Option<Digest>, Stamp)> = HashMap::new();
         let all_new = opaque_dirs(&found, &removed, &self.index);

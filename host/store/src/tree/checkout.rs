@@ -1,9 +1,11 @@
 //! The handles on trees that callers hold.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::Write as _;
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,11 +15,13 @@ use stepwell_sys::meta::SideTable;
 use crate::error::{Context as _, Result, StoreError};
 use crate::layer::Layer;
 use crate::store::{Ids, Store};
+use crate::view::split;
 
-use super::capture::{Capture, CaptureOptions, Captured};
-use super::disk;
-use super::index::{Ctime, Index};
+use super::capture::{Capture, CaptureOptions, Captured, Differences};
+use super::index::{Ctime, Index, Stamp};
 use super::state::{State, TreeLayer, TreePaths, boot};
+use super::walk::{Walk, What};
+use super::{create, disk, remove};
 
 /// How long the clock of a file system may take for one tick.
 const CLOCK_WAIT: Duration = Duration::from_secs(5);
@@ -35,8 +39,8 @@ pub struct Checkout<'a> {
     pub(super) root: Dir,
     pub(super) root_path: PathBuf,
     pub(super) state: State,
-    /// Read when it is needed; a tree that is only read needs none.
-    pub(super) index: Option<Index>,
+    /// Empty until the tree is handed out.
+    pub(super) index: Index,
     pub(super) is_dirty: bool,
 }
 
@@ -46,7 +50,7 @@ pub struct ReadCheckout {
     pub(super) _lock: File,
     pub(super) root: Dir,
     pub(super) root_path: PathBuf,
-    pub(super) side: SideTable,
+    pub(super) side: Arc<SideTable>,
     pub(super) ids: Ids,
 }
 
@@ -62,8 +66,19 @@ impl ReadCheckout {
     }
 
     /// Returns the metadata of inodes that take no extended attribute.
-    pub fn side_table(&self) -> &SideTable {
-        &self.side
+    pub fn side_table(&self) -> Arc<SideTable> {
+        self.side.clone()
+    }
+
+    /// Returns a handle of the caller's own on the root.
+    ///
+    /// # Errors
+    /// There are too many open files.
+    pub fn root_fd(&self) -> Result<OwnedFd> {
+        self.root
+            .as_fd()
+            .try_clone_to_owned()
+            .context("open", &self.root_path)
     }
 
     /// Returns who holds the owners of files.
@@ -89,11 +104,8 @@ impl<'a> Checkout<'a> {
     }
 
     /// Returns the metadata of inodes that take no extended attribute.
-    ///
-    /// # Errors
-    /// The tree's index cannot be read.
-    pub fn side_table(&mut self) -> Result<&SideTable> {
-        Ok(&self.index()?.side)
+    pub fn side_table(&self) -> SideTable {
+        self.index.side.clone()
     }
 
     /// Allows changes: from now on the tree is worth nothing until it is captured.  Returns when the clock of the file
@@ -102,9 +114,8 @@ impl<'a> Checkout<'a> {
     /// # Errors
     /// The tree's state cannot be removed, or the clock does not move.
     pub fn begin(&mut self) -> Result<()> {
-        let newest = self.index()?.newest();
-        self.paths.forget_state()?;
-        self.is_dirty = true;
+        let newest = self.index.newest();
+        self.forget()?;
         wait_for_clock(&self.paths.clock(), newest)
     }
 
@@ -114,9 +125,8 @@ impl<'a> Checkout<'a> {
     /// # Errors
     /// The tree cannot be read or the layer cannot be written; the tree is thrown away then.
     pub fn capture(&mut self, options: CaptureOptions) -> Result<Captured> {
-        self.index()?;
-        self.is_dirty = true;
-        let index = self.index.take().unwrap_or_default();
+        self.forget()?;
+        let index = std::mem::take(&mut self.index);
         let side = options.side.unwrap_or_else(|| index.side.clone());
         let mut sink = self.store.layer_sink(options.layer)?;
         let capture = Capture {
@@ -127,7 +137,11 @@ impl<'a> Checkout<'a> {
             clamp: options.layer.clamp_mtime,
             ignore: options.ignore,
         };
-        let (index, left_out) = capture.run(&mut sink)?;
+        let Differences {
+            index,
+            left_out,
+            has_strays,
+        } = capture.run(&mut sink)?;
         let entries = sink.len();
         let layer = sink.finish()?;
         let mut layers = self.state.layers.clone();
@@ -135,6 +149,7 @@ impl<'a> Checkout<'a> {
             diff_id: layer.diff_id,
             entries: entries as u64,
         });
+        self.state.has_strays |= has_strays;
         self.save(index, layers)?;
         Ok(Captured {
             layer,
@@ -157,17 +172,75 @@ impl<'a> Checkout<'a> {
         self.store.session().discard(&self.paths.0)
     }
 
-    /// Reads the index, where that was not done yet.
-    pub(super) fn index(&mut self) -> Result<&mut Index> {
-        if self.index.is_none() {
-            let path = self.paths.index();
-            let file = fs::read(&path).context("read", &path)?;
-            let index = Index::decode(&file)
-                .filter(|index| index.generation == self.state.generation)
-                .ok_or_else(|| StoreError::damaged(&path, "it cannot be read back"))?;
-            self.index = Some(index);
+    /// Says that from now on the tree is worth nothing, until it is saved.
+    pub(super) fn forget(&mut self) -> Result<()> {
+        self.is_dirty = true;
+        self.paths.forget_state()
+    }
+
+    /// Reads the index; `None` where it is damaged or not the one that belongs to the state.
+    pub(super) fn read_index(&self) -> Option<Index> {
+        let index = Index::decode(&fs::read(self.paths.index()).ok()?)?;
+        (index.generation == self.state.generation).then_some(index)
+    }
+
+    /// Says whether what is on disk is what the index says, by the stamps of all inodes.
+    pub(super) fn is_as_indexed(&self) -> Result<bool> {
+        let (index, root) = (&self.index, self.root.as_fd());
+        let walk = Walk {
+            root,
+            ids: self.state.ids,
+            index,
+            side: &index.side,
+            clamp: None,
+            ignore: &[],
+        };
+        let walked = walk.run()?;
+        let is_same = |what: &What| match what {
+            What::Same { node, stamp } => {
+                *stamp == index.nodes[*node as usize].stamp || *stamp == Stamp::default()
+            }
+            What::New { .. } | What::Unfit { .. } => false,
+        };
+        Ok(walked.removed.is_empty() && walked.found.iter().all(|f| is_same(&f.what)))
+    }
+
+    /// Removes what the sandbox left where it makes things up, so that whoever reads the tree does not see it.
+    pub(super) fn clean(&mut self) -> Result<()> {
+        if !self.state.has_strays {
+            return Ok(());
         }
-        Ok(self.index.get_or_insert_default())
+        self.forget()?;
+        let mut index = std::mem::take(&mut self.index);
+        let root = self.root.as_fd();
+        let walk = Walk {
+            root,
+            ids: self.state.ids,
+            index: &index,
+            side: &index.side,
+            clamp: None,
+            ignore: &[],
+        };
+        let strays = walk.run()?.strays;
+        for path in &strays {
+            let (parent, name) = split(path);
+            let dir = disk::open_dir(root, parent).entry("open", parent)?;
+            remove::remove_at(dir.as_fd(), name).entry("delete", path)?;
+        }
+        let parents: HashSet<&[u8]> = strays.iter().map(|path| split(path).0).collect();
+        for node in index
+            .nodes
+            .iter_mut()
+            .filter(|n| parents.contains(&n.entry.path[..]))
+        {
+            let dir = disk::open_dir(root, &node.entry.path).entry("open", &node.entry.path)?;
+            rustix::fs::futimens(&dir, &create::times(node.entry.mtime))
+                .entry("set the time of", &node.entry.path)?;
+            node.stamp = disk::stamp(&disk::stat_fd(dir.as_fd()).entry("stat", &node.entry.path)?);
+        }
+        index.generation += 1;
+        self.state.has_strays = false;
+        self.save(index, self.state.layers.clone())
     }
 
     /// Writes index and state: from now on the tree is what `layers` say.
@@ -181,16 +254,18 @@ impl<'a> Checkout<'a> {
             layers,
             bytes: index.nodes.iter().map(|n| n.entry.size()).sum(),
             newest: index.newest(),
+            has_strays: self.state.has_strays,
         };
         self.paths.write_state(&self.state)?;
-        self.index = Some(index);
+        self.index = index;
         self.is_dirty = false;
         Ok(())
     }
 
     /// Gives the lock to readers too.  Between the two somebody else may take the tree: none then.
     pub(super) fn into_read(mut self, layers: &[Layer]) -> Result<Option<ReadCheckout>> {
-        let side = std::mem::take(&mut self.index()?.side);
+        self.clean()?;
+        let side = Arc::new(std::mem::take(&mut self.index.side));
         let lock = self
             .lock
             .try_clone()

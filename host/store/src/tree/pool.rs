@@ -5,6 +5,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use cap_std::ambient_authority;
@@ -16,11 +17,11 @@ use crate::error::{Context as _, Result, StoreError};
 use crate::layer::Layer;
 use crate::session::{is_still, lock_exclusive};
 use crate::store::Store;
+use crate::view::ChainView;
 
 use super::checkout::{Checkout, ReadCheckout, fd};
 use super::index::{Index, IndexNode};
 use super::state::{State, TreeLayer, TreePaths, boot};
-use super::walk::{Walk, What};
 use super::{Progress, apply, disk};
 
 /// Seconds that a ctime may be in the future before a tree is given up: the clock was set back.
@@ -49,13 +50,18 @@ impl Store {
     /// # Errors
     /// A layer is not in the store or damaged, or the tree cannot be written.
     pub fn checkout(&self, layers: &[Layer], progress: &dyn Progress) -> Result<Checkout<'_>> {
-        let mut checkout = match self.nearest(layers)? {
-            Some(checkout) => checkout,
-            None => self.new_tree()?,
+        let checkout = match self.nearest(layers)? {
+            Some(tree) if tree.state.is_chain(layers) => tree,
+            nearest => {
+                // What cannot be laid out at all is found before any tree is touched.
+                let view = self.chain_view(layers)?;
+                let tree = match nearest {
+                    Some(tree) => tree,
+                    None => self.new_tree()?,
+                };
+                self.transform(tree, &view, progress)?
+            }
         };
-        if !checkout.state.is_chain(layers) {
-            self.transform(&mut checkout, layers, progress)?;
-        }
         self.trim_trees();
         Ok(checkout)
     }
@@ -64,7 +70,7 @@ impl Store {
     ///
     /// # Errors
     /// As for [`Store::checkout`].
-    pub fn read_checkout(&self, layers: &[Layer], progress: &dyn Progress) -> Result<ReadCheckout> {
+    pub fn checkout_read(&self, layers: &[Layer], progress: &dyn Progress) -> Result<ReadCheckout> {
         loop {
             for paths in self.trees() {
                 if let Some(found) = self.open_shared(&paths, layers)? {
@@ -112,7 +118,7 @@ impl Store {
                 };
                 let (shared, missing) = (&sizes[..common], &sizes[common..]);
                 // A new tree costs what is shared, this one what it has too much; both cost what is missing.
-                if undo >= shared.iter().sum() {
+                if undo > shared.iter().sum() {
                     continue;
                 }
                 1 + undo + missing.iter().sum::<u64>()
@@ -124,10 +130,10 @@ impl Store {
                 best = Some((cost, used, tree));
             }
         }
-        let Some((_, _, tree)) = best else {
+        let Some((_, _, mut tree)) = best else {
             return Ok(None);
         };
-        if self.is_sound(&tree)? {
+        if self.is_sound(&mut tree)? {
             crate::store::touch(&tree.lock);
             return Ok(Some(tree));
         }
@@ -170,7 +176,7 @@ impl Store {
         let root_path = fs::canonicalize(&root_path).context("open", &root_path)?;
         let root =
             Dir::open_ambient_dir(&root_path, ambient_authority()).context("open", &root_path)?;
-        let (store, index, is_dirty) = (self, None, false);
+        let (store, index, is_dirty) = (self, Index::default(), false);
         Ok(Checkout {
             store,
             paths,
@@ -188,7 +194,7 @@ impl Store {
         let is_it = |state: &State| state.ids == self.ids() && state.is_chain(layers);
         if !paths
             .read_state()
-            .is_some_and(|s| is_it(&s) && s.boot == boot())
+            .is_some_and(|s| is_it(&s) && s.boot == boot() && !s.has_strays)
         {
             return Ok(None);
         }
@@ -204,8 +210,11 @@ impl Store {
         };
         crate::store::touch(&lock);
         let kept = lock.try_clone().context("duplicate", &path)?;
-        let mut checkout = self.handle(paths.clone(), lock, state)?;
-        let side = std::mem::take(&mut checkout.index()?.side);
+        let checkout = self.handle(paths.clone(), lock, state)?;
+        let Some(index) = checkout.read_index() else {
+            return Ok(None);
+        };
+        let side = Arc::new(index.side);
         let root = checkout
             .root
             .try_clone()
@@ -265,6 +274,7 @@ impl Store {
             layers: Vec::new(),
             bytes: 0,
             newest,
+            has_strays: false,
         };
         let mut checkout = self.handle(paths, lock, state)?;
         checkout.is_dirty = true;
@@ -287,67 +297,51 @@ impl Store {
         Ok(checkout)
     }
 
-    fn transform(
-        &self,
-        checkout: &mut Checkout<'_>,
-        layers: &[Layer],
+    fn transform<'a>(
+        &'a self,
+        mut tree: Checkout<'a>,
+        view: &ChainView,
         progress: &dyn Progress,
-    ) -> Result<()> {
-        let view = self.chain_view(layers)?;
-        checkout.index()?;
-        checkout.paths.forget_state()?;
-        checkout.is_dirty = true;
-        let index = checkout.index.take().unwrap_or_default();
-        let ids = checkout.state.ids;
-        let index = apply::transform(self, fd(&checkout.root), index, &view, ids, progress)?;
-        let entries = self.entries_of(layers)?;
-        let layers = layers.iter().zip(entries);
+    ) -> Result<Checkout<'a>> {
+        tree.forget()?;
+        let index = std::mem::take(&mut tree.index);
+        let ids = tree.state.ids;
+        let index = apply::transform(self, fd(&tree.root), index, view, ids, progress)?;
+        let entries = self.entries_of(view.layers())?;
+        let layers = view.layers().iter().zip(entries);
         let layers = layers
             .map(|(l, entries)| TreeLayer {
                 diff_id: l.diff_id,
                 entries,
             })
             .collect();
-        checkout.save(index, layers)
+        tree.save(index, layers)?;
+        Ok(tree)
     }
 
-    /// Says whether a tree can be believed: after a crash of the machine what is on disk must be what the index says,
-    /// because nothing is synced.
-    fn is_sound(&self, tree: &Checkout<'_>) -> Result<bool> {
+    /// Reads a tree's index and says whether the tree can be believed: after a crash of the machine what is on disk
+    /// must be what the index says, because nothing is synced.
+    fn is_sound(&self, tree: &mut Checkout<'_>) -> Result<bool> {
         let now = SystemTime::now()
             .duration_since(SystemTime::UNIX_EPOCH)
             .unwrap_or_default();
+        let Some(index) = tree.read_index() else {
+            return Ok(false);
+        };
+        tree.index = index;
         if tree.state.newest.0 > now.as_secs() as i64 + FUTURE {
             return Ok(false);
         }
-        if tree.state.boot == boot() {
+        let boot = boot();
+        if tree.state.boot == boot {
             return Ok(true);
         }
-        let Some(index) = fs::read(tree.paths.index())
-            .ok()
-            .and_then(|f| Index::decode(&f))
-        else {
-            return Ok(false);
-        };
-        if index.generation != tree.state.generation {
-            return Ok(false);
+        let is_same = tree.is_as_indexed()?;
+        if is_same {
+            tree.state.boot = boot;
+            tree.paths.write_state(&tree.state)?;
         }
-        let side = &index.side;
-        let (root, ids) = (fd(&tree.root), tree.state.ids);
-        let walk = Walk {
-            root,
-            ids,
-            index: &index,
-            side,
-            clamp: None,
-            ignore: &[],
-        };
-        let walked = walk.run()?;
-        let is_same = |what: &What| {
-            matches!(what, What::Same { node, stamp }
-                if *stamp == index.nodes[*node as usize].stamp || *stamp == Default::default())
-        };
-        Ok(walked.removed.is_empty() && walked.found.iter().all(|f| is_same(&f.what)))
+        Ok(is_same)
     }
 
     /// Throws idle trees away that are more than may lie idle.

@@ -36,6 +36,8 @@ pub(crate) struct State {
     pub(crate) bytes: u64,
     /// The newest ctime in the index.
     pub(crate) newest: Ctime,
+    /// Whether the sandbox left something where it makes things up, which readers must not see.
+    pub(crate) has_strays: bool,
 }
 
 /// The paths of one tree.

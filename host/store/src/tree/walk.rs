@@ -76,6 +76,8 @@ pub(crate) struct Walked {
     pub(crate) found: Vec<Found>,
     /// Directories that were in the index and are still: which of the index's nodes directly in them are gone.
     pub(crate) removed: BTreeMap<Vec<u8>, Vec<u32>>,
+    /// What is where the sandbox makes things up and is not in the index; what is below these is not listed.
+    pub(crate) strays: Vec<Vec<u8>>,
 }
 
 /// A directory that is still to be looked at.
@@ -91,6 +93,7 @@ struct Listing {
     found: Vec<Found>,
     below: Vec<Task>,
     removed: Option<(Vec<u8>, Vec<u32>)>,
+    strays: Vec<Vec<u8>>,
 }
 
 impl Walk<'_> {
@@ -101,7 +104,7 @@ impl Walk<'_> {
         let root = disk::stat_fd(self.root).entry("stat", b"")?;
         walked
             .found
-            .extend(self.look(Vec::new(), &root, (!ends.is_empty()).then_some(0))?);
+            .push(self.look(Vec::new(), &root, (!ends.is_empty()).then_some(0))?);
         let mut tasks = vec![Task {
             path: Vec::new(),
             node: (!ends.is_empty()).then_some(0),
@@ -117,6 +120,7 @@ impl Walk<'_> {
                 walked.found.extend(listing.found);
                 tasks.extend(listing.below);
                 walked.removed.extend(listing.removed);
+                walked.strays.extend(listing.strays);
             }
         }
         walked.found.par_sort_by(|a, b| order(&a.path, &b.path));
@@ -151,8 +155,13 @@ impl Walk<'_> {
             .collect();
         let mut listing = Listing::default();
         for looked in found {
-            listing.below.extend(looked.below);
-            listing.found.extend(looked.found);
+            match looked {
+                Looked::Found { found, below } => {
+                    listing.below.extend(below);
+                    listing.found.push(found);
+                }
+                Looked::Stray(path) => listing.strays.push(path),
+            }
         }
         let (kept, removed): (Vec<u32>, Vec<u32>) = removed
             .into_iter()
@@ -224,12 +233,10 @@ impl Walk<'_> {
         });
         // What is grafted keeps its node and is never new; but what an image has in /dev is still in the index.
         if self.is_graft(&path) && node.is_none() {
-            return Ok(None);
+            return Ok(Some(Looked::Stray(path)));
         }
-        Ok(self.look(path, &stat, node)?.map(|found| Looked {
-            found: Some(found),
-            below,
-        }))
+        let found = self.look(path, &stat, node)?;
+        Ok(Some(Looked::Found { found, below }))
     }
 
     fn is_graft(&self, path: &[u8]) -> bool {
@@ -258,7 +265,7 @@ impl Walk<'_> {
     }
 
     /// Compares one inode with its node.
-    fn look(&self, path: Vec<u8>, stat: &Statx, node: Option<u32>) -> Result<Option<Found>> {
+    fn look(&self, path: Vec<u8>, stat: &Statx, node: Option<u32>) -> Result<Found> {
         let stamp = disk::stamp(stat);
         let inode = InodeId::of(stat);
         let links = stat.stx_nlink;
@@ -289,12 +296,12 @@ impl Walk<'_> {
                 },
             },
         };
-        Ok(Some(Found {
+        Ok(Found {
             path,
             what,
             links,
             inode,
-        }))
+        })
     }
 
     fn untouched(&self, stat: &Statx, stamp: Stamp, inode: InodeId, old: &IndexNode) -> bool {
@@ -333,9 +340,11 @@ impl Walk<'_> {
 }
 
 /// One name of a directory, looked at.
-struct Looked {
-    found: Option<Found>,
-    below: Option<Task>,
+enum Looked {
+    /// It is compared, and if it is a directory its names are next.
+    Found { found: Found, below: Option<Task> },
+    /// The sandbox made it.
+    Stray(Vec<u8>),
 }
 
 pub(crate) fn join(dir: &[u8], name: &[u8]) -> Vec<u8> {
