@@ -131,6 +131,33 @@ fn odd_but_harmless_paths_become_normal() {
     assert_eq!(items[0].0.kind, Kind::Dir);
 }
 
+/// Where readers disagree, one could be shown another layer than the next.
+#[test]
+fn content_is_never_taken_for_headers() {
+    let hidden = entry(b"hidden", b'0');
+    let bytes = Raw::new(b"x/", b'0', 512).with(&hidden);
+    assert_eq!(paths(&bytes), ["/x"]);
+    let mut link = Raw::new(b"l", b'2', 512);
+    link.put(157, b"target");
+    assert_eq!(
+        paths(&[link.with(b""), entry(b"next", b'0')].concat()),
+        ["/l", "/next"]
+    );
+    for twice in [
+        pax(&[("path", b"a")]).repeat(2),
+        Raw::new(b"L", b'L', 1).with(b"a").repeat(2),
+        Raw::new(b"K", b'K', 1).with(b"a").repeat(2),
+    ] {
+        let error = problem(&[twice, entry(b"f", b'0')].concat());
+        assert!(
+            error.to_string().contains("two extended headers"),
+            "{error}"
+        );
+    }
+    let unset = [pax(&[("path", b"a"), ("path", b"")]), entry(b"f", b'0')].concat();
+    assert_eq!(paths(&unset), ["/f"]);
+}
+
 #[test]
 fn absurd_headers_are_refused() {
     let with = |at, bytes: &[u8]| Raw::new(b"f", b'0', 0).put(at, bytes).with(b"");
@@ -168,6 +195,7 @@ fn absurd_headers_are_refused() {
             "bad time",
             [pax(&[("mtime", b"1e9")]), entry(b"f", b'0')].concat(),
         ),
+        ("unknown type `X`", Raw::new(b"x", b'X', 0).with(b"")),
         ("unknown type `Q`", entry(b"f", b'Q')),
         ("checksum", {
             let mut bytes = entry(b"f", b'0');
@@ -268,7 +296,9 @@ fn limits_hold() {
         read(&layer, few).unwrap_err().fault,
         ReadFault::Entries { limit: 10 }
     ));
-    let headers: Vec<u8> = (0..100).flat_map(|_| pax(&[("path", b"a")])).collect();
+    let headers: Vec<u8> = (0..100)
+        .flat_map(|_| Raw::new(b"g", b'g', 0).with(b""))
+        .collect();
     assert!(matches!(
         read(&headers, few).unwrap_err().fault,
         ReadFault::Entries { .. }

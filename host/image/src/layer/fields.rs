@@ -114,12 +114,12 @@ fn base256(field: &[u8]) -> Option<i64> {
     i64::try_from(sum).ok()
 }
 
-/// Whether an entry of this type and name is a regular file.  Tars older than ustar mark directories by a slash at the
-/// end of the name.
+/// Whether an entry of this type and name is a regular file.  Tars older than ustar (type 0) mark directories by a slash
+/// at the end of the name.  Go goes by the same rule: what is content for a scanner must not be headers here.
 pub fn is_file(flag: u8, path: &[u8]) -> bool {
     match flag {
-        0 | b'0' => !path.ends_with(b"/"),
-        b'7' | b'S' => true,
+        0 => !path.ends_with(b"/"),
+        b'0' | b'7' | b'S' => true,
         _ => false,
     }
 }
@@ -142,7 +142,7 @@ pub fn kind(header: &Header, is_file: bool, size: u64, link: &[u8]) -> Result<Ki
         },
         b'3' => device().map(|(major, minor)| Kind::Char { major, minor })?,
         b'4' => device().map(|(major, minor)| Kind::Block { major, minor })?,
-        0 | b'0' | b'5' => Kind::Dir,
+        0 | b'5' => Kind::Dir,
         b'6' => Kind::Fifo,
         other => return Err(ReadFault::Type(other)),
     })

@@ -69,6 +69,10 @@ pub struct LayerReader<R: Read> {
 /// What headers in front of an entry say about it.
 #[derive(Default)]
 struct Extended {
+    /// Whether a pax header was among them.
+    pax: bool,
+    long_path: Option<Vec<u8>>,
+    long_link: Option<Vec<u8>>,
     path: Option<Vec<u8>>,
     link: Option<Vec<u8>>,
     size: Option<u64>,
@@ -190,7 +194,7 @@ impl<R: Read> LayerReader<R> {
             self.count_entry()?;
             let header = Header::parse(&block).map_err(ReadFault::Damaged)?;
             pending = match header.flag {
-                b'x' | b'X' | b'L' | b'K' => {
+                b'x' | b'L' | b'K' => {
                     self.extend(&header, &mut extended)?;
                     true
                 }
@@ -290,14 +294,21 @@ impl<R: Read> LayerReader<R> {
     fn extend(&mut self, header: &Header, extended: &mut Extended) -> Result<(), ReadFault> {
         let body = self.metadata(header)?;
         let text = || fields::until_nul(&body).to_vec();
-        match header.flag {
-            b'L' => extended.path = Some(text()),
-            b'K' => extended.link = Some(text()),
+        let twice = match header.flag {
+            b'L' => extended.long_path.replace(text()).is_some(),
+            b'K' => extended.long_link.replace(text()).is_some(),
             _ => {
                 for (key, value) in pax::records(&body).map_err(ReadFault::Damaged)? {
                     extended.record(key, value).map_err(ReadFault::Damaged)?;
                 }
+                std::mem::replace(&mut extended.pax, true)
             }
+        };
+        // Readers differ in which of them counts, so that one would see another layer than the next.
+        if twice {
+            return Err(ReadFault::Damaged(
+                "an entry has two extended headers of one kind",
+            ));
         }
         Ok(())
     }
@@ -308,7 +319,9 @@ impl<R: Read> LayerReader<R> {
         header: &Header,
         extended: Extended,
     ) -> Result<Entry, ReadFault> {
-        let named = extended.sparse.name.as_ref().or(extended.path.as_ref());
+        let named = (extended.sparse.name.as_ref())
+            .or(extended.long_path.as_ref())
+            .or(extended.path.as_ref());
         let raw = named.unwrap_or(&header.path);
         self.current = Some(raw.clone());
         let is_file = fields::is_file(header.flag, raw);
@@ -325,7 +338,8 @@ impl<R: Read> LayerReader<R> {
             });
         }
         let path = fields::normal(raw)?;
-        let link = extended.link.as_ref().unwrap_or(&header.link);
+        let link = extended.long_link.as_ref().or(extended.link.as_ref());
+        let link = link.unwrap_or(&header.link);
         let entry = Entry {
             kind: fields::kind(header, is_file, size, link)?,
             path,
