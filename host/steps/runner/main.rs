@@ -3,7 +3,8 @@
 //! `step-runner [OPTION VALUE]... ROOT COMMAND [ARG]...`, with `--isolation`, `--user`, `--cwd`, `--network none`,
 //! `--timeout SECONDS`, `--env NAME=VALUE`, `--file PATH=CONTENT`, `--cancel SECONDS`,
 //! `--container docker` (root only: the capabilities and the denials of docker's default profile from the start on),
-//! `--deny-mounts seccomp|landlock` (the calls of the mount family fail with EACCES or EPERM from the start on).  Not part of the product:
+//! `--deny-mounts seccomp|landlock` (the calls of the mount family fail with EACCES or EPERM from the start on).  `--doctor USER` prints what this machine permits.
+//! Not part of the product:
 //! it starts as the product does (init first, then a user namespace of its own) and exits with the step's status,
 //! 128 + the signal, 124 after a time limit, 130 when cancelled, 125 where the step could not be run.
 
@@ -17,9 +18,20 @@ use stepwell_model::op::{EnvVar, InlineFile, Network, RunOp};
 use stepwell_model::request::Isolation;
 use stepwell_steps::run::{self, CancelToken, Exit, InitProgram, RunSpec, etc, init};
 use stepwell_sys::capability::{self, Capabilities};
+use stepwell_sys::landlock;
 use stepwell_sys::meta::SideTable;
 use stepwell_sys::seccomp::{self, Action, Condition, Filter, OtherAbi, Rule};
-use stepwell_sys::landlock;
+
+/// `--doctor [NAME]`: prints everything that this machine permits.
+fn doctor() -> ! {
+    let users: Vec<String> = std::env::args().skip(2).collect();
+    let path = [PathBuf::from("/usr/bin")];
+    match run::probe_doctor(&InitProgram::Myself, Path::new("/var/tmp"), &users, &path) {
+        Ok(facts) => println!("{facts:#?}"),
+        Err(error) => println!("{error}"),
+    }
+    exit(0)
+}
 
 struct Options {
     op: RunOp,
@@ -34,6 +46,9 @@ struct Options {
 fn main() {
     if init::is_init_invocation() {
         init::init_main();
+    }
+    if std::env::args().nth(1).is_some_and(|arg| arg == "--doctor") {
+        doctor();
     }
     let options = parse(std::env::args().skip(1).collect());
     deny_mounts(&options.deny_mounts);
@@ -52,7 +67,15 @@ fn main() {
 
 fn parse(args: Vec<String>) -> Options {
     let mut args = args.into_iter().peekable();
-    let mut options = Options { op: operation(), root: PathBuf::new(), isolation: Isolation::Auto, timeout: None, cancel: None, deny_mounts: String::new(), container: false };
+    let mut options = Options {
+        op: operation(),
+        root: PathBuf::new(),
+        isolation: Isolation::Auto,
+        timeout: None,
+        cancel: None,
+        deny_mounts: String::new(),
+        container: false,
+    };
     while let Some(name) = args.next_if(|arg| arg.starts_with("--")) {
         let value = args.next().unwrap_or_default();
         let seconds = || Some(Duration::from_secs_f64(value.parse().unwrap_or(1.0)));
@@ -68,8 +91,15 @@ fn parse(args: Vec<String>) -> Options {
             "--cancel" => options.cancel = seconds(),
             "--deny-mounts" => options.deny_mounts = value,
             "--container" => options.container = value == "docker",
-            "--env" => options.op.env.push(EnvVar { name: left.to_owned(), value: right.to_owned() }),
-            "--file" => options.op.files.push(InlineFile { path: left.to_owned(), content: right.into(), mode: 0o755 }),
+            "--env" => options.op.env.push(EnvVar {
+                name: left.to_owned(),
+                value: right.to_owned(),
+            }),
+            "--file" => options.op.files.push(InlineFile {
+                path: left.to_owned(),
+                content: right.into(),
+                mode: 0o755,
+            }),
             other => panic!("option {other}"),
         }
     }
@@ -99,25 +129,53 @@ fn deny_mounts(how: &str) {
     seccomp::set_no_new_privs().expect("no_new_privs");
     match how {
         "seccomp" => {
-            let rule = |(nr, name): &(i64, &str)| Rule::new(*nr, name, Action::Errno(libc::EACCES as u16), "as AppArmor answers");
-            let filter = Filter { rules: MOUNT_CALLS.iter().map(rule).collect(), other_abi: OtherAbi::Allow };
+            let rule = |(nr, name): &(i64, &str)| {
+                Rule::new(
+                    *nr,
+                    name,
+                    Action::Errno(libc::EACCES as u16),
+                    "as AppArmor answers",
+                )
+            };
+            let filter = Filter {
+                rules: MOUNT_CALLS.iter().map(rule).collect(),
+                other_abi: OtherAbi::Allow,
+            };
             seccomp::install(&filter).expect("filter");
         }
         "landlock" => {
             let root = std::fs::File::open("/").expect("/");
-            assert!(landlock::confine_beneath(root).expect("landlock"), "no Landlock here");
+            assert!(
+                landlock::confine_beneath(root).expect("landlock"),
+                "no Landlock here"
+            );
         }
         other => panic!("--deny-mounts {other}"),
     }
 }
 
 /// Any of the namespace flags of clone(2) and unshare(2).
-const NAMESPACE_FLAGS: &[u64] = &[0x2000_0000, 0x0200_0000, 0x0400_0000, 0x0800_0000, 0x1000_0000, 0x4000_0000, 0x0002_0000];
+const NAMESPACE_FLAGS: &[u64] = &[
+    0x2000_0000,
+    0x0200_0000,
+    0x0400_0000,
+    0x0800_0000,
+    0x1000_0000,
+    0x4000_0000,
+    0x0002_0000,
+];
 
 /// Confines this process as docker's default profile does a container's root, as far as builds notice it: fourteen
 /// capabilities, no namespaces, no mounts, no clone3, no io_uring, no descriptors of others; no `no_new_privs`.
 fn enter_container() {
-    let deny = |(nr, name): &(i64, &str)| Rule::new(*nr, name, Action::Errno(libc::EPERM as u16), "as docker's profile");
+    let deny = |(nr, name): &(i64, &str)| {
+        Rule::new(
+            *nr,
+            name,
+            Action::Errno(libc::EPERM as u16),
+            "as docker's profile",
+        )
+    };
     let mut rules: Vec<Rule> = MOUNT_CALLS.iter().map(deny).collect();
     let others = [
         (libc::SYS_unshare, "unshare"),
@@ -128,12 +186,29 @@ fn enter_container() {
         (libc::SYS_open_by_handle_at, "open_by_handle_at"),
     ];
     rules.extend(others.iter().map(deny));
-    rules.push(Rule::new(libc::SYS_clone3, "clone3", Action::Errno(libc::ENOSYS as u16), "as docker's profile"));
+    rules.push(Rule::new(
+        libc::SYS_clone3,
+        "clone3",
+        Action::Errno(libc::ENOSYS as u16),
+        "as docker's profile",
+    ));
     for flag in NAMESPACE_FLAGS {
-        let when = vec![Condition { argument: 0, mask: *flag, value: *flag, negate: false }];
-        rules.push(Rule { when, ..deny(&(libc::SYS_clone, "clone")) });
+        let when = vec![Condition {
+            argument: 0,
+            mask: *flag,
+            value: *flag,
+            negate: false,
+        }];
+        rules.push(Rule {
+            when,
+            ..deny(&(libc::SYS_clone, "clone"))
+        });
     }
-    seccomp::install(&Filter { rules, other_abi: OtherAbi::Allow }).expect("filter");
+    seccomp::install(&Filter {
+        rules,
+        other_abi: OtherAbi::Allow,
+    })
+    .expect("filter");
     let held = capability::STEP | Capabilities::SYS_CHROOT;
     capability::limit_next_program(held, true).expect("capabilities");
 }
@@ -166,7 +241,10 @@ fn step(options: &Options) -> Result<i32, Box<dyn std::error::Error>> {
         });
     }
     if std::env::var_os("STEP_RUNNER_VERBOSE").is_some() {
-        eprintln!("step-runner: tier {}, ids {:?}, {:?}", choice.tier, choice.ids, choice.reasons);
+        eprintln!(
+            "step-runner: tier {}, ids {:?}, {:?}",
+            choice.tier, choice.ids, choice.reasons
+        );
     }
     let spec = RunSpec {
         root: &options.root,
@@ -182,7 +260,9 @@ fn step(options: &Options) -> Result<i32, Box<dyn std::error::Error>> {
     };
     let mut output = |stream, bytes: &[u8]| {
         let written = match stream {
-            Stream::Stdout => std::io::stdout().write_all(bytes).and_then(|()| std::io::stdout().flush()),
+            Stream::Stdout => std::io::stdout()
+                .write_all(bytes)
+                .and_then(|()| std::io::stdout().flush()),
             Stream::Stderr => std::io::stderr().write_all(bytes),
         };
         written.expect("output");

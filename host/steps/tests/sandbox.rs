@@ -15,9 +15,14 @@ use support::{alive_with, each_mode};
 #[test]
 fn exit_status_signal_and_output_arrive_as_they_are() {
     each_mode(|tree| {
-        tree.sh("echo out; echo err >&2; exit 3").code(3).stdout("out\n").stderr("err\n");
+        tree.sh("echo out; echo err >&2; exit 3")
+            .code(3)
+            .stdout("out\n")
+            .stderr("err\n");
         tree.sh("kill -SEGV $$").code(128 + 11);
-        tree.sh("head -c 3000000 /bin/busybox | wc -c >/dev/null; yes | head -c 9000000 | tr y z").code(0).stdout_len(9_000_000);
+        tree.sh("head -c 3000000 /bin/busybox | wc -c >/dev/null; yes | head -c 9000000 | tr y z")
+            .code(0)
+            .stdout_len(9_000_000);
         tree.step(&["true"]).run().code(0).stdout("").stderr("");
     });
 }
@@ -25,31 +30,62 @@ fn exit_status_signal_and_output_arrive_as_they_are() {
 #[test]
 fn programs_that_do_not_start_say_why() {
     each_mode(|tree| {
-        tree.step(&["nonesuch"]).run().code(127).stderr_has("`nonesuch` is in no directory of the step's PATH");
-        tree.step(&["/bin/nonesuch"]).run().code(127).stderr_has("`/bin/nonesuch` does not exist in the image");
-        tree.step(&["/etc"]).run().code(126).stderr_has("it is a directory");
+        tree.step(&["nonesuch"])
+            .run()
+            .code(127)
+            .stderr_has("`nonesuch` is in no directory of the step's PATH");
+        tree.step(&["/bin/nonesuch"])
+            .run()
+            .code(127)
+            .stderr_has("`/bin/nonesuch` does not exist in the image");
+        tree.step(&["/etc"])
+            .run()
+            .code(126)
+            .stderr_has("it is a directory");
         tree.write("bin/script", "#!/usr/bin/python9\n", 0o755);
-        tree.step(&["script"]).run().code(127).stderr_has("is a script for `/usr/bin/python9`");
+        tree.step(&["script"])
+            .run()
+            .code(127)
+            .stderr_has("is a script for `/usr/bin/python9`");
         tree.write("bin/plain", "text\n", 0o755);
-        tree.step(&["plain"]).run().code(126).stderr_has("has no `#!` line");
+        tree.step(&["plain"])
+            .run()
+            .code(126)
+            .stderr_has("has no `#!` line");
     });
 }
 
 #[test]
 fn environment_directory_and_user_are_the_steps_own() {
     each_mode(|tree| {
-        tree.write("etc/passwd", "root:x:0:0::/root:/bin/sh\napp:x:1000:1001::/home/app:/bin/sh\n", 0o644);
-        tree.write("etc/group", "root:x:0:\napp:x:1001:\nextra:x:1002:app\n", 0o644);
+        tree.write(
+            "etc/passwd",
+            "root:x:0:0::/root:/bin/sh\napp:x:1000:1001::/home/app:/bin/sh\n",
+            0o644,
+        );
+        tree.write(
+            "etc/group",
+            "root:x:0:\napp:x:1001:\nextra:x:1002:app\n",
+            0o644,
+        );
         tree.step(&["env"]).options(&["--env", "A=b c"]).run().code(0).stdout(
             "A=b c\nPATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\nHOME=/root\n",
         );
-        tree.step(&["sh", "-c", "pwd; umask"]).options(&["--cwd", "/made/for/it"]).run().code(0).stdout("/made/for/it\n0022\n");
+        tree.step(&["sh", "-c", "pwd; umask"])
+            .options(&["--cwd", "/made/for/it"])
+            .run()
+            .code(0)
+            .stdout("/made/for/it\n0022\n");
         tree.step(&["sh", "-c", "echo $HOME; id -u; id -g; id -G"])
             .options(&["--user", "app"])
             .run()
             .code(0)
             .stdout("/home/app\n1000\n1001\n1001 1002\n");
-        tree.step(&["id", "-u"]).options(&["--user", "nobody"]).run().code(125).stderr_has("user `nobody` is not in the image's `/etc/passwd`");
+        tree.step(&["id", "-u"])
+            .options(&["--user", "nobody"])
+            .run()
+            .code(125)
+            .stderr_has("user `nobody` is not in the image's `/etc/passwd`");
         if !tree.mode().container {
             tree.sh("cat; hostname").code(0).stdout("buildkitsandbox\n");
         }
@@ -60,10 +96,18 @@ fn environment_directory_and_user_are_the_steps_own() {
 fn output_streams_while_the_step_runs() {
     each_mode(|tree| {
         let started = Instant::now();
-        let mut child = tree.step(&["sh", "-c", "echo first; sleep 3; echo second"]).command().stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = tree
+            .step(&["sh", "-c", "echo first; sleep 3; echo second"])
+            .command()
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         assert_eq!(lines.next().unwrap().unwrap(), "first");
-        assert!(started.elapsed() < Duration::from_secs(3), "the first line came with the last one");
+        assert!(
+            started.elapsed() < Duration::from_secs(3),
+            "the first line came with the last one"
+        );
         assert_eq!(lines.next().unwrap().unwrap(), "second");
         assert!(child.wait().unwrap().success());
     });
@@ -91,11 +135,22 @@ fn nothing_of_a_step_survives_it() {
 fn a_time_limit_and_a_cancellation_end_everything_at_once() {
     each_mode(|tree| {
         let mark = tree.mark();
-        let script = format!("{} echo ready; sleep {mark}", DAEMONS.replace("MARK", &mark));
+        let script = format!(
+            "{} echo ready; sleep {mark}",
+            DAEMONS.replace("MARK", &mark)
+        );
         for (option, code) in [("--timeout", 124), ("--cancel", 130)] {
             let started = Instant::now();
-            tree.step(&["sh", "-c", &script]).options(&[option, "2"]).run().code(code).stdout("ready\n");
-            assert!(started.elapsed() < Duration::from_secs(9), "{option} took {:?}", started.elapsed());
+            tree.step(&["sh", "-c", &script])
+                .options(&[option, "2"])
+                .run()
+                .code(code)
+                .stdout("ready\n");
+            assert!(
+                started.elapsed() < Duration::from_secs(9),
+                "{option} took {:?}",
+                started.elapsed()
+            );
             assert_eq!(alive_with(&mark), 0, "after {option}");
         }
     });
@@ -105,17 +160,31 @@ fn a_time_limit_and_a_cancellation_end_everything_at_once() {
 fn a_killed_builder_takes_its_step_along() {
     each_mode(|tree| {
         let mark = tree.mark();
-        let script = format!("{} echo ready; sleep {mark}", DAEMONS.replace("MARK", &mark));
-        let mut child = tree.step(&["sh", "-c", &script]).command().stdout(Stdio::piped()).spawn().unwrap();
+        let script = format!(
+            "{} echo ready; sleep {mark}",
+            DAEMONS.replace("MARK", &mark)
+        );
+        let mut child = tree
+            .step(&["sh", "-c", &script])
+            .command()
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
         let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
         assert_eq!(line, "ready\n");
         assert!(alive_with(&mark) >= 6);
         child.kill().unwrap();
         child.wait().unwrap();
         let deadline = Instant::now() + Duration::from_secs(10);
         while alive_with(&mark) > 0 {
-            assert!(Instant::now() < deadline, "{} processes are left", alive_with(&mark));
+            assert!(
+                Instant::now() < deadline,
+                "{} processes are left",
+                alive_with(&mark)
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
     });
@@ -127,12 +196,18 @@ fn a_step_reaches_nothing_outside() {
         let outside = std::process::id();
         // A process of the same user, outside the step.
         let mut victim = Guard(tree.outside(&["sleep", "1000"]).spawn().unwrap());
-        tree.sh(&format!("kill -0 {outside} || kill -0 {}", victim.0.id())).code(1);
+        tree.sh(&format!("kill -0 {outside} || kill -0 {}", victim.0.id()))
+            .code(1);
         tree.sh("kill -9 -1; echo alive").code(0);
-        assert!(victim.0.try_wait().unwrap().is_none(), "kill -1 reached a process outside");
+        assert!(
+            victim.0.try_wait().unwrap().is_none(),
+            "kill -1 reached a process outside"
+        );
         tree.sh("mkdir -p /sub; chroot /sub true 2>&1").code_not(0);
-        tree.sh("cd /; cd ../../..; test -x bin/busybox && test ! -e var/tmp").code(0);
-        tree.sh("mkdir -p /mnt; mount -t tmpfs none /mnt").code_not(0);
+        tree.sh("cd /; cd ../../..; test -x bin/busybox && test ! -e var/tmp")
+            .code(0);
+        tree.sh("mkdir -p /mnt; mount -t tmpfs none /mnt")
+            .code_not(0);
         tree.sh("unshare -U true || unshare -m true").code_not(0);
     });
 }
@@ -149,11 +224,19 @@ impl Drop for Guard {
 #[test]
 fn without_network_there_is_loopback_only() {
     each_mode(|tree| {
-        let step = |script| tree.step(&["sh", "-c", script]).options(&["--network", "none"]).run();
+        let step = |script| {
+            tree.step(&["sh", "-c", script])
+                .options(&["--network", "none"])
+                .run()
+        };
         if tree.mode().container {
-            step("ping -c1 -W2 127.0.0.1 2>&1").code_not(0).stdout_has("ddress family not supported");
+            step("ping -c1 -W2 127.0.0.1 2>&1")
+                .code_not(0)
+                .stdout_has("ddress family not supported");
         } else {
-            step("ip -o link | cut -d: -f2; ping -c1 -W2 127.0.0.1 >/dev/null && echo loopback").code(0).stdout(" lo\nloopback\n");
+            step("ip -o link | cut -d: -f2; ping -c1 -W2 127.0.0.1 >/dev/null && echo loopback")
+                .code(0)
+                .stdout(" lo\nloopback\n");
         }
         step("wget -q -T2 -O- http://192.0.2.1/").code_not(0);
     });
@@ -163,7 +246,11 @@ fn without_network_there_is_loopback_only() {
 fn inline_files_are_there_for_the_step_only() {
     each_mode(|tree| {
         let file = "/dev/pipes/EOF=#!/bin/sh\necho from the file";
-        tree.step(&["/dev/pipes/EOF"]).options(&["--file", file]).run().code(0).stdout("from the file\n");
+        tree.step(&["/dev/pipes/EOF"])
+            .options(&["--file", file])
+            .run()
+            .code(0)
+            .stdout("from the file\n");
         assert!(!tree.path("dev/pipes").exists());
     });
 }
@@ -172,7 +259,10 @@ fn inline_files_are_there_for_the_step_only() {
 fn no_mount_is_needed() {
     for deny in ["seccomp", "landlock"] {
         each_mode(|tree| {
-            tree.step(&["sh", "-c", "echo > /tmp/f && mv /tmp/f /etc/g && exit 7"]).options(&["--deny-mounts", deny]).run().code(7);
+            tree.step(&["sh", "-c", "echo > /tmp/f && mv /tmp/f /etc/g && exit 7"])
+                .options(&["--deny-mounts", deny])
+                .run()
+                .code(7);
         });
     }
 }
@@ -182,7 +272,10 @@ fn a_fork_bomb_ends_with_its_time() {
     each_mode(|tree| {
         let mark = tree.mark();
         let bomb = format!("b() {{ sleep {mark} & sleep 0.15; b & b & wait; }}; b");
-        tree.step(&["sh", "-c", &bomb]).options(&["--timeout", "1"]).run().code(124);
+        tree.step(&["sh", "-c", &bomb])
+            .options(&["--timeout", "1"])
+            .run()
+            .code(124);
         assert_eq!(alive_with(&mark), 0);
     });
 }
@@ -194,8 +287,17 @@ fn many_steps_at_once_do_not_meet() {
             for n in 0..6 {
                 scope.spawn(move || {
                     let env = format!("N={n}");
-                    let step = ["sh", "-c", "echo $N > /tmp/n; sleep 0.2; cat /tmp/n; exit $N"];
-                    tree.another().step(&step).options(&["--env", &env]).run().code(n).stdout(&format!("{n}\n"));
+                    let step = [
+                        "sh",
+                        "-c",
+                        "echo $N > /tmp/n; sleep 0.2; cat /tmp/n; exit $N",
+                    ];
+                    tree.another()
+                        .step(&step)
+                        .options(&["--env", &env])
+                        .run()
+                        .code(n)
+                        .stdout(&format!("{n}\n"));
                 });
             }
         });

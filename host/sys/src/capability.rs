@@ -34,7 +34,9 @@ pub fn effective() -> SysResult<CapabilitySet> {
 
 /// Returns the names (`CAP_CHOWN`, …) of a set, in the kernel's order.
 pub fn names(set: CapabilitySet) -> Vec<String> {
-    set.iter_names().map(|(name, _)| format!("CAP_{name}")).collect()
+    set.iter_names()
+        .map(|(name, _)| format!("CAP_{name}"))
+        .collect()
 }
 
 /// Gives up everything but `keep` for what is executed next: bounding, inheritable and ambient sets.
@@ -50,7 +52,11 @@ pub fn limit_next_program(keep: CapabilitySet, no_new_privs: bool) -> SysResult<
     let ambient = thread::clear_ambient_capability_set();
     ignore_unknown(ambient).context("prctl", "PR_CAP_AMBIENT_CLEAR_ALL")?;
     let now = thread::capabilities(None).context("capget", "")?;
-    let kept = if no_new_privs { keep } else { CapabilitySet::all() };
+    let kept = if no_new_privs {
+        keep
+    } else {
+        CapabilitySet::all()
+    };
     let sets = CapabilitySets {
         effective: now.effective & kept,
         permitted: now.permitted & kept,
@@ -74,8 +80,20 @@ fn limit_bounding(keep: CapabilitySet) -> SysResult<()> {
     Ok(())
 }
 
+/// Uses a capability on this process alone, for throw-away processes: a security module may let a user namespace
+/// be made and then refuse all that it gives, which no number in `/proc` tells (AppArmor on Ubuntu since 23.10).
+pub fn is_usable() -> SysResult<()> {
+    let one = CapabilitySet::SYS_BOOT;
+    thread::remove_capability_from_bounding_set(one)
+        .context("prctl", "PR_CAPBSET_DROP in a user namespace")
+}
+
 fn ignore_unknown(result: rustix::io::Result<()>) -> rustix::io::Result<()> {
-    if result == Err(Errno::INVAL) { Ok(()) } else { result }
+    if result == Err(Errno::INVAL) {
+        Ok(())
+    } else {
+        result
+    }
 }
 
 #[cfg(test)]
@@ -85,7 +103,12 @@ mod tests {
     #[test]
     fn a_step_keeps_what_package_managers_need_and_nothing_that_leads_out() {
         assert!(STEP.contains(CapabilitySet::CHOWN | CapabilitySet::SETFCAP));
-        for gone in [CapabilitySet::SYS_CHROOT, CapabilitySet::SYS_ADMIN, CapabilitySet::SYS_PTRACE, CapabilitySet::DAC_READ_SEARCH] {
+        for gone in [
+            CapabilitySet::SYS_CHROOT,
+            CapabilitySet::SYS_ADMIN,
+            CapabilitySet::SYS_PTRACE,
+            CapabilitySet::DAC_READ_SEARCH,
+        ] {
             assert!(!STEP.intersects(gone));
         }
         assert_eq!(names(CapabilitySet::CHOWN), ["CAP_CHOWN"]);

@@ -7,8 +7,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
+    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
 };
 
 use crate::error::{Context, SysError, SysResult};
@@ -18,7 +18,13 @@ const MOST: usize = 4;
 
 /// Makes two connected sockets that keep messages apart (`SOCK_SEQPACKET`).
 pub fn message_pair() -> SysResult<(OwnedFd, OwnedFd)> {
-    rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).context("socketpair", "AF_UNIX")
+    rustix::net::socketpair(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )
+    .context("socketpair", "AF_UNIX")
 }
 
 /// Sends one message with at most four descriptors.
@@ -26,10 +32,19 @@ pub fn send(socket: impl AsFd, message: &[u8], fds: &[BorrowedFd<'_>]) -> SysRes
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
-        return Err(SysError::new("sendmsg", format!("{} descriptors", fds.len()), Errno::INVAL));
+        return Err(SysError::new(
+            "sendmsg",
+            format!("{} descriptors", fds.len()),
+            Errno::INVAL,
+        ));
     }
     loop {
-        match rustix::net::sendmsg(&socket, &[IoSlice::new(message)], &mut control, SendFlags::NOSIGNAL) {
+        match rustix::net::sendmsg(
+            &socket,
+            &[IoSlice::new(message)],
+            &mut control,
+            SendFlags::NOSIGNAL,
+        ) {
             Err(Errno::INTR) => {}
             other => return other.context("sendmsg", "control socket").map(drop),
         }
@@ -42,18 +57,36 @@ pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> SysResult<(usize, Vec<Ow
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let message = loop {
-        match rustix::net::recvmsg(&socket, &mut [IoSliceMut::new(buffer)], &mut control, RecvFlags::CMSG_CLOEXEC) {
+        match rustix::net::recvmsg(
+            &socket,
+            &mut [IoSliceMut::new(buffer)],
+            &mut control,
+            RecvFlags::CMSG_CLOEXEC,
+        ) {
             Err(Errno::INTR) => {}
             other => break other.context("recvmsg", "control socket")?,
         }
     };
     let fds = control
         .drain()
-        .filter_map(|part| if let RecvAncillaryMessage::ScmRights(fds) = part { Some(fds) } else { None })
+        .filter_map(|part| {
+            if let RecvAncillaryMessage::ScmRights(fds) = part {
+                Some(fds)
+            } else {
+                None
+            }
+        })
         .flatten()
         .collect();
-    if message.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
-        return Err(SysError::new("recvmsg", "a truncated message", Errno::MSGSIZE));
+    if message
+        .flags
+        .intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC)
+    {
+        return Err(SysError::new(
+            "recvmsg",
+            "a truncated message",
+            Errno::MSGSIZE,
+        ));
     }
     Ok((message.bytes, fds))
 }
@@ -61,20 +94,32 @@ pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> SysResult<(usize, Vec<Ow
 /// Has every descriptor from `first` on closed at exec.
 pub fn close_at_exec_from(first: u32) -> SysResult<()> {
     // SAFETY: with CLOSE_RANGE_CLOEXEC nothing is closed now, so no owner of a descriptor is surprised.
-    let result = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_close_range,
+            first,
+            u32::MAX,
+            libc::CLOSE_RANGE_CLOEXEC,
+        )
+    };
     if result == 0 {
         return Ok(());
     }
     match SysError::last("close_range", first.to_string()) {
         // Before Linux 5.11, or where a filter hides it: one by one.
-        error if matches!(error.errno, Errno::NOSYS | Errno::INVAL | Errno::PERM) => close_each_at_exec(first),
+        error if matches!(error.errno, Errno::NOSYS | Errno::INVAL | Errno::PERM) => {
+            close_each_at_exec(first)
+        }
         error => Err(error),
     }
 }
 
 fn close_each_at_exec(first: u32) -> SysResult<()> {
     let entries = std::fs::read_dir("/proc/self/fd").context("open", "/proc/self/fd")?;
-    let numbers: Vec<i32> = entries.flatten().filter_map(|e| e.file_name().to_str()?.parse().ok()).collect();
+    let numbers: Vec<i32> = entries
+        .flatten()
+        .filter_map(|e| e.file_name().to_str()?.parse().ok())
+        .collect();
     for fd in numbers.into_iter().filter(|fd| *fd >= first as i32) {
         // SAFETY: setting a flag of a descriptor does not end its life; one that is closed by now answers EBADF.
         unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
@@ -84,7 +129,8 @@ fn close_each_at_exec(first: u32) -> SysResult<()> {
 
 /// Makes a file in memory with this content, which nobody can change afterwards.
 pub fn sealed_memory_file(name: &str, content: &[u8]) -> SysResult<OwnedFd> {
-    let fd = rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).context("memfd_create", name)?;
+    let fd = rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)
+        .context("memfd_create", name)?;
     let mut file = std::fs::File::from(fd);
     file.write_all(content).context("write", name)?;
     let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
@@ -108,7 +154,9 @@ mod tests {
         let (n, mut fds) = receive(&theirs, &mut buffer).unwrap();
         assert_eq!(&buffer[..n], b"first");
         let mut text = String::new();
-        std::fs::File::from(fds.pop().unwrap()).read_to_string(&mut text).unwrap();
+        std::fs::File::from(fds.pop().unwrap())
+            .read_to_string(&mut text)
+            .unwrap();
         assert_eq!(text, "content");
         assert!(receive(&theirs, &mut [0; 2]).is_err());
         drop(ours);

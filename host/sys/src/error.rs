@@ -23,13 +23,23 @@ pub type SysResult<T> = Result<T, SysError>;
 
 impl SysError {
     /// Makes the error of `call` on `subject`.
-    pub fn new(call: impl Into<Cow<'static, str>>, subject: impl Into<String>, errno: Errno) -> Self {
-        Self { call: call.into(), subject: subject.into(), errno }
+    pub fn new(
+        call: impl Into<Cow<'static, str>>,
+        subject: impl Into<String>,
+        errno: Errno,
+    ) -> Self {
+        Self {
+            call: call.into(),
+            subject: subject.into(),
+            errno,
+        }
     }
 
     /// Makes the error of `call` on `subject` from what the last libc call left behind.
     pub fn last(call: &'static str, subject: impl Into<String>) -> Self {
-        let raw = std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO);
+        let raw = std::io::Error::last_os_error()
+            .raw_os_error()
+            .unwrap_or(libc::EIO);
         Self::new(call, subject, Errno::from_raw_os_error(raw))
     }
 
@@ -42,7 +52,11 @@ impl SysError {
 impl fmt::Display for SysError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let reason = std::io::Error::from_raw_os_error(self.errno.raw_os_error()).to_string();
-        let reason = reason.split(" (os error").next().unwrap_or_default().to_lowercase();
+        let reason = reason
+            .split(" (os error")
+            .next()
+            .unwrap_or_default()
+            .to_lowercase();
         let name = self.name();
         match self.subject.as_str() {
             "" => write!(f, "{}: {reason} ({name})", self.call),
@@ -67,7 +81,9 @@ impl<T> Context<T> for Result<T, Errno> {
 
 impl<T> Context<T> for std::io::Result<T> {
     fn context(self, call: &'static str, subject: impl Into<String>) -> SysResult<T> {
-        self.map_err(|e| SysError::new(call, subject, Errno::from_io_error(&e).unwrap_or(Errno::IO)))
+        self.map_err(|e| {
+            SysError::new(call, subject, Errno::from_io_error(&e).unwrap_or(Errno::IO))
+        })
     }
 }
 
@@ -123,7 +139,13 @@ mod tests {
     #[test]
     fn says_what_failed_on_what_and_why() {
         let error = SysError::new("chroot", "/tree", Errno::PERM);
-        assert_eq!(error.to_string(), "chroot `/tree`: operation not permitted (EPERM)");
-        assert_eq!(SysError::new("fork", "", Errno::from_raw_os_error(3999)).name(), "errno 3999");
+        assert_eq!(
+            error.to_string(),
+            "chroot `/tree`: operation not permitted (EPERM)"
+        );
+        assert_eq!(
+            SysError::new("fork", "", Errno::from_raw_os_error(3999)).name(),
+            "errno 3999"
+        );
     }
 }

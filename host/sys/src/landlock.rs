@@ -6,7 +6,8 @@
 use std::os::fd::AsFd;
 
 use landlock::{
-    ABI, Access, AccessFs, CompatLevel, Compatible, PathBeneath, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetStatus, Scope,
+    ABI, Access, AccessFs, CompatLevel, Compatible, PathBeneath, Ruleset, RulesetAttr,
+    RulesetCreatedAttr, RulesetStatus, Scope,
 };
 use rustix::io::Errno;
 
@@ -20,7 +21,14 @@ const KNOWN: ABI = ABI::V6;
 pub fn abi() -> SysResult<u32> {
     const VERSION: u32 = 1;
     // SAFETY: with this flag the kernel takes a null pointer and size 0, and returns a number.
-    let version = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, std::ptr::null::<u8>(), 0usize, VERSION) };
+    let version = unsafe {
+        libc::syscall(
+            libc::SYS_landlock_create_ruleset,
+            std::ptr::null::<u8>(),
+            0usize,
+            VERSION,
+        )
+    };
     match u32::try_from(version) {
         Ok(version) => Ok(version),
         Err(_) => Err(SysError::last("landlock_create_ruleset", "version")),
@@ -33,7 +41,9 @@ pub fn abi() -> SysResult<u32> {
 /// Returns whether anything is enforced.
 pub fn confine_beneath(root: impl AsFd) -> SysResult<bool> {
     let all = AccessFs::from_all(KNOWN);
-    let failed = |what: &'static str| move |error: landlock::RulesetError| SysError::new(what, chain(&error), last_or_invalid());
+    let failed = |what: &'static str| {
+        move |error: landlock::RulesetError| SysError::new(what, chain(&error), last_or_invalid())
+    };
     let ruleset = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(all)
@@ -52,9 +62,15 @@ pub fn confine_beneath(root: impl AsFd) -> SysResult<bool> {
 /// Joins an error and its causes, because the crate's own text leaves the kernel's answer out.
 fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |e| e.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+    causes
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
 }
 
 fn last_or_invalid() -> Errno {
-    std::io::Error::last_os_error().raw_os_error().filter(|n| *n != 0).map_or(Errno::INVAL, Errno::from_raw_os_error)
+    std::io::Error::last_os_error()
+        .raw_os_error()
+        .filter(|n| *n != 0)
+        .map_or(Errno::INVAL, Errno::from_raw_os_error)
 }

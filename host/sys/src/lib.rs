@@ -6,8 +6,8 @@
 
 pub mod error;
 
-pub mod meta;
 pub mod memory;
+pub mod meta;
 pub mod notify;
 pub mod resolve;
 

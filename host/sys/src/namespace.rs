@@ -18,8 +18,11 @@ pub use rustix::thread::UnshareFlags as Namespaces;
 
 /// Gives this process new namespaces.
 pub fn unshare(which: Namespaces) -> SysResult<()> {
-    let harmless =
-        Namespaces::NEWUSER | Namespaces::NEWPID | Namespaces::NEWIPC | Namespaces::NEWUTS | Namespaces::NEWNET;
+    let harmless = Namespaces::NEWUSER
+        | Namespaces::NEWPID
+        | Namespaces::NEWIPC
+        | Namespaces::NEWUTS
+        | Namespaces::NEWNET;
     if !harmless.contains(which) {
         return Err(SysError::new("unshare", names(which), Errno::INVAL));
     }
@@ -29,7 +32,11 @@ pub fn unshare(which: Namespaces) -> SysResult<()> {
 }
 
 fn names(which: Namespaces) -> String {
-    which.iter_names().map(|(name, _)| format!("CLONE_{name}")).collect::<Vec<_>>().join("|")
+    which
+        .iter_names()
+        .map(|(name, _)| format!("CLONE_{name}"))
+        .collect::<Vec<_>>()
+        .join("|")
 }
 
 /// A line of an id map: `count` ids from `inside` on are the ids from `outside` on in the parent namespace.
@@ -52,7 +59,13 @@ pub fn write_id_maps(pid: u32, users: &[IdRange], groups: &[IdRange]) -> SysResu
 
 /// Maps user and group 0 of the new user namespace of this process to the ids that it had outside.
 pub fn map_single_id(uid: u32, gid: u32) -> SysResult<()> {
-    let one = |outside| [IdRange { inside: 0, outside, count: 1 }];
+    let one = |outside| {
+        [IdRange {
+            inside: 0,
+            outside,
+            count: 1,
+        }]
+    };
     write_text("/proc/self/uid_map", &map_text(&one(uid)))?;
     // Without privilege a group may be mapped only after giving up setgroups(2) (user_namespaces(7)).
     write_text("/proc/self/setgroups", "deny")?;
@@ -64,7 +77,10 @@ fn write_map(path: &str, ranges: &[IdRange]) -> SysResult<()> {
 }
 
 fn map_text(ranges: &[IdRange]) -> String {
-    ranges.iter().map(|r| format!("{} {} {}\n", r.inside, r.outside, r.count)).collect()
+    ranges
+        .iter()
+        .map(|r| format!("{} {} {}\n", r.inside, r.outside, r.count))
+        .collect()
 }
 
 fn write_text(path: &str, text: &str) -> SysResult<()> {
@@ -74,14 +90,20 @@ fn write_text(path: &str, text: &str) -> SysResult<()> {
 /// Reads the id map of this process (`uid_map` or `gid_map`).
 pub fn id_map(file: &str) -> SysResult<Vec<IdRange>> {
     let path = format!("/proc/self/{file}");
-    Ok(parse_id_map(&fs::read_to_string(&path).context("read", path)?))
+    Ok(parse_id_map(
+        &fs::read_to_string(&path).context("read", path)?,
+    ))
 }
 
 /// Parses the text of an id map; lines that are none are left out.
 pub fn parse_id_map(text: &str) -> Vec<IdRange> {
     let range = |line: &str| {
         let mut fields = line.split_whitespace().map(|field| field.parse().ok());
-        Some(IdRange { inside: fields.next()??, outside: fields.next()??, count: fields.next()?? })
+        Some(IdRange {
+            inside: fields.next()??,
+            outside: fields.next()??,
+            count: fields.next()??,
+        })
     };
     text.lines().filter_map(range).collect()
 }
@@ -107,7 +129,10 @@ pub enum Entered {
 ///
 /// A refusal leaves the process as it was: the namespace is tried in a child first.
 pub fn enter_user_namespace() -> Entered {
-    let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    let (uid, gid) = (
+        rustix::process::geteuid().as_raw(),
+        rustix::process::getegid().as_raw(),
+    );
     if uid == 0 {
         return Entered::AlreadyRoot;
     }
@@ -115,7 +140,14 @@ pub fn enter_user_namespace() -> Entered {
         unshare(Namespaces::NEWUSER)?;
         map_single_id(uid, gid)
     };
-    match crate::probe::in_child(enter).and_then(|()| single_threaded()).and_then(|()| enter()) {
+    let trial = || {
+        enter()?;
+        crate::capability::is_usable()
+    };
+    match crate::probe::in_child(trial)
+        .and_then(|()| single_threaded())
+        .and_then(|()| enter())
+    {
         Ok(()) => Entered::Entered { uid, gid },
         Err(error) => Entered::Refused(error),
     }
@@ -124,7 +156,11 @@ pub fn enter_user_namespace() -> Entered {
 fn single_threaded() -> SysResult<()> {
     match thread_count() {
         Some(1) | None => Ok(()),
-        Some(n) => Err(SysError::new("unshare", format!("a process of {n} threads"), Errno::INVAL)),
+        Some(n) => Err(SysError::new(
+            "unshare",
+            format!("a process of {n} threads"),
+            Errno::INVAL,
+        )),
     }
 }
 
@@ -135,7 +171,8 @@ pub fn set_host_name(name: &str) -> SysResult<()> {
 
 /// Switches on the loopback interface of this network namespace.
 pub fn bring_up_loopback() -> SysResult<()> {
-    let socket = rustix::net::socket(AddressFamily::INET, SocketType::DGRAM, None).context("socket", "AF_INET")?;
+    let socket = rustix::net::socket(AddressFamily::INET, SocketType::DGRAM, None)
+        .context("socket", "AF_INET")?;
     // SAFETY: ifreq is plain data for which all zeroes is valid.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
@@ -155,13 +192,32 @@ mod tests {
 
     #[test]
     fn id_maps_are_read_and_written_alike() {
-        let map = parse_id_map("         0       4242          1\n         1     100000      65536\nnonsense\n");
-        assert_eq!(map, [IdRange { inside: 0, outside: 4242, count: 1 }, IdRange { inside: 1, outside: 100_000, count: 65_536 }]);
+        let map = parse_id_map(
+            "         0       4242          1\n         1     100000      65536\nnonsense\n",
+        );
+        assert_eq!(
+            map,
+            [
+                IdRange {
+                    inside: 0,
+                    outside: 4242,
+                    count: 1
+                },
+                IdRange {
+                    inside: 1,
+                    outside: 100_000,
+                    count: 65_536
+                }
+            ]
+        );
         assert_eq!(map_text(&map), "0 4242 1\n1 100000 65536\n");
     }
 
     #[test]
     fn names_what_was_asked_for() {
-        assert_eq!(names(Namespaces::NEWPID | Namespaces::NEWUSER), "CLONE_NEWPID|CLONE_NEWUSER");
+        assert_eq!(
+            names(Namespaces::NEWPID | Namespaces::NEWUSER),
+            "CLONE_NEWPID|CLONE_NEWUSER"
+        );
     }
 }

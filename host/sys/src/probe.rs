@@ -3,22 +3,25 @@
 //! [`probe_build`] is for a build and makes no system call of the mount family; [`doctor`] tries those too, for
 //! people who want to know.  What follows from the facts is decided in `stepwell-steps` (`run/plan.rs`).
 
+mod attempts;
 pub mod doctor;
 
 use std::fs;
-use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags};
-use rustix::io::Errno;
-use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Context, SysError, SysResult, errno_name};
+use crate::error::{SysResult, errno_name};
 use crate::namespace::{IdRange, Namespaces};
-use crate::process::{Forked, status_field};
-use crate::seccomp::{Action, Filter, OtherAbi, Rule};
-use crate::{capability, chroot, landlock, namespace, process, seccomp};
+use crate::process::status_field;
+use crate::{capability, landlock, namespace, process, seccomp};
+
+pub use attempts::in_child;
+use attempts::{
+    grandchild, try_chown, try_chroot, try_device_node, try_full_id_map, try_landlock,
+    try_listener, try_openat2, try_ptrace, try_read_memory, try_user_xattr, with_scratch_file,
+    with_sleeping_child,
+};
 
 /// What came of trying something.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,8 +58,16 @@ impl Attempt {
     pub fn text(&self) -> String {
         match self {
             Self::Works => "works".to_owned(),
-            Self::Refused { call, subject, errno } if subject.is_empty() => format!("{call}: {}", errno_name(*errno)),
-            Self::Refused { call, subject, errno } => format!("{call} {subject}: {}", errno_name(*errno)),
+            Self::Refused {
+                call,
+                subject,
+                errno,
+            } if subject.is_empty() => format!("{call}: {}", errno_name(*errno)),
+            Self::Refused {
+                call,
+                subject,
+                errno,
+            } => format!("{call} {subject}: {}", errno_name(*errno)),
         }
     }
 }
@@ -147,31 +158,44 @@ pub struct Facts {
 pub fn probe_build(store: &Path) -> Facts {
     let user = Namespaces::NEWUSER;
     let others = Namespaces::NEWPID | Namespaces::NEWIPC | Namespaces::NEWUTS;
-    let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    let (uid, gid) = (
+        rustix::process::geteuid().as_raw(),
+        rustix::process::getegid().as_raw(),
+    );
     let in_user_namespace = |also: Namespaces| {
         namespace::unshare(user | also)?;
         namespace::map_single_id(uid, gid)
     };
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     Facts {
-        kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
+        kernel: rustix::system::uname()
+            .release()
+            .to_string_lossy()
+            .into_owned(),
         uid,
         gid,
         users: namespace::id_map("uid_map").unwrap_or_default(),
         groups: namespace::id_map("gid_map").unwrap_or_default(),
-        capabilities: capability::effective().map(capability::names).unwrap_or_default(),
+        capabilities: capability::effective()
+            .map(capability::names)
+            .unwrap_or_default(),
         no_new_privs: rustix::thread::no_new_privs().unwrap_or(false),
         seccomp_filtered: status_field(&status, "Seccomp").is_some_and(|mode| mode == "2"),
         profile: profile(),
-        apparmor_restricts_userns: sysctl("kernel/apparmor_restrict_unprivileged_userns").map(|n| n != 0),
+        apparmor_restricts_userns: sysctl("kernel/apparmor_restrict_unprivileged_userns")
+            .map(|n| n != 0),
         unprivileged_userns_clone: sysctl("kernel/unprivileged_userns_clone").map(|n| n != 0),
         max_user_namespaces: sysctl("user/max_user_namespaces"),
         user_namespace: in_child(|| {
             in_user_namespace(others)?;
+            capability::is_usable()?;
             grandchild()
         })
         .into(),
-        user_namespace_chroot: in_child(|| in_user_namespace(Namespaces::empty()).and_then(|()| try_chroot())).into(),
+        user_namespace_chroot: in_child(|| {
+            in_user_namespace(Namespaces::empty()).and_then(|()| try_chroot())
+        })
+        .into(),
         user_namespace_network: in_child(|| {
             in_user_namespace(Namespaces::NEWNET)?;
             namespace::bring_up_loopback()
@@ -208,206 +232,22 @@ pub fn probe_build(store: &Path) -> Facts {
     }
 }
 
-/// Runs `attempt` in a child of its own, so that whatever it changes is gone afterwards.
-pub fn in_child(attempt: impl FnOnce() -> SysResult<()>) -> SysResult<()> {
-    let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).context("pipe2", "")?;
-    match process::fork()? {
-        Forked::Child => {
-            drop(read);
-            let text = match attempt() {
-                Ok(()) => "ok".to_owned(),
-                Err(e) => format!("{}\n{}\n{}", e.errno.raw_os_error(), e.call, e.subject),
-            };
-            // The parent tells an empty pipe from an answer, so a failure to write is not lost.
-            let _ = rustix::io::write(&write, text.as_bytes());
-            exit_now()
-        }
-        Forked::Parent(pid) => {
-            drop(write);
-            let answer = read_all(&read);
-            process::wait_for(pid)?;
-            parse_answer(&answer)
-        }
-    }
-}
-
-/// Ends a throw-away child without running what the parent registered for its own exit.
-fn exit_now() -> ! {
-    // SAFETY: _exit ends the process at once; nothing of Rust's runs afterwards.
-    unsafe { libc::_exit(0) }
-}
-
-fn read_all(fd: &OwnedFd) -> String {
-    let mut text = Vec::new();
-    let mut buffer = [0; 512];
-    loop {
-        match rustix::io::read(fd, &mut buffer) {
-            Ok(0) => break,
-            Ok(n) => text.extend_from_slice(&buffer[..n]),
-            Err(Errno::INTR) => {}
-            Err(_) => break,
-        }
-    }
-    String::from_utf8_lossy(&text).into_owned()
-}
-
-fn parse_answer(answer: &str) -> SysResult<()> {
-    if answer == "ok" {
-        return Ok(());
-    }
-    let mut lines = answer.splitn(3, '\n');
-    let errno = lines.next().and_then(|n| n.parse().ok()).map(Errno::from_raw_os_error);
-    match (errno, lines.next(), lines.next()) {
-        (Some(errno), Some(call), Some(subject)) => Err(SysError::new(call.to_owned(), subject, errno)),
-        // No answer: something killed the child, as a seccomp filter may.
-        _ => Err(SysError::new("the attempt", "its process was killed", Errno::NOTRECOVERABLE)),
-    }
-}
-
-/// A pid namespace is entered by the next child only, so it takes one to know.
-fn grandchild() -> SysResult<()> {
-    in_child(|| Ok(()))
-}
-
-fn try_chroot() -> SysResult<()> {
-    let here = open_path(Path::new("/"))?;
-    chroot::enter(here)
-}
-
-fn open_path(path: &Path) -> SysResult<OwnedFd> {
-    rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).context("open", path.to_string_lossy())
-}
-
-/// Maps every id of this namespace in a child's new one.
-fn try_full_id_map() -> SysResult<()> {
-    let identity = |map: Vec<IdRange>| -> Vec<IdRange> {
-        map.into_iter().map(|range| IdRange { outside: range.inside, ..range }).collect()
-    };
-    let users = identity(namespace::id_map("uid_map")?);
-    let groups = identity(namespace::id_map("gid_map")?);
-    let (ready, tell) = rustix::pipe::pipe().context("pipe2", "")?;
-    let (release, done) = rustix::pipe::pipe().context("pipe2", "")?;
-    match process::fork()? {
-        Forked::Child => {
-            drop((ready, done));
-            if namespace::unshare(Namespaces::NEWUSER).is_ok() {
-                let _ = rustix::io::write(&tell, b"x");
-            }
-            drop(tell);
-            read_all(&release);
-            exit_now()
-        }
-        Forked::Parent(pid) => {
-            drop((tell, release));
-            let unshared = read_all_once(&ready);
-            let result = if unshared {
-                namespace::write_id_maps(pid.as_raw_nonzero().get() as u32, &users, &groups)
-            } else {
-                Err(SysError::new("unshare", "CLONE_NEWUSER", Errno::PERM))
-            };
-            drop(done);
-            process::wait_for(pid)?;
-            result
-        }
-    }
-}
-
-fn read_all_once(fd: &OwnedFd) -> bool {
-    matches!(rustix::io::read(fd, &mut [0; 1]), Ok(1))
-}
-
-fn try_listener() -> SysResult<()> {
-    // Any call that nobody makes here will do.
-    let rule = Rule::new(libc::SYS_acct, "acct", Action::Notify, "probe");
-    seccomp::install_with_listener(&Filter { rules: vec![rule], other_abi: OtherAbi::Allow }).map(drop)
-}
-
-fn try_landlock() -> SysResult<()> {
-    seccomp::set_no_new_privs()?;
-    match landlock::confine_beneath(open_path(Path::new("/"))?)? {
-        true => Ok(()),
-        false => Err(SysError::new("landlock_restrict_self", "", Errno::NOSYS)),
-    }
-}
-
-fn try_openat2(dir: &Path) -> SysResult<()> {
-    let dir = open_path(dir)?;
-    rustix::fs::openat2(dir, ".", OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::IN_ROOT).context("openat2", ".").map(drop)
-}
-
-/// Calls `attempt` on a child that only waits, and ends the child.
-fn with_sleeping_child(attempt: impl FnOnce(Pid) -> SysResult<()>) -> SysResult<()> {
-    match process::fork()? {
-        Forked::Child => loop {
-            std::thread::park();
-        },
-        Forked::Parent(pid) => {
-            let result = attempt(pid);
-            // It may be gone already, which is what is wanted.
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-            process::wait_for(pid)?;
-            result
-        }
-    }
-}
-
-fn try_read_memory(pid: Pid) -> SysResult<()> {
-    let (secret, mut copy) = (0x5e11_u64, 0_u64);
-    let remote = libc::iovec { iov_base: (&raw const secret).cast_mut().cast(), iov_len: 8 };
-    let local = libc::iovec { iov_base: (&raw mut copy).cast(), iov_len: 8 };
-    // SAFETY: the local vector is to eight bytes of ours; the remote one is only read by the kernel.
-    let read = unsafe { libc::process_vm_readv(pid.as_raw_nonzero().get(), &local, 1, &remote, 1, 0) };
-    if read == 8 { Ok(()) } else { Err(SysError::last("process_vm_readv", "a child")) }
-}
-
-fn try_ptrace(pid: Pid) -> SysResult<()> {
-    // SAFETY: PTRACE_SEIZE takes no pointers; the child is ours and is killed afterwards.
-    let result = unsafe { libc::ptrace(libc::PTRACE_SEIZE, pid.as_raw_nonzero().get(), 0usize, 0usize) };
-    if result == 0 { Ok(()) } else { Err(SysError::last("ptrace", "PTRACE_SEIZE")) }
-}
-
-/// Name of the file that attempts in the store are made on; it is private to this process.
-fn scratch_name(dir: &Path) -> std::path::PathBuf {
-    dir.join(format!(".probe-{}", std::process::id()))
-}
-
-fn with_scratch_file(dir: &Path, attempt: impl FnOnce(&Path) -> SysResult<()>) -> SysResult<()> {
-    let path = scratch_name(dir);
-    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-    rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR).context("open", path.to_string_lossy())?;
-    let result = attempt(&path);
-    rustix::fs::unlink(&path).context("unlink", path.to_string_lossy())?;
-    result
-}
-
-fn try_chown(path: &Path) -> SysResult<()> {
-    // Nobody's number in particular; a map of one id does not hold it.
-    const SOMEBODY: u32 = 1234;
-    let (uid, gid) = (rustix::fs::Uid::from_raw(SOMEBODY), rustix::fs::Gid::from_raw(SOMEBODY));
-    rustix::fs::chownat(CWD, path, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW).context("fchownat", "store")
-}
-
-fn try_user_xattr(path: &Path) -> SysResult<()> {
-    rustix::fs::setxattr(path, "user.stepwell.probe", b"1", rustix::fs::XattrFlags::CREATE).context("setxattr", "store")
-}
-
-fn try_device_node(dir: &Path) -> SysResult<()> {
-    let path = scratch_name(dir);
-    let null = rustix::fs::makedev(1, 3);
-    rustix::fs::mknodat(CWD, &path, FileType::CharacterDevice, Mode::RUSR | Mode::WUSR, null).context("mknodat", "store")?;
-    // A file system mounted `nodev` lets nodes be made, not opened.
-    let opened = rustix::fs::open(&path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).context("open", "device node in the store");
-    rustix::fs::unlink(&path).context("unlink", path.to_string_lossy())?;
-    opened.map(drop)
-}
-
 fn sysctl(name: &str) -> Option<u64> {
-    fs::read_to_string(format!("/proc/sys/{name}")).ok()?.trim().parse().ok()
+    fs::read_to_string(format!("/proc/sys/{name}"))
+        .ok()?
+        .trim()
+        .parse()
+        .ok()
 }
 
 fn profile() -> Option<String> {
-    let paths = ["/proc/self/attr/apparmor/current", "/proc/self/attr/current"];
-    let text = paths.iter().find_map(|path| fs::read_to_string(path).ok())?;
+    let paths = [
+        "/proc/self/attr/apparmor/current",
+        "/proc/self/attr/current",
+    ];
+    let text = paths
+        .iter()
+        .find_map(|path| fs::read_to_string(path).ok())?;
     let text = text.trim_end_matches(['\0', '\n']);
     (!text.is_empty()).then(|| text.to_owned())
 }
@@ -415,22 +255,22 @@ fn profile() -> Option<String> {
 /// Container runtimes cover files of `/proc` with mounts; then the kernel refuses a fresh proc in a user namespace.
 fn proc_is_masked() -> bool {
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    mounts.lines().filter_map(|line| line.split(' ').nth(4)).any(|point| {
-        point.strip_prefix("/proc/").is_some_and(|below| below != "sys/fs/binfmt_misc")
-    })
+    mounts
+        .lines()
+        .filter_map(|line| line.split(' ').nth(4))
+        .any(|point| {
+            point
+                .strip_prefix("/proc/")
+                .is_some_and(|below| below != "sys/fs/binfmt_misc")
+        })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use rustix::io::Errno;
 
-    #[test]
-    fn answers_of_children_are_read_back() {
-        assert_eq!(parse_answer("ok"), Ok(()));
-        let error = parse_answer("1\nunshare\nCLONE_NEWUSER").unwrap_err();
-        assert_eq!((error.call.as_ref(), error.subject.as_str(), error.errno), ("unshare", "CLONE_NEWUSER", Errno::PERM));
-        assert_eq!(parse_answer("").unwrap_err().errno, Errno::NOTRECOVERABLE);
-    }
+    use super::*;
+    use crate::error::SysError;
 
     #[test]
     fn attempts_say_what_was_refused() {

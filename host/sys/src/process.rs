@@ -36,7 +36,11 @@ pub enum Ending {
 pub fn fork() -> SysResult<Forked> {
     let threads = thread_count().unwrap_or(1);
     if threads != 1 {
-        return Err(SysError::new("fork", format!("a process of {threads} threads"), Errno::BUSY));
+        return Err(SysError::new(
+            "fork",
+            format!("a process of {threads} threads"),
+            Errno::BUSY,
+        ));
     }
     // SAFETY: there is one thread only, so the child's copy of the memory is consistent.
     match unsafe { libc::fork() } {
@@ -57,13 +61,20 @@ pub fn thread_count() -> Option<usize> {
 
 /// Returns the value of a field of a `/proc/<pid>/status` text.
 pub fn status_field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
-    status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+        .map(str::trim)
 }
 
 /// Replaces this process by `program`; returns only where that fails.
 pub fn exec(program: &CStr, args: &[CString], env: &[CString]) -> SysError {
     let pointers = |texts: &[CString]| -> Vec<*const libc::c_char> {
-        texts.iter().map(|text| text.as_ptr()).chain([ptr::null()]).collect()
+        texts
+            .iter()
+            .map(|text| text.as_ptr())
+            .chain([ptr::null()])
+            .collect()
     };
     let (args, env) = (pointers(args), pointers(env));
     // SAFETY: all three point to NUL-terminated strings, the arrays end with a null pointer, and all outlive
@@ -135,7 +146,9 @@ impl AsFd for ChildSignals {
 /// Takes the ending of any child that has ended.  `Ok(None)`: there are children, none has ended.  ECHILD: there
 /// are none, which for a subreaper means that nothing descends from it any more.
 pub fn reap() -> SysResult<Option<(Pid, Ending)>> {
-    Ok(process::wait(WaitOptions::NOHANG).context("wait4", "any child")?.map(|(pid, status)| (pid, ending(status))))
+    Ok(process::wait(WaitOptions::NOHANG)
+        .context("wait4", "any child")?
+        .map(|(pid, status)| (pid, ending(status))))
 }
 
 /// Waits until the child `pid` has ended.
@@ -176,12 +189,17 @@ pub fn become_subreaper() -> SysResult<()> {
 
 /// Has the kernel kill this process when the thread that made it ends.  Changing ids takes this back.
 pub fn die_with_parent() -> SysResult<()> {
-    process::set_parent_process_death_signal(Some(Signal::KILL)).context("prctl", "PR_SET_PDEATHSIG")
+    process::set_parent_process_death_signal(Some(Signal::KILL))
+        .context("prctl", "PR_SET_PDEATHSIG")
 }
 
 /// Says whether other processes of the same user may read and trace this one.
 pub fn set_tracing(allowed: bool) -> SysResult<()> {
-    let behaviour = if allowed { DumpableBehavior::Dumpable } else { DumpableBehavior::NotDumpable };
+    let behaviour = if allowed {
+        DumpableBehavior::Dumpable
+    } else {
+        DumpableBehavior::NotDumpable
+    };
     process::set_dumpable_behavior(behaviour).context("prctl", "PR_SET_DUMPABLE")
 }
 
@@ -219,14 +237,25 @@ pub fn kill_descendants() -> SysResult<()> {
 
 /// Lists the processes that descend from `root`, as `/proc` shows them now.
 pub fn descendants(root: Pid) -> Vec<Pid> {
-    let parents: Vec<(i32, i32)> = processes().filter_map(|pid| Some((pid, parent_of(pid)?))).collect();
+    let parents: Vec<(i32, i32)> = processes()
+        .filter_map(|pid| Some((pid, parent_of(pid)?)))
+        .collect();
     let mut found = vec![root.as_raw_nonzero().get()];
     let mut next = 0;
     while let Some(&parent) = found.get(next) {
-        found.extend(parents.iter().filter(|(_, p)| *p == parent).map(|(pid, _)| *pid));
+        found.extend(
+            parents
+                .iter()
+                .filter(|(_, p)| *p == parent)
+                .map(|(pid, _)| *pid),
+        );
         next += 1;
     }
-    found.into_iter().skip(1).filter_map(Pid::from_raw).collect()
+    found
+        .into_iter()
+        .skip(1)
+        .filter_map(Pid::from_raw)
+        .collect()
 }
 
 /// Kills, until none is found, every process whose root directory is `root` or below it, as far as `/proc` lets
@@ -234,8 +263,13 @@ pub fn descendants(root: Pid) -> Vec<Pid> {
 pub fn kill_rooted_in(root: &std::path::Path) {
     // A process takes a moment to end; the bound is for one that cannot be signalled at all.
     for _ in 0..1000 {
-        let rooted = |pid: &i32| fs::read_link(format!("/proc/{pid}/root")).is_ok_and(|link| link.starts_with(root));
-        let found: Vec<Pid> = processes().filter(rooted).filter_map(Pid::from_raw).collect();
+        let rooted = |pid: &i32| {
+            fs::read_link(format!("/proc/{pid}/root")).is_ok_and(|link| link.starts_with(root))
+        };
+        let found: Vec<Pid> = processes()
+            .filter(rooted)
+            .filter_map(Pid::from_raw)
+            .collect();
         if found.is_empty() {
             return;
         }
@@ -255,7 +289,11 @@ fn processes() -> impl Iterator<Item = i32> {
 fn parent_of(pid: i32) -> Option<i32> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name in brackets may hold anything, so the fields are counted from the last bracket.
-    stat[stat.rfind(')')? + 1..].split_whitespace().nth(1)?.parse().ok()
+    stat[stat.rfind(')')? + 1..]
+        .split_whitespace()
+        .nth(1)?
+        .parse()
+        .ok()
 }
 
 /// Raises or lowers the soft limit of open files to the hard one's at most, for programs that size tables by it.
@@ -263,7 +301,14 @@ pub fn limit_open_files(soft: u64) -> SysResult<()> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let now = getrlimit(Resource::Nofile);
     let current = now.maximum.map_or(soft, |hard| hard.min(soft));
-    setrlimit(Resource::Nofile, Rlimit { current: Some(current), maximum: now.maximum }).context("setrlimit", "RLIMIT_NOFILE")
+    setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: Some(current),
+            maximum: now.maximum,
+        },
+    )
+    .context("setrlimit", "RLIMIT_NOFILE")
 }
 
 /// Returns the raw number of a descriptor, for messages between processes.
@@ -294,9 +339,16 @@ mod tests {
 
     #[test]
     fn finds_children_of_this_process() {
-        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let mut child = std::process::Command::new("sleep")
+            .arg("60")
+            .spawn()
+            .unwrap();
         let found = descendants(process::getpid());
-        assert!(found.iter().any(|pid| pid.as_raw_nonzero().get() == child.id() as i32));
+        assert!(
+            found
+                .iter()
+                .any(|pid| pid.as_raw_nonzero().get() == child.id() as i32)
+        );
         child.kill().unwrap();
         child.wait().unwrap();
     }

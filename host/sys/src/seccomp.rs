@@ -53,7 +53,13 @@ pub struct Condition {
 impl Rule {
     /// Makes a rule without conditions.
     pub fn new(nr: i64, name: &str, action: Action, reason: &str) -> Self {
-        Self { nr, name: name.to_owned(), action, when: Vec::new(), reason: reason.to_owned() }
+        Self {
+            nr,
+            name: name.to_owned(),
+            action,
+            when: Vec::new(),
+            reason: reason.to_owned(),
+        }
     }
 }
 
@@ -141,11 +147,23 @@ impl Rule {
             // The number again, for the rules that follow.
             checks.push((LOAD, 0, 0, OFFSET_NR));
             let end = checks.len() - 1;
-            for (at, instruction) in checks.iter_mut().enumerate().filter(|(_, i)| i.0 == JUMP_EQ) {
+            for (at, instruction) in checks
+                .iter_mut()
+                .enumerate()
+                .filter(|(_, i)| i.0 == JUMP_EQ)
+            {
                 let out = (end - at - 1) as u8;
                 // FAIL marks the branch that leaves the rule.
-                instruction.1 = if instruction.1 == FAIL { out } else { instruction.1 };
-                instruction.2 = if instruction.2 == FAIL { out } else { instruction.2 };
+                instruction.1 = if instruction.1 == FAIL {
+                    out
+                } else {
+                    instruction.1
+                };
+                instruction.2 = if instruction.2 == FAIL {
+                    out
+                } else {
+                    instruction.2
+                };
             }
         }
         let mut all = vec![(JUMP_EQ, 0, checks.len() as u8, self.nr as u32)];
@@ -204,12 +222,22 @@ pub fn install_with_listener(filter: &Filter) -> SysResult<OwnedFd> {
 
 fn seccomp(filter: &Filter, flags: libc::c_ulong) -> SysResult<i32> {
     const SET_MODE_FILTER: libc::c_uint = 1;
-    let mut program: Vec<libc::sock_filter> =
-        filter.program().into_iter().map(|(code, jt, jf, k)| libc::sock_filter { code, jt, jf, k }).collect();
+    let mut program: Vec<libc::sock_filter> = filter
+        .program()
+        .into_iter()
+        .map(|(code, jt, jf, k)| libc::sock_filter { code, jt, jf, k })
+        .collect();
     let Ok(len) = u16::try_from(program.len()) else {
-        return Err(SysError::new("seccomp", format!("a filter of {} instructions", program.len()), Errno::INVAL));
+        return Err(SysError::new(
+            "seccomp",
+            format!("a filter of {} instructions", program.len()),
+            Errno::INVAL,
+        ));
     };
-    let header = libc::sock_fprog { len, filter: program.as_mut_ptr() };
+    let header = libc::sock_fprog {
+        len,
+        filter: program.as_mut_ptr(),
+    };
     // SAFETY: the header points to `len` instructions that outlive the call; the kernel copies and checks them.
     match unsafe { libc::syscall(libc::SYS_seccomp, SET_MODE_FILTER, flags, &header) } {
         -1 => Err(SysError::last("seccomp", "SECCOMP_SET_MODE_FILTER")),
@@ -240,7 +268,9 @@ mod tests {
             let (code, jt, jf, k) = program[at];
             at += 1;
             match code {
-                LOAD => acc = u32::from_le_bytes(data[k as usize..k as usize + 4].try_into().unwrap()),
+                LOAD => {
+                    acc = u32::from_le_bytes(data[k as usize..k as usize + 4].try_into().unwrap())
+                }
                 AND => acc &= k,
                 JUMP_EQ => at += usize::from(if acc == k { jt } else { jf }),
                 JUMP_GE => at += usize::from(if acc >= k { jt } else { jf }),
@@ -251,7 +281,10 @@ mod tests {
     }
 
     fn rule(nr: i64, action: Action, when: Vec<Condition>) -> Rule {
-        Rule { when, ..Rule::new(nr, "call", action, "test") }
+        Rule {
+            when,
+            ..Rule::new(nr, "call", action, "test")
+        }
     }
 
     const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
@@ -259,8 +292,18 @@ mod tests {
 
     #[test]
     fn first_rule_that_applies_decides() {
-        let low = Condition { argument: 1, mask: 0xff, value: 0x39, negate: false };
-        let not = Condition { argument: 0, mask: u64::MAX, value: u64::MAX, negate: true };
+        let low = Condition {
+            argument: 1,
+            mask: 0xff,
+            value: 0x39,
+            negate: false,
+        };
+        let not = Condition {
+            argument: 0,
+            mask: u64::MAX,
+            value: u64::MAX,
+            negate: true,
+        };
         let filter = Filter {
             rules: vec![
                 rule(10, Action::Notify, vec![low]),

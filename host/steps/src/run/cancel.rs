@@ -21,8 +21,12 @@ struct Inner {
 impl CancelToken {
     /// Makes a token; it fails only where no descriptor is to be had.
     pub fn new() -> Result<Self, SysError> {
-        let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).context("eventfd2", "")?;
-        Ok(Self(Arc::new(Inner { cancelled: AtomicBool::new(false), event })))
+        let event =
+            eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).context("eventfd2", "")?;
+        Ok(Self(Arc::new(Inner {
+            cancelled: AtomicBool::new(false),
+            event,
+        })))
     }
 
     /// Gives the work up.

@@ -16,12 +16,19 @@ const HOST_NAME: &str = "buildkitsandbox";
 
 /// The name of the step's host.
 pub fn hostname(op: &RunOp) -> &str {
-    if op.hostname.is_empty() { HOST_NAME } else { &op.hostname }
+    if op.hostname.is_empty() {
+        HOST_NAME
+    } else {
+        &op.hostname
+    }
 }
 
 /// Makes the `/etc/hosts` of a step: loopback, the host itself, and the additional hosts.
 pub fn hosts(op: &RunOp) -> Vec<u8> {
-    let mut text = format!("127.0.0.1\tlocalhost {}\n::1\tlocalhost ip6-localhost ip6-loopback\n", hostname(op));
+    let mut text = format!(
+        "127.0.0.1\tlocalhost {}\n::1\tlocalhost ip6-localhost ip6-loopback\n",
+        hostname(op)
+    );
     for entry in &op.extra_hosts {
         text.push_str(&format!("{}\t{}\n", entry.address, entry.host));
     }
@@ -48,7 +55,10 @@ pub(super) struct InlineFiles {
 
 impl InlineFiles {
     pub fn place(tree: &Tree, files: &[InlineFile]) -> Result<Self, RunError> {
-        let mut placed = Self { made: Vec::new(), touched: Vec::new() };
+        let mut placed = Self {
+            made: Vec::new(),
+            touched: Vec::new(),
+        };
         for file in files {
             let failed = |errno: Errno| RunError::InlineFile {
                 path: file.path.clone(),
@@ -63,12 +73,15 @@ impl InlineFiles {
         let (parent, name) = file.path.rsplit_once('/').ok_or(Errno::INVAL)?;
         let dir = self.directory(tree, parent)?;
         self.remember(&dir)?;
-        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let flags =
+            OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mode = Mode::from_raw_mode(file.mode & 0o7777);
         let made = rustix::fs::openat(&dir, name, flags, mode)?;
         self.made.push((dir, name.to_owned(), false));
         rustix::fs::fchmod(&made, mode)?;
-        fs::File::from(made).write_all(&file.content).map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))
+        fs::File::from(made)
+            .write_all(&file.content)
+            .map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))
     }
 
     /// Opens a directory of the tree; makes it and its parents where they are missing.
@@ -82,15 +95,25 @@ impl InlineFiles {
         self.remember(&dir)?;
         let mode = Mode::from_raw_mode(0o755);
         rustix::fs::mkdirat(&dir, name, mode)?;
-        let made = rustix::fs::openat(&dir, name, OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
+        let made = rustix::fs::openat(
+            &dir,
+            name,
+            OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+            Mode::empty(),
+        );
         self.made.push((dir, name.to_owned(), true));
         made
     }
 
     fn remember(&mut self, dir: &OwnedFd) -> Result<(), Errno> {
         let stat = rustix::fs::fstat(dir)?;
-        if !self.touched.iter().any(|(_, known)| (known.st_dev, known.st_ino) == (stat.st_dev, stat.st_ino)) {
-            self.touched.push((rustix::io::fcntl_dupfd_cloexec(dir, 3)?, stat));
+        if !self
+            .touched
+            .iter()
+            .any(|(_, known)| (known.st_dev, known.st_ino) == (stat.st_dev, stat.st_ino))
+        {
+            self.touched
+                .push((rustix::io::fcntl_dupfd_cloexec(dir, 3)?, stat));
         }
         Ok(())
     }
@@ -101,7 +124,11 @@ impl Drop for InlineFiles {
     /// the step removed or replaced itself is left as it is.
     fn drop(&mut self) {
         for (dir, name, is_dir) in self.made.drain(..).rev() {
-            let flags = if is_dir { AtFlags::REMOVEDIR } else { AtFlags::empty() };
+            let flags = if is_dir {
+                AtFlags::REMOVEDIR
+            } else {
+                AtFlags::empty()
+            };
             let _ = rustix::fs::unlinkat(&dir, name.as_str(), flags);
         }
         for (dir, stat) in self.touched.drain(..) {
@@ -111,9 +138,18 @@ impl Drop for InlineFiles {
 }
 
 fn set_mtime(dir: std::os::fd::BorrowedFd<'_>, stat: &Stat) -> rustix::io::Result<()> {
-    let last_access = Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT };
-    let last_modification = Timespec { tv_sec: stat.st_mtime, tv_nsec: stat.st_mtime_nsec as _ };
-    let times = Timestamps { last_access, last_modification };
+    let last_access = Timespec {
+        tv_sec: 0,
+        tv_nsec: rustix::fs::UTIME_OMIT,
+    };
+    let last_modification = Timespec {
+        tv_sec: stat.st_mtime,
+        tv_nsec: stat.st_mtime_nsec as _,
+    };
+    let times = Timestamps {
+        last_access,
+        last_modification,
+    };
     // The handles are O_PATH, which futimens(2) does not take; an empty path does.
     rustix::fs::utimensat(dir, "", &times, AtFlags::EMPTY_PATH)
 }
@@ -127,15 +163,35 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let tree = Tree::open(dir.path()).unwrap();
         fs::create_dir(dir.path().join("dev")).unwrap();
-        let before = fs::metadata(dir.path().join("dev")).unwrap().modified().unwrap();
+        let before = fs::metadata(dir.path().join("dev"))
+            .unwrap()
+            .modified()
+            .unwrap();
         std::thread::sleep(std::time::Duration::from_millis(20));
-        let file = |path: &str| InlineFile { path: path.into(), content: b"text".to_vec(), mode: 0o755 };
-        let placed = InlineFiles::place(&tree, &[file("/dev/pipes/EOF"), file("/dev/pipes/EOF2")]).unwrap();
-        assert_eq!(fs::read(dir.path().join("dev/pipes/EOF2")).unwrap(), b"text");
-        assert!(InlineFiles::place(&tree, &[file("/dev/pipes/EOF")]).is_err(), "a file that is there is not overwritten");
+        let file = |path: &str| InlineFile {
+            path: path.into(),
+            content: b"text".to_vec(),
+            mode: 0o755,
+        };
+        let placed =
+            InlineFiles::place(&tree, &[file("/dev/pipes/EOF"), file("/dev/pipes/EOF2")]).unwrap();
+        assert_eq!(
+            fs::read(dir.path().join("dev/pipes/EOF2")).unwrap(),
+            b"text"
+        );
+        assert!(
+            InlineFiles::place(&tree, &[file("/dev/pipes/EOF")]).is_err(),
+            "a file that is there is not overwritten"
+        );
         drop(placed);
         assert!(!dir.path().join("dev/pipes").exists());
-        assert_eq!(fs::metadata(dir.path().join("dev")).unwrap().modified().unwrap(), before);
+        assert_eq!(
+            fs::metadata(dir.path().join("dev"))
+                .unwrap()
+                .modified()
+                .unwrap(),
+            before
+        );
     }
 
     #[test]
@@ -148,7 +204,10 @@ mod tests {
             user: String::new(),
             network: Network::None,
             files: vec![],
-            extra_hosts: vec![stepwell_model::op::HostEntry { host: "db".into(), address: "10.0.0.2".into() }],
+            extra_hosts: vec![stepwell_model::op::HostEntry {
+                host: "db".into(),
+                address: "10.0.0.2".into(),
+            }],
             hostname: "box".into(),
         };
         let text = String::from_utf8(hosts(&op)).unwrap();

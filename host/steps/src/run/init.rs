@@ -40,7 +40,9 @@ const FAILED: i32 = 125;
 
 /// Returns whether this process was started to be an init.  Ask first thing in `main`.
 pub fn is_init_invocation() -> bool {
-    std::env::args_os().next().is_some_and(|name| name == INIT_NAME)
+    std::env::args_os()
+        .next()
+        .is_some_and(|name| name == INIT_NAME)
 }
 
 /// Is the init; for `main`, before any thread is started.
@@ -49,27 +51,47 @@ pub fn init_main() -> ! {
     let what = args.next().unwrap_or_default();
     match what.to_str() {
         Some(STEP) => run_step(),
-        Some(PROBE) => print(&probe::probe_build(&args.next().map(PathBuf::from).unwrap_or_default())),
+        Some(PROBE) => print(&probe::probe_build(
+            &args.next().map(PathBuf::from).unwrap_or_default(),
+        )),
         Some(DOCTOR) => {
             let store = args.next().map(PathBuf::from).unwrap_or_default();
-            let users: Vec<String> = args.by_ref().take_while(|a| a != "--").map(|a| a.to_string_lossy().into_owned()).collect();
-            print(&probe::doctor::probe_doctor(&store, &users, &args.map(PathBuf::from).collect::<Vec<_>>()))
+            let users: Vec<String> = args
+                .by_ref()
+                .take_while(|a| a != "--")
+                .map(|a| a.to_string_lossy().into_owned())
+                .collect();
+            print(&probe::doctor::probe_doctor(
+                &store,
+                &users,
+                &args.map(PathBuf::from).collect::<Vec<_>>(),
+            ))
         }
         _ => exit(FAILED),
     }
 }
 
 fn print(facts: &impl serde::Serialize) -> ! {
-    let written = serde_json::to_vec(facts).ok().and_then(|text| std::io::stdout().write_all(&text).ok());
+    let written = serde_json::to_vec(facts)
+        .ok()
+        .and_then(|text| std::io::stdout().write_all(&text).ok());
     exit(if written.is_some() { 0 } else { FAILED })
 }
 
 fn run_step() -> ! {
     // The control socket comes as standard input; without one there is nobody to tell.
-    let Ok(control) = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3) else { exit(FAILED) };
-    let mut init = Init { control, root: None };
+    let Ok(control) = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3) else {
+        exit(FAILED)
+    };
+    let mut init = Init {
+        control,
+        root: None,
+    };
     let Err((doing, error)) = init.receive_plan().and_then(|plan| init.carry_out(plan));
-    let message = FromInit::Failed { doing, error: error.to_string() };
+    let message = FromInit::Failed {
+        doing,
+        error: error.to_string(),
+    };
     // If this fails too, the builder is gone and the exit status is for nobody.
     let _ = wire::send(init.control.as_fd(), &message, &[]);
     exit(FAILED)
@@ -89,11 +111,19 @@ impl Init {
     fn receive_plan(&mut self) -> Result<Plan, Failure> {
         let read = || -> SysResult<(Plan, OwnedFd)> {
             let gone = || SysError::new("recvmsg", "plan", Errno::CONNRESET);
-            let (ToInit::Plan, mut fds) = wire::receive(self.control.as_fd())?.ok_or_else(gone)? else { return Err(gone()) };
-            let (Some(root), Some(plan)) = (fds.pop(), fds.pop()) else { return Err(gone()) };
+            let (ToInit::Plan, mut fds) = wire::receive(self.control.as_fd())?.ok_or_else(gone)?
+            else {
+                return Err(gone());
+            };
+            let (Some(root), Some(plan)) = (fds.pop(), fds.pop()) else {
+                return Err(gone());
+            };
             let mut text = Vec::new();
-            File::from(plan).read_to_end(&mut text).context("read", "plan")?;
-            let plan = serde_json::from_slice(&text).map_err(|_| SysError::new("read", "plan", Errno::BADMSG))?;
+            File::from(plan)
+                .read_to_end(&mut text)
+                .context("read", "plan")?;
+            let plan = serde_json::from_slice(&text)
+                .map_err(|_| SysError::new("read", "plan", Errno::BADMSG))?;
             Ok((plan, root))
         };
         let (plan, root) = read().map_err(|error| ("receive-plan".to_owned(), error))?;
@@ -107,7 +137,10 @@ impl Init {
             let name = name_of(&step);
             self.apply(step).map_err(|error| (name, error))?;
         }
-        Err(("execute".to_owned(), SysError::new("execve", "a plan without a program", Errno::INVAL)))
+        Err((
+            "execute".to_owned(),
+            SysError::new("execve", "a plan without a program", Errno::INVAL),
+        ))
     }
 
     fn apply(&mut self, step: SetupStep) -> SysResult<()> {
@@ -128,9 +161,10 @@ impl Init {
             SetupStep::WorkingDirectory { path } => enter_directory(&path),
             SetupStep::ConfineBeneathRoot => landlock::confine_beneath(self.root()?).map(drop),
             SetupStep::NoNewPrivileges => seccomp::set_no_new_privs(),
-            SetupStep::LimitCapabilities { keep, no_new_privs } => {
-                capability::limit_next_program(capability::Capabilities::from_bits_retain(keep), no_new_privs)
-            }
+            SetupStep::LimitCapabilities { keep, no_new_privs } => capability::limit_next_program(
+                capability::Capabilities::from_bits_retain(keep),
+                no_new_privs,
+            ),
             SetupStep::Supervise { filter } => {
                 let listener = seccomp::install_with_listener(&filter)?;
                 self.tell(&FromInit::Supervise, Some(&listener))
@@ -141,7 +175,9 @@ impl Init {
     }
 
     fn root(&self) -> SysResult<&OwnedFd> {
-        self.root.as_ref().ok_or_else(|| SysError::new("fchdir", "tree root", Errno::BADF))
+        self.root
+            .as_ref()
+            .ok_or_else(|| SysError::new("fchdir", "tree root", Errno::BADF))
     }
 
     fn tell(&self, message: &FromInit, fd: Option<&OwnedFd>) -> SysResult<()> {
@@ -189,12 +225,18 @@ impl Init {
     /// exits and the kernel kills the rest of its namespace; a subreaper does that by itself.
     fn hold(&self, child: Pid, signals: &ChildSignals) -> SysResult<()> {
         let ending = loop {
-            let mut watched = [PollFd::new(signals, PollFlags::IN), PollFd::new(&self.control, PollFlags::RDHUP)];
+            let mut watched = [
+                PollFd::new(signals, PollFlags::IN),
+                PollFd::new(&self.control, PollFlags::RDHUP),
+            ];
             match poll(&mut watched, None) {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(errno) => return Err(SysError::new("poll", "children", errno)),
             }
-            if watched[1].revents().intersects(PollFlags::HUP | PollFlags::RDHUP | PollFlags::ERR) {
+            if watched[1]
+                .revents()
+                .intersects(PollFlags::HUP | PollFlags::RDHUP | PollFlags::ERR)
+            {
                 break None;
             }
             signals.drain();
@@ -212,10 +254,18 @@ impl Init {
     }
 
     fn execute(&self, program: String, args: Vec<String>, env: Vec<String>) -> SysResult<()> {
-        let text = |t: String| CString::new(t).map_err(|_| SysError::new("execve", "a text with a NUL byte", Errno::INVAL));
+        let text = |t: String| {
+            CString::new(t)
+                .map_err(|_| SysError::new("execve", "a text with a NUL byte", Errno::INVAL))
+        };
         let texts = |all: Vec<String>| all.into_iter().map(text).collect::<SysResult<Vec<_>>>();
         let error = process::exec(&text(program)?, &texts(args)?, &texts(env)?);
-        self.tell(&FromInit::NotExecuted { errno: error.errno.raw_os_error() }, None)?;
+        self.tell(
+            &FromInit::NotExecuted {
+                errno: error.errno.raw_os_error(),
+            },
+            None,
+        )?;
         exit(FAILED)
     }
 }
@@ -237,7 +287,11 @@ fn reap_until(child: Pid) -> SysResult<Option<Ending>> {
 /// The name that the step has in the plan's JSON.
 fn name_of(step: &SetupStep) -> String {
     let value = serde_json::to_value(step).unwrap_or_default();
-    value.get("do").and_then(|name| name.as_str()).unwrap_or("a step of the plan").to_owned()
+    value
+        .get("do")
+        .and_then(|name| name.as_str())
+        .unwrap_or("a step of the plan")
+        .to_owned()
 }
 
 fn flags(kinds: &[NamespaceKind]) -> Namespaces {
@@ -248,14 +302,22 @@ fn flags(kinds: &[NamespaceKind]) -> Namespaces {
         NamespaceKind::Uts => Namespaces::NEWUTS,
         NamespaceKind::Network => Namespaces::NEWNET,
     };
-    kinds.iter().map(flag).fold(Namespaces::empty(), |all, one| all | one)
+    kinds
+        .iter()
+        .map(flag)
+        .fold(Namespaces::empty(), |all, one| all | one)
 }
 
 fn null_input() -> SysResult<()> {
-    let null = match rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {
+    let null = match rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+    {
         Ok(null) => null,
         // A machine without it still has an end of nothing: a pipe that nobody writes to.
-        Err(_) => rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).context("pipe2", "standard input")?.0,
+        Err(_) => {
+            rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
+                .context("pipe2", "standard input")?
+                .0
+        }
     };
     rustix::stdio::dup2_stdin(&null).context("dup2", "standard input")
 }
@@ -277,8 +339,15 @@ fn enter_directory(path: &str) -> SysResult<()> {
 
 fn become_user(credentials: &Credentials) -> SysResult<()> {
     use rustix::thread::{Gid, Uid, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
-    let groups: Vec<Gid> = credentials.groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
-    let (uid, gid) = (Uid::from_raw(credentials.uid), Gid::from_raw(credentials.gid));
+    let groups: Vec<Gid> = credentials
+        .groups
+        .iter()
+        .map(|gid| Gid::from_raw(*gid))
+        .collect();
+    let (uid, gid) = (
+        Uid::from_raw(credentials.uid),
+        Gid::from_raw(credentials.gid),
+    );
     set_thread_groups(&groups).context("setgroups", format!("{:?}", credentials.groups))?;
     set_thread_res_gid(gid, gid, gid).context("setresgid", credentials.gid.to_string())?;
     set_thread_res_uid(uid, uid, uid).context("setresuid", credentials.uid.to_string())

@@ -18,6 +18,7 @@ pub mod tier;
 pub mod tree;
 pub mod types;
 pub mod user;
+mod walls;
 mod wire;
 
 use std::os::fd::AsFd;
@@ -149,11 +150,19 @@ impl From<SupervisorError> for RunError {
 ///
 /// Blocks; `output` is called from this thread with what the step writes, as it comes.  After an error, and after
 /// a step that failed, the tree is in an unknown state.
-pub fn run(spec: RunSpec<'_>, output: &mut dyn FnMut(Stream, &[u8]), cancel: &CancelToken) -> Result<RunResult, RunError> {
+pub fn run(
+    spec: RunSpec<'_>,
+    output: &mut dyn FnMut(Stream, &[u8]),
+    cancel: &CancelToken,
+) -> Result<RunResult, RunError> {
     let deadline = spec.timeout.map(|limit| Instant::now() + limit);
     check(spec.op)?;
     let tree = Tree::open(spec.root)?;
-    let user = user::look_up(&spec.op.user, &tree.read_text("/etc/passwd"), &tree.read_text("/etc/group"))?;
+    let user = user::look_up(
+        &spec.op.user,
+        &tree.read_text("/etc/passwd"),
+        &tree.read_text("/etc/group"),
+    )?;
     let env = environment(spec.op, &user.home);
     let program = match find_program(&tree, spec.op, &env) {
         Ok(program) => program,
@@ -161,7 +170,14 @@ pub fn run(spec: RunSpec<'_>, output: &mut dyn FnMut(Stream, &[u8]), cancel: &Ca
     };
     let process = process(&spec, program, env, user.credentials);
     let grafts = Grafts::install(&graft_spec(&spec, &tree))?;
-    let result = run_grafted(&spec, &tree, process, grafts.real_devices(), (deadline, cancel), output);
+    let result = run_grafted(
+        &spec,
+        &tree,
+        process,
+        grafts.real_devices(),
+        (deadline, cancel),
+        output,
+    );
     grafts.remove()?;
     result
 }
@@ -177,19 +193,33 @@ fn run_grafted(
 ) -> Result<RunResult, RunError> {
     let _inline = etc::InlineFiles::place(tree, &spec.op.files)?;
     let needs = needs(spec, real_devices);
-    let plan = plan::plan(&process, spec.choice, spec.facts, &supervisor::filter(&needs));
+    let plan = plan::plan(
+        &process,
+        spec.choice,
+        spec.facts,
+        &supervisor::filter(&needs),
+    );
     let program = process.program.clone();
     let supervisor = supervisor_spec(spec, tree, process, needs)?;
-    let ended = session::Session::start(spec.init, &plan, tree, supervisor, cancel)?.finish(deadline, output)?;
+    let ended = session::Session::start(spec.init, &plan, tree, supervisor, cancel)?
+        .finish(deadline, output)?;
     let (side, counters) = (ended.report.side, ended.report.counters);
     Ok(match ended.not_executed {
         Some(errno) => not_started(program::diagnose(tree, &program, errno), side, counters),
-        None => RunResult { exit: ended.exit, failure: None, side, counters },
+        None => RunResult {
+            exit: ended.exit,
+            failure: None,
+            side,
+            counters,
+        },
     })
 }
 
 fn find_program(tree: &Tree, op: &RunOp, env: &[String]) -> Result<String, ExecFailure> {
-    let search = env.iter().find_map(|v| v.strip_prefix("PATH=")).unwrap_or_default();
+    let search = env
+        .iter()
+        .find_map(|v| v.strip_prefix("PATH="))
+        .unwrap_or_default();
     let name = op.args.first().map(String::as_str).unwrap_or_default();
     program::find(tree, name, search, &op.cwd)
 }
@@ -205,12 +235,23 @@ fn graft_spec<'a>(spec: &'a RunSpec<'_>, tree: &'a Tree) -> GraftSpec<'a> {
 }
 
 fn not_started(failure: ExecFailure, side: SideTable, counters: Counters) -> RunResult {
-    RunResult { exit: Exit::Code(failure.status()), failure: Some(failure), side, counters }
+    RunResult {
+        exit: Exit::Code(failure.status()),
+        failure: Some(failure),
+        side,
+        counters,
+    }
 }
 
 /// Refuses what execve(2) and chdir(2) cannot take.
 fn check(op: &RunOp) -> Result<(), RunError> {
-    let invalid = |what, value: &str, why| Err(RunError::Invalid { what, value: value.to_owned(), why });
+    let invalid = |what, value: &str, why| {
+        Err(RunError::Invalid {
+            what,
+            value: value.to_owned(),
+            why,
+        })
+    };
     let env = || op.env.iter().chain(&op.uncounted_env);
     if op.args.is_empty() {
         return invalid("command", "", "it is empty");
@@ -218,8 +259,13 @@ fn check(op: &RunOp) -> Result<(), RunError> {
     if let Some(arg) = op.args.iter().find(|arg| arg.contains('\0')) {
         return invalid("argument", arg, "it holds a NUL byte");
     }
-    if let Some(var) = env().find(|var| var.name.contains(['\0', '=']) || var.value.contains('\0')) {
-        return invalid("variable", &var.name, "it holds a NUL byte, or its name a `=`");
+    if let Some(var) = env().find(|var| var.name.contains(['\0', '=']) || var.value.contains('\0'))
+    {
+        return invalid(
+            "variable",
+            &var.name,
+            "it holds a NUL byte, or its name a `=`",
+        );
     }
     if !op.cwd.starts_with('/') || op.cwd.contains('\0') {
         return invalid("working directory", &op.cwd, "it is not an absolute path");
@@ -229,17 +275,31 @@ fn check(op: &RunOp) -> Result<(), RunError> {
 
 /// The step's environment: what the operation says, and docker's PATH and the user's HOME where it says nothing.
 fn environment(op: &RunOp, home: &str) -> Vec<String> {
-    let given = op.env.iter().chain(op.uncounted_env.iter().filter(|u| op.env.iter().all(|v| v.name != u.name)));
-    let mut env: Vec<String> = given.map(|var| format!("{}={}", var.name, var.value)).collect();
+    let given = op.env.iter().chain(
+        op.uncounted_env
+            .iter()
+            .filter(|u| op.env.iter().all(|v| v.name != u.name)),
+    );
+    let mut env: Vec<String> = given
+        .map(|var| format!("{}={}", var.name, var.value))
+        .collect();
     for (name, value) in [("PATH", program::DEFAULT_PATH), ("HOME", home)] {
-        if !env.iter().any(|var| var.strip_prefix(name).is_some_and(|rest| rest.starts_with('='))) {
+        if !env.iter().any(|var| {
+            var.strip_prefix(name)
+                .is_some_and(|rest| rest.starts_with('='))
+        }) {
             env.push(format!("{name}={value}"));
         }
     }
     env
 }
 
-fn process(spec: &RunSpec<'_>, program: String, env: Vec<String>, credentials: Credentials) -> StepProcess {
+fn process(
+    spec: &RunSpec<'_>,
+    program: String,
+    env: Vec<String>,
+    credentials: Credentials,
+) -> StepProcess {
     StepProcess {
         program,
         args: spec.op.args.clone(),
@@ -261,7 +321,12 @@ fn needs(spec: &RunSpec<'_>, real_devices: bool) -> FilterNeeds {
     }
 }
 
-fn supervisor_spec(spec: &RunSpec<'_>, tree: &Tree, process: StepProcess, needs: FilterNeeds) -> Result<SupervisorSpec, RunError> {
+fn supervisor_spec(
+    spec: &RunSpec<'_>,
+    tree: &Tree,
+    process: StepProcess,
+    needs: FilterNeeds,
+) -> Result<SupervisorSpec, RunError> {
     Ok(SupervisorSpec {
         root: tree.path().to_owned(),
         root_dir: tree.handle()?,
@@ -287,7 +352,12 @@ pub fn probe(init: &InitProgram, store: &Path) -> Result<Facts, RunError> {
 
 /// Finds out everything `stepwell doctor` tells; `users` are name and number of the caller, `path` the
 /// directories of programs.
-pub fn probe_doctor(init: &InitProgram, store: &Path, users: &[String], path: &[PathBuf]) -> Result<DoctorFacts, RunError> {
+pub fn probe_doctor(
+    init: &InitProgram,
+    store: &Path,
+    users: &[String],
+    path: &[PathBuf],
+) -> Result<DoctorFacts, RunError> {
     let mut args = vec![store.as_os_str().to_owned()];
     args.extend(users.iter().map(Into::into));
     args.push("--".into());
@@ -295,9 +365,18 @@ pub fn probe_doctor(init: &InitProgram, store: &Path, users: &[String], path: &[
     ask(init, init::DOCTOR, &args)
 }
 
-fn ask<T: for<'a> serde::Deserialize<'a>>(init: &InitProgram, what: &str, args: &[std::ffi::OsString]) -> Result<T, RunError> {
-    let output = init.command(what).args(args).output().map_err(|e| RunError::Probe(e.to_string()))?;
-    serde_json::from_slice(&output.stdout).map_err(|e| RunError::Probe(format!("{} ({})", e, output.status)))
+fn ask<T: for<'a> serde::Deserialize<'a>>(
+    init: &InitProgram,
+    what: &str,
+    args: &[std::ffi::OsString],
+) -> Result<T, RunError> {
+    let output = init
+        .command(what)
+        .args(args)
+        .output()
+        .map_err(|e| RunError::Probe(e.to_string()))?;
+    serde_json::from_slice(&output.stdout)
+        .map_err(|e| RunError::Probe(format!("{} ({})", e, output.status)))
 }
 
 #[cfg(test)]
@@ -306,7 +385,14 @@ mod tests {
     use stepwell_model::op::{EnvVar, Network};
 
     fn op(env: &[(&str, &str)], uncounted: &[(&str, &str)]) -> RunOp {
-        let vars = |list: &[(&str, &str)]| list.iter().map(|(n, v)| EnvVar { name: (*n).into(), value: (*v).into() }).collect();
+        let vars = |list: &[(&str, &str)]| {
+            list.iter()
+                .map(|(n, v)| EnvVar {
+                    name: (*n).into(),
+                    value: (*v).into(),
+                })
+                .collect()
+        };
         RunOp {
             args: vec!["true".into()],
             env: vars(env),
@@ -323,16 +409,37 @@ mod tests {
     #[test]
     fn environment_has_defaults_only_where_nothing_is_said() {
         let path = format!("PATH={}", program::DEFAULT_PATH);
-        assert_eq!(environment(&op(&[("A", "1")], &[]), "/root"), ["A=1".to_owned(), path, "HOME=/root".to_owned()]);
-        let given = op(&[("PATH", "/p"), ("HOME", ""), ("X", "own")], &[("X", "proxy"), ("Y", "2")]);
-        assert_eq!(environment(&given, "/root"), ["PATH=/p", "HOME=", "X=own", "Y=2"]);
+        assert_eq!(
+            environment(&op(&[("A", "1")], &[]), "/root"),
+            ["A=1".to_owned(), path, "HOME=/root".to_owned()]
+        );
+        let given = op(
+            &[("PATH", "/p"), ("HOME", ""), ("X", "own")],
+            &[("X", "proxy"), ("Y", "2")],
+        );
+        assert_eq!(
+            environment(&given, "/root"),
+            ["PATH=/p", "HOME=", "X=own", "Y=2"]
+        );
     }
 
     #[test]
     fn what_no_process_can_be_given_is_refused() {
         assert!(check(&op(&[], &[])).is_ok());
         assert!(check(&op(&[("A", "\0")], &[])).is_err());
-        assert!(check(&RunOp { cwd: "tmp".into(), ..op(&[], &[]) }).is_err());
-        assert!(check(&RunOp { args: vec![], ..op(&[], &[]) }).is_err());
+        assert!(
+            check(&RunOp {
+                cwd: "tmp".into(),
+                ..op(&[], &[])
+            })
+            .is_err()
+        );
+        assert!(
+            check(&RunOp {
+                args: vec![],
+                ..op(&[], &[])
+            })
+            .is_err()
+        );
     }
 }

@@ -7,10 +7,11 @@ use serde::{Deserialize, Serialize};
 use stepwell_model::op::Network;
 use stepwell_sys::capability;
 use stepwell_sys::probe::Facts;
-use stepwell_sys::seccomp::{Action, Condition, Filter, OtherAbi, Rule};
+use stepwell_sys::seccomp::{Filter, OtherAbi, Rule};
 
 use super::tier::TierChoice;
 use super::types::{Credentials, Ids, Tier};
+use super::walls::walls;
 
 /// The operations, in order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -140,20 +141,29 @@ pub struct StepProcess {
 /// all numbers up to the limit, so no more than that.
 const OPEN_FILES: u64 = 1_048_576;
 
-/// First version of Landlock that keeps signals and abstract sockets inside.
-const LANDLOCK_SCOPES: u32 = 6;
-
 /// Lists what is to be done for `process`.  `notify` are the system calls that the supervisor wants to be asked
 /// about.
 pub fn plan(process: &StepProcess, choice: &TierChoice, facts: &Facts, notify: &[Rule]) -> Plan {
     let shape = Shape::new(process, choice, facts);
     let mut steps = namespaces(process, choice, facts, &shape);
-    steps.extend([SetupStep::StartStep, SetupStep::NewSession, SetupStep::NullInput]);
-    steps.push(SetupStep::ProcessDefaults { open_files: OPEN_FILES });
+    steps.extend([
+        SetupStep::StartStep,
+        SetupStep::NewSession,
+        SetupStep::NullInput,
+    ]);
+    steps.push(SetupStep::ProcessDefaults {
+        open_files: OPEN_FILES,
+    });
     steps.push(SetupStep::EnterRoot);
-    steps.push(SetupStep::WorkingDirectory { path: process.cwd.clone() });
+    steps.push(SetupStep::WorkingDirectory {
+        path: process.cwd.clone(),
+    });
     steps.extend(confinement(process, choice, facts, &shape, notify));
-    steps.push(SetupStep::Execute { program: process.program.clone(), args: process.args.clone(), env: process.env.clone() });
+    steps.push(SetupStep::Execute {
+        program: process.program.clone(),
+        args: process.args.clone(),
+        env: process.env.clone(),
+    });
     Plan { steps }
 }
 
@@ -163,10 +173,10 @@ pub fn has_pid_namespace(choice: &TierChoice, facts: &Facts) -> bool {
 }
 
 /// What the facts make of the tier.
-struct Shape {
-    pid_namespace: bool,
-    network_namespace: bool,
-    landlock: bool,
+pub(super) struct Shape {
+    pub pid_namespace: bool,
+    pub network_namespace: bool,
+    pub landlock: bool,
     no_new_privs: bool,
 }
 
@@ -175,13 +185,27 @@ impl Shape {
         let pid_namespace = has_pid_namespace(choice, facts);
         // A user namespace gives CAP_SYS_ADMIN in it, which installs filters without giving up privileges.
         let privileged = choice.tier == Tier::Userns || facts.listener_with_privileges.works();
-        let network = if choice.tier == Tier::Userns { &facts.user_namespace_network } else { &facts.network_namespace };
+        let network = if choice.tier == Tier::Userns {
+            &facts.user_namespace_network
+        } else {
+            &facts.network_namespace
+        };
         let network_namespace = process.network == Network::None && network.works();
-        Self { pid_namespace, network_namespace, landlock: facts.landlock_confines.works(), no_new_privs: facts.no_new_privs || !privileged }
+        Self {
+            pid_namespace,
+            network_namespace,
+            landlock: facts.landlock_confines.works(),
+            no_new_privs: facts.no_new_privs || !privileged,
+        }
     }
 }
 
-fn namespaces(process: &StepProcess, choice: &TierChoice, facts: &Facts, shape: &Shape) -> Vec<SetupStep> {
+fn namespaces(
+    process: &StepProcess,
+    choice: &TierChoice,
+    facts: &Facts,
+    shape: &Shape,
+) -> Vec<SetupStep> {
     let mut steps = Vec::new();
     let mut kinds = Vec::new();
     if choice.tier == Tier::Userns {
@@ -197,13 +221,22 @@ fn namespaces(process: &StepProcess, choice: &TierChoice, facts: &Facts, shape: 
         steps.push(SetupStep::NewNamespaces { kinds });
     }
     match (choice.tier, choice.ids) {
-        (Tier::Userns, Ids::Emulated) => steps.push(SetupStep::MapSingleId { uid: facts.uid, gid: facts.gid }),
+        (Tier::Userns, Ids::Emulated) => steps.push(SetupStep::MapSingleId {
+            uid: facts.uid,
+            gid: facts.gid,
+        }),
         (Tier::Userns, Ids::Real) => steps.push(SetupStep::AwaitIdMap),
         (Tier::Chroot, _) => {}
     }
     if shape.pid_namespace {
-        steps.extend([SetupStep::DieWithParent, SetupStep::EnterPidNamespace, SetupStep::DieWithParent]);
-        steps.push(SetupStep::HostName { name: process.hostname.clone() });
+        steps.extend([
+            SetupStep::DieWithParent,
+            SetupStep::EnterPidNamespace,
+            SetupStep::DieWithParent,
+        ]);
+        steps.push(SetupStep::HostName {
+            name: process.hostname.clone(),
+        });
     } else {
         steps.push(SetupStep::BecomeSubreaper);
     }
@@ -213,7 +246,13 @@ fn namespaces(process: &StepProcess, choice: &TierChoice, facts: &Facts, shape: 
     steps
 }
 
-fn confinement(process: &StepProcess, choice: &TierChoice, facts: &Facts, shape: &Shape, notify: &[Rule]) -> Vec<SetupStep> {
+fn confinement(
+    process: &StepProcess,
+    choice: &TierChoice,
+    facts: &Facts,
+    shape: &Shape,
+    notify: &[Rule],
+) -> Vec<SetupStep> {
     let mut steps = Vec::new();
     if shape.no_new_privs {
         steps.push(SetupStep::NoNewPrivileges);
@@ -221,85 +260,25 @@ fn confinement(process: &StepProcess, choice: &TierChoice, facts: &Facts, shape:
     if shape.landlock {
         steps.push(SetupStep::ConfineBeneathRoot);
     }
-    steps.push(SetupStep::LimitCapabilities { keep: capability::STEP.bits(), no_new_privs: shape.no_new_privs });
+    steps.push(SetupStep::LimitCapabilities {
+        keep: capability::STEP.bits(),
+        no_new_privs: shape.no_new_privs,
+    });
     let walls = walls(process, facts, shape);
-    let other_abi = if walls.is_empty() { OtherAbi::Allow } else { OtherAbi::Deny };
+    let other_abi = if walls.is_empty() {
+        OtherAbi::Allow
+    } else {
+        OtherAbi::Deny
+    };
     let rules = walls.into_iter().chain(notify.iter().cloned()).collect();
-    steps.push(SetupStep::Supervise { filter: Filter { rules, other_abi } });
+    steps.push(SetupStep::Supervise {
+        filter: Filter { rules, other_abi },
+    });
     if choice.ids == Ids::Real {
         // For root as well: the builder's supplementary groups are not the step's.
         steps.push(SetupStep::BecomeUser(process.credentials.clone()));
     }
     steps
-}
-
-/// Rules that stand in for what the kernel does not give here.
-fn walls(process: &StepProcess, facts: &Facts, shape: &Shape) -> Vec<Rule> {
-    let mut rules = Vec::new();
-    if !shape.pid_namespace {
-        rules.extend(process_walls(process, facts, shape));
-    }
-    if process.network == Network::None && !shape.network_namespace {
-        rules.push(network_wall());
-    }
-    rules
-}
-
-/// Without a network namespace there is no loopback of the step's own, so there are no sockets but those of the
-/// machine itself (Unix, and netlink, which C libraries ask for addresses).
-fn network_wall() -> Rule {
-    let other_than = |family: i32| Condition { argument: 0, mask: u64::from(u32::MAX), value: family as u64, negate: true };
-    let reason = "without a network namespace the step would have the builder's network";
-    let rule = Rule::new(libc::SYS_socket, "socket", Action::Errno(libc::EAFNOSUPPORT as u16), reason);
-    Rule { when: vec![other_than(libc::AF_UNIX), other_than(libc::AF_NETLINK)], ..rule }
-}
-
-/// Rules that keep a step without a pid namespace from the processes of others, where Landlock does not.
-fn process_walls(process: &StepProcess, facts: &Facts, shape: &Shape) -> Vec<Rule> {
-    let scoped = shape.landlock && facts.landlock.is_some_and(|abi| abi >= LANDLOCK_SCOPES);
-    let mut rules = Vec::new();
-    if !scoped {
-        let everybody = std::iter::once(-1_i64);
-        let protected = process.protected.iter().map(|pid| i64::from(*pid));
-        for pid in everybody.chain(protected.clone()).chain(protected.map(|pid| -pid)) {
-            for (nr, name) in SIGNAL_CALLS {
-                rules.push(deny(*nr, name, Some(pid), "without a pid namespace the builder and everybody else are in reach"));
-            }
-        }
-        for (nr, name) in [(libc::SYS_pidfd_open, "pidfd_open"), (libc::SYS_pidfd_send_signal, "pidfd_send_signal")] {
-            rules.push(deny(nr, name, None, "a handle on a process cannot be told from one on the builder"));
-        }
-    }
-    if !shape.landlock {
-        for (nr, name) in TRACING_CALLS {
-            rules.push(deny(*nr, name, None, "without a pid namespace and Landlock others of the same user could be traced"));
-        }
-    }
-    rules
-}
-
-/// Calls whose first argument is a process to be signalled.
-const SIGNAL_CALLS: &[(i64, &str)] = &[
-    (libc::SYS_kill, "kill"),
-    (libc::SYS_tkill, "tkill"),
-    (libc::SYS_tgkill, "tgkill"),
-    (libc::SYS_rt_sigqueueinfo, "rt_sigqueueinfo"),
-    (libc::SYS_rt_tgsigqueueinfo, "rt_tgsigqueueinfo"),
-];
-
-const TRACING_CALLS: &[(i64, &str)] = &[
-    (libc::SYS_ptrace, "ptrace"),
-    (libc::SYS_process_vm_readv, "process_vm_readv"),
-    (libc::SYS_process_vm_writev, "process_vm_writev"),
-    (libc::SYS_pidfd_getfd, "pidfd_getfd"),
-    (libc::SYS_process_madvise, "process_madvise"),
-    (libc::SYS_kcmp, "kcmp"),
-];
-
-fn deny(nr: i64, name: &str, pid: Option<i64>, reason: &str) -> Rule {
-    // The kernel takes pids as 32-bit numbers, whatever the upper half of the register says.
-    let when = pid.map(|pid| Condition { argument: 0, mask: u64::from(u32::MAX), value: u64::from(pid as u32), negate: false });
-    Rule { when: when.into_iter().collect(), ..Rule::new(nr, name, Action::Errno(libc::EPERM as u16), reason) }
 }
 
 #[cfg(test)]
@@ -308,6 +287,7 @@ mod tests {
     use crate::run::tier::choose_tier;
     use crate::run::tier::tests::{docker_default, ordinary_user, root_with_user_namespaces};
     use stepwell_model::request::Isolation;
+    use stepwell_sys::seccomp::Action;
 
     fn process(network: Network) -> StepProcess {
         StepProcess {
@@ -315,7 +295,11 @@ mod tests {
             args: ["sh", "-c", "make"].map(str::to_owned).to_vec(),
             env: vec!["PATH=/bin".to_owned()],
             cwd: "/src".to_owned(),
-            credentials: Credentials { uid: 1000, gid: 1000, groups: vec![4] },
+            credentials: Credentials {
+                uid: 1000,
+                gid: 1000,
+                groups: vec![4],
+            },
             hostname: "box".to_owned(),
             network,
             protected: vec![77],
@@ -324,7 +308,12 @@ mod tests {
 
     fn planned(facts: &Facts, isolation: Isolation, network: Network) -> Plan {
         let choice = choose_tier(isolation, facts).unwrap();
-        let notify = [Rule::new(1, "a-call", Action::Notify, "the supervisor wants to know")];
+        let notify = [Rule::new(
+            1,
+            "a-call",
+            Action::Notify,
+            "the supervisor wants to know",
+        )];
         plan(&process(network), &choice, facts, &notify)
     }
 
@@ -335,12 +324,20 @@ mod tests {
 
     #[test]
     fn roots_plan_with_user_namespaces() {
-        insta::assert_json_snapshot!(planned(&root_with_user_namespaces(), Isolation::Auto, Network::Default));
+        insta::assert_json_snapshot!(planned(
+            &root_with_user_namespaces(),
+            Isolation::Auto,
+            Network::Default
+        ));
     }
 
     #[test]
     fn a_plan_in_a_container_without_user_namespaces() {
-        insta::assert_json_snapshot!(planned(&docker_default(), Isolation::Auto, Network::Default));
+        insta::assert_json_snapshot!(planned(
+            &docker_default(),
+            Isolation::Auto,
+            Network::Default
+        ));
     }
 
     #[test]
@@ -348,7 +345,11 @@ mod tests {
         let plan = planned(&docker_default(), Isolation::Auto, Network::None);
         assert!(!plan.steps.contains(&SetupStep::LoopbackUp));
         let text = serde_json::to_string(&plan).unwrap();
-        assert!(text.contains(r#""name":"socket","action":{"errno":97}"#) && text.contains(r#""other_abi":"deny""#), "{text}");
+        assert!(
+            text.contains(r#""name":"socket","action":{"errno":97}"#)
+                && text.contains(r#""other_abi":"deny""#),
+            "{text}"
+        );
     }
 
     #[test]
@@ -362,11 +363,29 @@ mod tests {
     fn old_kernels_get_walls_in_the_filter_instead() {
         let mut facts = docker_default();
         facts.landlock = Some(3);
-        let filter = |plan: Plan| plan.steps.into_iter().find_map(|s| if let SetupStep::Supervise { filter } = s { Some(filter) } else { None });
-        let with = filter(planned(&docker_default(), Isolation::Chroot, Network::Default)).unwrap();
+        let filter = |plan: Plan| {
+            plan.steps.into_iter().find_map(|s| {
+                if let SetupStep::Supervise { filter } = s {
+                    Some(filter)
+                } else {
+                    None
+                }
+            })
+        };
+        let with = filter(planned(
+            &docker_default(),
+            Isolation::Chroot,
+            Network::Default,
+        ))
+        .unwrap();
         let without = filter(planned(&facts, Isolation::Chroot, Network::Default)).unwrap();
         assert_eq!((with.rules.len(), with.other_abi), (1, OtherAbi::Allow));
-        let kills: Vec<u64> = without.rules.iter().filter(|r| r.name == "kill").map(|r| r.when[0].value as u32 as i32 as u64).collect();
+        let kills: Vec<u64> = without
+            .rules
+            .iter()
+            .filter(|r| r.name == "kill")
+            .map(|r| r.when[0].value as u32 as i32 as u64)
+            .collect();
         assert_eq!(kills, [u64::MAX, 77, (-77_i64) as u64]);
         assert_eq!(without.other_abi, OtherAbi::Deny);
     }

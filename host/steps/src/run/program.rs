@@ -77,18 +77,44 @@ impl ExecFailure {
 impl fmt::Display for ExecFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotFound { program, path } => write!(f, "`{program}` is in no directory of the step's PATH `{path}`"),
+            Self::NotFound { program, path } => write!(
+                f,
+                "`{program}` is in no directory of the step's PATH `{path}`"
+            ),
             Self::Missing { program } => write!(f, "`{program}` does not exist in the image"),
-            Self::NotExecutable { program, what } => write!(f, "`{program}` cannot be executed: it is {what}"),
-            Self::InterpreterMissing { program, interpreter, linker: true } => {
-                write!(f, "`{program}` needs the dynamic linker `{interpreter}`, which does not exist in the image")
+            Self::NotExecutable { program, what } => {
+                write!(f, "`{program}` cannot be executed: it is {what}")
             }
-            Self::InterpreterMissing { program, interpreter, linker: false } => {
-                write!(f, "`{program}` is a script for `{interpreter}`, which does not exist in the image")
+            Self::InterpreterMissing {
+                program,
+                interpreter,
+                linker: true,
+            } => {
+                write!(
+                    f,
+                    "`{program}` needs the dynamic linker `{interpreter}`, which does not exist in the image"
+                )
             }
-            Self::OtherMachine { program, machine } => write!(f, "`{program}` is a program for {machine}, not for this machine"),
-            Self::UnknownFormat { program } => write!(f, "`{program}` is no program and has no `#!` line"),
-            Self::Refused { program, errno } => write!(f, "`{program}` cannot be executed ({})", errno_name(*errno)),
+            Self::InterpreterMissing {
+                program,
+                interpreter,
+                linker: false,
+            } => {
+                write!(
+                    f,
+                    "`{program}` is a script for `{interpreter}`, which does not exist in the image"
+                )
+            }
+            Self::OtherMachine { program, machine } => write!(
+                f,
+                "`{program}` is a program for {machine}, not for this machine"
+            ),
+            Self::UnknownFormat { program } => {
+                write!(f, "`{program}` is no program and has no `#!` line")
+            }
+            Self::Refused { program, errno } => {
+                write!(f, "`{program}` cannot be executed ({})", errno_name(*errno))
+            }
         }
     }
 }
@@ -104,7 +130,10 @@ pub fn find(tree: &Tree, program: &str, path: &str, cwd: &str) -> Result<String,
     }
     let mut blocked = None;
     for dir in path.split(':') {
-        let file = absolute(cwd, &format!("{}/{program}", if dir.is_empty() { "." } else { dir }));
+        let file = absolute(
+            cwd,
+            &format!("{}/{program}", if dir.is_empty() { "." } else { dir }),
+        );
         match check(tree, &file) {
             Ok(()) => return Ok(file),
             Err(ExecFailure::Missing { .. }) => {}
@@ -112,27 +141,49 @@ pub fn find(tree: &Tree, program: &str, path: &str, cwd: &str) -> Result<String,
             Err(failure) => blocked = blocked.or(Some(failure)),
         }
     }
-    Err(blocked.unwrap_or_else(|| ExecFailure::NotFound { program: program.to_owned(), path: path.to_owned() }))
+    Err(blocked.unwrap_or_else(|| ExecFailure::NotFound {
+        program: program.to_owned(),
+        path: path.to_owned(),
+    }))
 }
 
 fn absolute(cwd: &str, path: &str) -> String {
-    if path.starts_with('/') { path.to_owned() } else { format!("{}/{path}", cwd.trim_end_matches('/')) }
+    if path.starts_with('/') {
+        path.to_owned()
+    } else {
+        format!("{}/{path}", cwd.trim_end_matches('/'))
+    }
 }
 
 fn check(tree: &Tree, file: &str) -> Result<(), ExecFailure> {
     let program = file.to_owned();
     // What leads to a graft (`/proc/self/exe`) is for the step to find.
-    if ["/proc/", "/dev/"].iter().any(|graft| file.starts_with(graft)) {
+    if ["/proc/", "/dev/"]
+        .iter()
+        .any(|graft| file.starts_with(graft))
+    {
         return Ok(());
     }
     match tree.stat(file) {
         Err(Errno::NOENT | Errno::NOTDIR) => Err(ExecFailure::Missing { program }),
-        Err(errno) => Err(ExecFailure::Refused { program, errno: errno.raw_os_error() }),
+        Err(errno) => Err(ExecFailure::Refused {
+            program,
+            errno: errno.raw_os_error(),
+        }),
         Ok(stat) => match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile if stat.st_mode & 0o111 != 0 => Ok(()),
-            FileType::RegularFile => Err(ExecFailure::NotExecutable { program, what: "a file without the executable bit" }),
-            FileType::Directory => Err(ExecFailure::NotExecutable { program, what: "a directory" }),
-            _ => Err(ExecFailure::NotExecutable { program, what: "not a regular file" }),
+            FileType::RegularFile => Err(ExecFailure::NotExecutable {
+                program,
+                what: "a file without the executable bit",
+            }),
+            FileType::Directory => Err(ExecFailure::NotExecutable {
+                program,
+                what: "a directory",
+            }),
+            _ => Err(ExecFailure::NotExecutable {
+                program,
+                what: "not a regular file",
+            }),
         },
     }
 }
@@ -146,13 +197,22 @@ pub fn diagnose(tree: &Tree, file: &str, errno: i32) -> ExecFailure {
     // Enough for the headers of any executable.
     const HEAD: u64 = 64 << 10;
     let head = tree.read(file, HEAD).unwrap_or_default();
-    let interpreter = script_interpreter(&head).map(|i| (i, false)).or_else(|| Some((elf_interpreter(&head)?, true)));
+    let interpreter = script_interpreter(&head)
+        .map(|i| (i, false))
+        .or_else(|| Some((elf_interpreter(&head)?, true)));
     match (errno, interpreter) {
         (_, Some((interpreter, linker))) if tree.stat(&interpreter).is_err() => {
-            ExecFailure::InterpreterMissing { program, interpreter, linker }
+            ExecFailure::InterpreterMissing {
+                program,
+                interpreter,
+                linker,
+            }
         }
         (libc::ENOEXEC, _) => match elf_machine(&head) {
-            Some(machine) if machine != native_machine() => ExecFailure::OtherMachine { program, machine: machine_name(machine) },
+            Some(machine) if machine != native_machine() => ExecFailure::OtherMachine {
+                program,
+                machine: machine_name(machine),
+            },
             _ => ExecFailure::UnknownFormat { program },
         },
         _ => ExecFailure::Refused { program, errno },
@@ -161,7 +221,9 @@ pub fn diagnose(tree: &Tree, file: &str, errno: i32) -> ExecFailure {
 
 fn script_interpreter(head: &[u8]) -> Option<String> {
     let line = head.strip_prefix(b"#!")?.split(|b| *b == b'\n').next()?;
-    let name = line.split(|b| b" \t".contains(b)).find(|word| !word.is_empty())?;
+    let name = line
+        .split(|b| b" \t".contains(b))
+        .find(|word| !word.is_empty())?;
     Some(String::from_utf8_lossy(name).into_owned())
 }
 
@@ -174,7 +236,11 @@ const ELF: &[u8] = b"\x7fELF";
 fn elf_machine(head: &[u8]) -> Option<u16> {
     let little = head.strip_prefix(ELF)?.get(1)? == &1;
     let bytes = field(head, 18)?;
-    Some(if little { u16::from_le_bytes(bytes) } else { u16::from_be_bytes(bytes) })
+    Some(if little {
+        u16::from_le_bytes(bytes)
+    } else {
+        u16::from_be_bytes(bytes)
+    })
 }
 
 /// Reads PT_INTERP of a 64-bit little-endian ELF file (elf(5)).
@@ -184,9 +250,14 @@ fn elf_interpreter(head: &[u8]) -> Option<String> {
         return None;
     }
     let table = usize::try_from(u64::from_le_bytes(field(head, 32)?)).ok()?;
-    let (size, count) = (u16::from_le_bytes(field(head, 54)?), u16::from_le_bytes(field(head, 56)?));
+    let (size, count) = (
+        u16::from_le_bytes(field(head, 54)?),
+        u16::from_le_bytes(field(head, 56)?),
+    );
     let entry = |i: u16| table.checked_add(usize::from(size) * usize::from(i));
-    let interp = (0..count).filter_map(entry).find(|at| field(head, *at).map(u32::from_le_bytes) == Some(PT_INTERP))?;
+    let interp = (0..count)
+        .filter_map(entry)
+        .find(|at| field(head, *at).map(u32::from_le_bytes) == Some(PT_INTERP))?;
     let offset = usize::try_from(u64::from_le_bytes(field(head, interp.checked_add(8)?)?)).ok()?;
     let text = head.get(offset..)?.split(|b| *b == 0).next()?;
     Some(String::from_utf8_lossy(text).into_owned())
@@ -207,11 +278,18 @@ const MACHINES: &[(u16, &str)] = &[
 
 fn machine_name(machine: u16) -> String {
     let known = MACHINES.iter().find(|(number, _)| *number == machine);
-    known.map_or_else(|| format!("machine {machine}"), |(_, name)| (*name).to_owned())
+    known.map_or_else(
+        || format!("machine {machine}"),
+        |(_, name)| (*name).to_owned(),
+    )
 }
 
 const fn native_machine() -> u16 {
-    if cfg!(target_arch = "aarch64") { 183 } else { 62 }
+    if cfg!(target_arch = "aarch64") {
+        183
+    } else {
+        62
+    }
 }
 
 #[cfg(test)]
@@ -233,18 +311,37 @@ mod tests {
 
     #[test]
     fn looks_in_the_path_of_the_step_and_stays_in_the_tree() {
-        let (dir, tree) = tree(&[("usr/bin/a", b"", 0o755), ("bin/b", b"", 0o644), ("usr/bin/b", b"", 0o755)]);
+        let (dir, tree) = tree(&[
+            ("usr/bin/a", b"", 0o755),
+            ("bin/b", b"", 0o644),
+            ("usr/bin/b", b"", 0o755),
+        ]);
         symlink("/usr/bin/a", dir.path().join("bin/link")).unwrap();
         symlink("/etc/passwd", dir.path().join("bin/out")).unwrap();
-        assert_eq!(find(&tree, "a", "/bin:/usr/bin", "/"), Ok("/usr/bin/a".into()));
-        assert_eq!(find(&tree, "b", "/bin:/usr/bin", "/"), Ok("/usr/bin/b".into()));
+        assert_eq!(
+            find(&tree, "a", "/bin:/usr/bin", "/"),
+            Ok("/usr/bin/a".into())
+        );
+        assert_eq!(
+            find(&tree, "b", "/bin:/usr/bin", "/"),
+            Ok("/usr/bin/b".into())
+        );
         assert_eq!(find(&tree, "link", "/bin", "/"), Ok("/bin/link".into()));
-        assert_eq!(find(&tree, "./a", "", "/usr/bin"), Ok("/usr/bin/./a".into()));
+        assert_eq!(
+            find(&tree, "./a", "", "/usr/bin"),
+            Ok("/usr/bin/./a".into())
+        );
         assert_eq!(find(&tree, "out", "/bin", "/").unwrap_err().status(), 127);
         let failure = find(&tree, "b", "/bin", "/").unwrap_err();
         assert_eq!(failure.status(), 126);
-        assert_eq!(failure.to_string(), "`/bin/b` cannot be executed: it is a file without the executable bit");
-        assert_eq!(find(&tree, "c", "/bin", "/").unwrap_err().to_string(), "`c` is in no directory of the step's PATH `/bin`");
+        assert_eq!(
+            failure.to_string(),
+            "`/bin/b` cannot be executed: it is a file without the executable bit"
+        );
+        assert_eq!(
+            find(&tree, "c", "/bin", "/").unwrap_err().to_string(),
+            "`c` is in no directory of the step's PATH `/bin`"
+        );
     }
 
     #[test]
@@ -253,10 +350,20 @@ mod tests {
         arm.extend([2, 1, 1]);
         arm.resize(64, 0);
         arm[18] = if native_machine() == 62 { 183 } else { 62 };
-        let (_dir, tree) = tree(&[("s", b"#! /usr/bin/python9 -x\n", 0o755), ("t", b"text", 0o755), ("arm", &arm, 0o755)]);
+        let (_dir, tree) = tree(&[
+            ("s", b"#! /usr/bin/python9 -x\n", 0o755),
+            ("t", b"text", 0o755),
+            ("arm", &arm, 0o755),
+        ]);
         let text = |file, errno| diagnose(&tree, file, errno).to_string();
-        assert_eq!(text("/s", libc::ENOENT), "`/s` is a script for `/usr/bin/python9`, which does not exist in the image");
-        assert_eq!(text("/t", libc::ENOEXEC), "`/t` is no program and has no `#!` line");
+        assert_eq!(
+            text("/s", libc::ENOENT),
+            "`/s` is a script for `/usr/bin/python9`, which does not exist in the image"
+        );
+        assert_eq!(
+            text("/t", libc::ENOEXEC),
+            "`/t` is no program and has no `#!` line"
+        );
         assert!(text("/arm", libc::ENOEXEC).starts_with("`/arm` is a program for "));
     }
 
@@ -264,7 +371,11 @@ mod tests {
     fn finds_the_linker_of_a_real_program() {
         let (_dir, empty) = tree(&[("sh", &std::fs::read("/bin/sh").unwrap(), 0o755)]);
         match diagnose(&empty, "/sh", libc::ENOENT) {
-            ExecFailure::InterpreterMissing { linker: true, interpreter, .. } => assert!(interpreter.contains("ld")),
+            ExecFailure::InterpreterMissing {
+                linker: true,
+                interpreter,
+                ..
+            } => assert!(interpreter.contains("ld")),
             other => panic!("{other}"),
         }
     }
@@ -275,7 +386,11 @@ mod tests {
         head.resize(128, 0xff);
         assert_eq!(elf_interpreter(&head), None);
         for len in 0..head.len() {
-            let _ = (elf_interpreter(&head[..len]), elf_machine(&head[..len]), script_interpreter(&head[..len]));
+            let _ = (
+                elf_interpreter(&head[..len]),
+                elf_machine(&head[..len]),
+                script_interpreter(&head[..len]),
+            );
         }
     }
 }

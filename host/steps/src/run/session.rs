@@ -91,9 +91,20 @@ pub(super) struct Session<'a> {
 
 impl<'a> Session<'a> {
     /// Starts the init and gives it the plan.
-    pub fn start(program: &InitProgram, plan: &Plan, tree: &Tree, spec: SupervisorSpec, cancel: &'a CancelToken) -> Result<Self, RunError> {
+    pub fn start(
+        program: &InitProgram,
+        plan: &Plan,
+        tree: &Tree,
+        spec: SupervisorSpec,
+        cancel: &'a CancelToken,
+    ) -> Result<Self, RunError> {
         let (control, theirs) = descriptor::message_pair()?;
-        let spawned = program.command(STEP).stdin(theirs).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let spawned = program
+            .command(STEP)
+            .stdin(theirs)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn();
         let mut child = spawned.context("execve", "init")?;
         let pid = Pid::from_child(&child);
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
@@ -105,7 +116,10 @@ impl<'a> Session<'a> {
             stdout,
             stderr,
             holder: None,
-            spec: Some(SupervisorSpec { init_pid: pid.as_raw_nonzero().get().unsigned_abs(), ..spec }),
+            spec: Some(SupervisorSpec {
+                init_pid: pid.as_raw_nonzero().get().unsigned_abs(),
+                ..spec
+            }),
             supervisor: None,
             exit: None,
             not_executed: None,
@@ -120,7 +134,8 @@ impl<'a> Session<'a> {
     }
 
     fn send_plan(&self, plan: &Plan, tree: &Tree) -> Result<(), RunError> {
-        let text = serde_json::to_vec(plan).map_err(|_| SysError::new("sendmsg", "plan", Errno::BADMSG))?;
+        let text = serde_json::to_vec(plan)
+            .map_err(|_| SysError::new("sendmsg", "plan", Errno::BADMSG))?;
         let file = descriptor::sealed_memory_file("stepwell-plan", &text)?;
         self.send(&ToInit::Plan, &[file.as_fd(), tree.as_fd()])?;
         Ok(())
@@ -134,7 +149,11 @@ impl<'a> Session<'a> {
     }
 
     /// Goes on until nothing of the step is left.
-    pub fn finish(mut self, deadline: Option<Instant>, output: &mut dyn FnMut(Stream, &[u8])) -> Result<Ended, RunError> {
+    pub fn finish(
+        mut self,
+        deadline: Option<Instant>,
+        output: &mut dyn FnMut(Stream, &[u8]),
+    ) -> Result<Ended, RunError> {
         while self.wait(deadline)? {
             self.take_messages();
             self.pass_output(output);
@@ -144,7 +163,12 @@ impl<'a> Session<'a> {
         self.pass_output(output);
         self.child.wait().context("wait4", "init")?;
         self.sweep();
-        let report = self.supervisor.take().map(Supervisor::join).transpose()?.unwrap_or_default();
+        let report = self
+            .supervisor
+            .take()
+            .map(Supervisor::join)
+            .transpose()?
+            .unwrap_or_default();
         self.outcome(report)
     }
 
@@ -159,7 +183,11 @@ impl<'a> Session<'a> {
                 (None, None) => return Err(RunError::InitDied),
             },
         };
-        Ok(Ended { exit, not_executed, report })
+        Ok(Ended {
+            exit,
+            not_executed,
+            report,
+        })
     }
 
     /// Waits until there is something to do; returns whether the init still runs.
@@ -186,7 +214,10 @@ impl<'a> Session<'a> {
     fn take_messages(&mut self) {
         while let Some(control) = &self.control {
             let mut ready = [PollFd::new(control, PollFlags::IN)];
-            let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+            let now = Timespec {
+                tv_sec: 0,
+                tv_nsec: 0,
+            };
             if !matches!(poll(&mut ready, Some(&now)), Ok(1..)) {
                 return;
             }
@@ -212,7 +243,9 @@ impl<'a> Session<'a> {
                 }
             }
             FromInit::Supervise => {
-                let (Some(listener), Some(spec)) = (fds.pop(), self.spec.take()) else { return Err(RunError::InitDied) };
+                let (Some(listener), Some(spec)) = (fds.pop(), self.spec.take()) else {
+                    return Err(RunError::InitDied);
+                };
                 self.supervisor = Some(Supervisor::start(listener, spec)?);
             }
             FromInit::Failed { doing, error } => return Err(RunError::Setup { doing, error }),
@@ -226,19 +259,33 @@ impl<'a> Session<'a> {
     /// Maps all ids of this namespace to themselves in the step's.
     fn map_ids(&self) -> Result<(), RunError> {
         let identity = |file: &str| -> SysResult<Vec<IdRange>> {
-            Ok(namespace::id_map(file)?.into_iter().map(|range| IdRange { outside: range.inside, ..range }).collect())
+            Ok(namespace::id_map(file)?
+                .into_iter()
+                .map(|range| IdRange {
+                    outside: range.inside,
+                    ..range
+                })
+                .collect())
         };
-        namespace::write_id_maps(self.child.id(), &identity("uid_map")?, &identity("gid_map")?)?;
+        namespace::write_id_maps(
+            self.child.id(),
+            &identity("uid_map")?,
+            &identity("gid_map")?,
+        )?;
         self.send(&ToInit::IdsMapped, &[])?;
         Ok(())
     }
 
     fn pass_output(&mut self, output: &mut dyn FnMut(Stream, &[u8])) {
         let mut buffer = vec![0; CHUNK];
-        if drain(self.stdout.as_ref(), &mut buffer, |bytes| output(Stream::Stdout, bytes)) {
+        if drain(self.stdout.as_ref(), &mut buffer, |bytes| {
+            output(Stream::Stdout, bytes)
+        }) {
             self.stdout = None;
         }
-        if drain(self.stderr.as_ref(), &mut buffer, |bytes| output(Stream::Stderr, bytes)) {
+        if drain(self.stderr.as_ref(), &mut buffer, |bytes| {
+            output(Stream::Stderr, bytes)
+        }) {
             self.stderr = None;
         }
     }
@@ -315,7 +362,10 @@ fn drain<F: AsFd>(stream: Option<&F>, buffer: &mut [u8], mut pass: impl FnMut(&[
     // Bounds one turn, so that a step that writes without end cannot keep time limit and cancellation waiting.
     for _ in 0..16 {
         let mut ready = [PollFd::new(stream, PollFlags::IN)];
-        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let now = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
         if !matches!(poll(&mut ready, Some(&now)), Ok(1..)) {
             return false;
         }

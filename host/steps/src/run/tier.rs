@@ -61,21 +61,33 @@ impl fmt::Display for Reason {
         if !self.policy.is_empty() {
             write!(f, ", probably by {}", self.policy)?;
         }
-        if self.mend.is_empty() { Ok(()) } else { write!(f, "; {}", self.mend) }
+        if self.mend.is_empty() {
+            Ok(())
+        } else {
+            write!(f, "; {}", self.mend)
+        }
     }
 }
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("RUN steps cannot be isolated here")?;
-        self.reasons.iter().try_for_each(|reason| write!(f, "; {reason}"))
+        self.reasons
+            .iter()
+            .try_for_each(|reason| write!(f, "; {reason}"))
     }
 }
 
 impl std::error::Error for Refusal {}
 
-/// One row per tier, best first: which `--isolation` allows it, and what is in its way.
-const TIERS: &[(Tier, fn(&Facts) -> Option<Reason>)] = &[(Tier::Userns, userns_blocked), (Tier::Chroot, chroot_blocked)];
+/// Says what is in the way of a tier, if anything is.
+type Obstacle = fn(&Facts) -> Option<Reason>;
+
+/// One row per tier, best first.
+const TIERS: &[(Tier, Obstacle)] = &[
+    (Tier::Userns, userns_blocked),
+    (Tier::Chroot, chroot_blocked),
+];
 
 /// Chooses the best tier that works here and that `wanted` allows.
 pub fn choose_tier(wanted: Isolation, facts: &Facts) -> Result<TierChoice, Refusal> {
@@ -85,7 +97,13 @@ pub fn choose_tier(wanted: Isolation, facts: &Facts) -> Result<TierChoice, Refus
             continue;
         }
         match blocked(facts) {
-            None => return Ok(TierChoice { tier: *tier, ids: ids(*tier, facts), reasons }),
+            None => {
+                return Ok(TierChoice {
+                    tier: *tier,
+                    ids: ids(*tier, facts),
+                    reasons,
+                });
+            }
             Some(reason) => reasons.push(reason),
         }
     }
@@ -106,22 +124,38 @@ const fn allows(wanted: Isolation, tier: Tier) -> bool {
 fn ids(tier: Tier, facts: &Facts) -> Ids {
     let mapped = match tier {
         Tier::Userns => facts.full_id_map.works(),
-        Tier::Chroot => facts.capabilities.iter().any(|name| name == "CAP_SYS_PTRACE"),
+        Tier::Chroot => facts
+            .capabilities
+            .iter()
+            .any(|name| name == "CAP_SYS_PTRACE"),
     };
     // Images use numbers up to 65535 (nobody is 65534).
     let enough: u64 = facts.users.iter().map(|range| u64::from(range.count)).sum();
-    if mapped && facts.uid == 0 && facts.chown.works() && enough >= 65_536 { Ids::Real } else { Ids::Emulated }
+    if mapped && facts.uid == 0 && facts.chown.works() && enough >= 65_536 {
+        Ids::Real
+    } else {
+        Ids::Emulated
+    }
 }
 
 fn userns_blocked(facts: &Facts) -> Option<Reason> {
-    let reason = |attempt: &Attempt, policy: &str, mend: &str| refused(Tier::Userns, attempt, policy, mend);
+    let reason =
+        |attempt: &Attempt, policy: &str, mend: &str| refused(Tier::Userns, attempt, policy, mend);
     if !facts.user_namespace.works() {
         let (policy, mend) = userns_policy(facts);
         return Some(reason(&facts.user_namespace, policy, mend));
     }
     if !facts.user_namespace_chroot.works() {
+        if facts.apparmor_restricts_userns == Some(true) {
+            let (policy, mend) = userns_policy(facts);
+            return Some(reason(&facts.user_namespace_chroot, policy, mend));
+        }
         let mend = "allow `chroot` in the seccomp profile of the container";
-        return Some(reason(&facts.user_namespace_chroot, "a seccomp profile that allows chroot(2) only with CAP_SYS_CHROOT", mend));
+        return Some(reason(
+            &facts.user_namespace_chroot,
+            "a seccomp profile that allows chroot(2) only with CAP_SYS_CHROOT",
+            mend,
+        ));
     }
     supervisor_blocked(Tier::Userns, facts)
 }
@@ -137,18 +171,32 @@ fn userns_policy(facts: &Facts) -> (&'static str, &'static str) {
         return ("the sysctl kernel.unprivileged_userns_clone", "set it to 1");
     }
     if facts.max_user_namespaces == Some(0) {
-        return ("the sysctl user.max_user_namespaces", "set it to some thousands");
+        return (
+            "the sysctl user.max_user_namespaces",
+            "set it to some thousands",
+        );
     }
     if facts.seccomp_filtered {
-        return ("the seccomp profile of the container", "allow `unshare` and `clone` with CLONE_NEWUSER in it");
+        return (
+            "the seccomp profile of the container",
+            "allow `unshare` and `clone` with CLONE_NEWUSER in it",
+        );
     }
-    ("a security policy of this machine", "run `stepwell doctor` for all that was tried")
+    (
+        "a security policy of this machine",
+        "run `stepwell doctor` for all that was tried",
+    )
 }
 
 fn chroot_blocked(facts: &Facts) -> Option<Reason> {
     if !facts.chroot.works() {
         let mend = "run as root in the container, with CAP_SYS_CHROOT as docker gives it";
-        return Some(refused(Tier::Chroot, &facts.chroot, "the lack of CAP_SYS_CHROOT", mend));
+        return Some(refused(
+            Tier::Chroot,
+            &facts.chroot,
+            "the lack of CAP_SYS_CHROOT",
+            mend,
+        ));
     }
     supervisor_blocked(Tier::Chroot, facts)
 }
@@ -159,19 +207,45 @@ fn supervisor_blocked(tier: Tier, facts: &Facts) -> Option<Reason> {
     let needs: [(&Attempt, &str, &str); 4] = [
         (
             &facts.listener,
-            if busy { "another seccomp listener on this container" } else { "a kernel before 5.14 or a seccomp profile" },
-            if busy { "start the container without a seccomp agent" } else { "allow `seccomp` in the profile" },
+            if busy {
+                "another seccomp listener on this container"
+            } else {
+                "a kernel before 5.14 or a seccomp profile"
+            },
+            if busy {
+                "start the container without a seccomp agent"
+            } else {
+                "allow `seccomp` in the profile"
+            },
         ),
-        (&facts.openat2, "a kernel before 5.6 or a seccomp profile", "allow `openat2` in the profile"),
-        (&facts.pidfd, "a kernel before 5.3 or a seccomp profile", "allow `pidfd_open` and `pidfd_send_signal`"),
-        (&facts.read_memory, "a seccomp profile or kernel.yama.ptrace_scope", "allow `process_vm_readv` in the profile"),
+        (
+            &facts.openat2,
+            "a kernel before 5.6 or a seccomp profile",
+            "allow `openat2` in the profile",
+        ),
+        (
+            &facts.pidfd,
+            "a kernel before 5.3 or a seccomp profile",
+            "allow `pidfd_open` and `pidfd_send_signal`",
+        ),
+        (
+            &facts.read_memory,
+            "a seccomp profile or kernel.yama.ptrace_scope",
+            "allow `process_vm_readv` in the profile",
+        ),
     ];
     let missing = needs.iter().find(|(attempt, ..)| !attempt.works());
     missing.map(|(attempt, policy, mend)| refused(tier, attempt, policy, mend))
 }
 
 fn refused(tier: Tier, attempt: &Attempt, policy: &str, mend: &str) -> Reason {
-    Reason { tier, what: attempt.text(), errno: attempt.errno(), policy: policy.to_owned(), mend: mend.to_owned() }
+    Reason {
+        tier,
+        what: attempt.text(),
+        errno: attempt.errno(),
+        policy: policy.to_owned(),
+        mend: mend.to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -180,12 +254,20 @@ pub(super) mod tests {
     use stepwell_sys::namespace::IdRange;
 
     fn refused(call: &str, errno: i32) -> Attempt {
-        Attempt::Refused { call: call.to_owned(), subject: String::new(), errno }
+        Attempt::Refused {
+            call: call.to_owned(),
+            subject: String::new(),
+            errno,
+        }
     }
 
     /// An ordinary user's build, in the user namespace that it entered at its start.
     pub fn ordinary_user() -> Facts {
-        let one = vec![IdRange { inside: 0, outside: 1000, count: 1 }];
+        let one = vec![IdRange {
+            inside: 0,
+            outside: 1000,
+            count: 1,
+        }];
         Facts {
             kernel: "6.18.0".to_owned(),
             uid: 0,
@@ -223,8 +305,18 @@ pub(super) mod tests {
 
     /// Root of the machine.
     pub fn root_with_user_namespaces() -> Facts {
-        let all = vec![IdRange { inside: 0, outside: 0, count: u32::MAX }];
-        Facts { users: all.clone(), groups: all, chown: Attempt::Works, device_nodes: Attempt::Works, ..ordinary_user() }
+        let all = vec![IdRange {
+            inside: 0,
+            outside: 0,
+            count: u32::MAX,
+        }];
+        Facts {
+            users: all.clone(),
+            groups: all,
+            chown: Attempt::Works,
+            device_nodes: Attempt::Works,
+            ..ordinary_user()
+        }
     }
 
     /// Root of a container with docker's default profile.
@@ -248,7 +340,10 @@ pub(super) mod tests {
     #[test]
     fn the_best_tier_that_works_is_taken() {
         let choice = choose_tier(Isolation::Auto, &ordinary_user()).unwrap();
-        assert_eq!((choice.tier, choice.ids, choice.reasons.len()), (Tier::Userns, Ids::Emulated, 0));
+        assert_eq!(
+            (choice.tier, choice.ids, choice.reasons.len()),
+            (Tier::Userns, Ids::Emulated, 0)
+        );
         let choice = choose_tier(Isolation::Auto, &root_with_user_namespaces()).unwrap();
         assert_eq!((choice.tier, choice.ids), (Tier::Userns, Ids::Real));
         let choice = choose_tier(Isolation::Chroot, &root_with_user_namespaces()).unwrap();
@@ -258,7 +353,11 @@ pub(super) mod tests {
     #[test]
     fn a_container_without_user_namespaces_gets_chroot_and_is_told_why() {
         let choice = choose_tier(Isolation::Auto, &docker_default()).unwrap();
-        assert_eq!((choice.tier, choice.ids), (Tier::Chroot, Ids::Emulated), "nobody can read processes of other users there");
+        assert_eq!(
+            (choice.tier, choice.ids),
+            (Tier::Chroot, Ids::Emulated),
+            "nobody can read processes of other users there"
+        );
         assert_eq!(
             choice.reasons[0].to_string(),
             "tier `userns`: unshare: EPERM, probably by the seccomp profile of the container; \
@@ -271,19 +370,37 @@ pub(super) mod tests {
     #[test]
     fn what_stands_in_the_way_is_named() {
         let why = |change: fn(&mut Facts)| {
-            let mut facts = Facts { user_namespace: refused("unshare", libc::EPERM), chroot: refused("chroot", libc::EPERM), ..ordinary_user() };
+            let mut facts = Facts {
+                user_namespace: refused("unshare", libc::EPERM),
+                chroot: refused("chroot", libc::EPERM),
+                ..ordinary_user()
+            };
             change(&mut facts);
-            choose_tier(Isolation::Auto, &facts).unwrap_err().to_string()
+            choose_tier(Isolation::Auto, &facts)
+                .unwrap_err()
+                .to_string()
         };
-        assert!(why(|f| f.apparmor_restricts_userns = Some(true)).contains("apparmor_restrict_unprivileged_userns"));
-        assert!(why(|f| f.unprivileged_userns_clone = Some(false)).contains("kernel.unprivileged_userns_clone"));
+        assert!(
+            why(|f| f.apparmor_restricts_userns = Some(true))
+                .contains("apparmor_restrict_unprivileged_userns")
+        );
+        assert!(
+            why(|f| f.unprivileged_userns_clone = Some(false))
+                .contains("kernel.unprivileged_userns_clone")
+        );
         assert!(why(|f| f.max_user_namespaces = Some(0)).contains("user.max_user_namespaces"));
-        assert!(why(|_| ()).contains("tier `chroot`: chroot: EPERM, probably by the lack of CAP_SYS_CHROOT"));
+        assert!(
+            why(|_| ())
+                .contains("tier `chroot`: chroot: EPERM, probably by the lack of CAP_SYS_CHROOT")
+        );
     }
 
     #[test]
     fn without_a_listener_there_is_no_tier() {
-        let facts = Facts { listener: refused("seccomp", libc::EBUSY), ..ordinary_user() };
+        let facts = Facts {
+            listener: refused("seccomp", libc::EBUSY),
+            ..ordinary_user()
+        };
         let refusal = choose_tier(Isolation::Auto, &facts).unwrap_err();
         assert_eq!(refusal.reasons.len(), 2);
         assert!(refusal.to_string().contains("another seccomp listener"));

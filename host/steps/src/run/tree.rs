@@ -39,10 +39,20 @@ impl Tree {
     }
 
     fn open_at(&self, path: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
-        let path = if path.trim_matches('/').is_empty() { "." } else { path };
+        let path = if path.trim_matches('/').is_empty() {
+            "."
+        } else {
+            path
+        };
         // EAGAIN: something was renamed meanwhile and the kernel will not say that the way is inside.
         loop {
-            match rustix::fs::openat2(&self.root, path, flags | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::IN_ROOT) {
+            match rustix::fs::openat2(
+                &self.root,
+                path,
+                flags | OFlags::CLOEXEC,
+                Mode::empty(),
+                ResolveFlags::IN_ROOT,
+            ) {
                 Err(Errno::AGAIN | Errno::INTR) => {}
                 other => return other,
             }
@@ -69,7 +79,9 @@ impl Tree {
     pub fn read_text(&self, path: &str) -> String {
         // Stops an image from having the builder read its disk full of passwd.
         const LIMIT: u64 = 16 << 20;
-        self.read(path, LIMIT).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+        self.read(path, LIMIT)
+            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+            .unwrap_or_default()
     }
 
     /// Opens the directory `path`.

@@ -50,10 +50,25 @@ pub fn look_up(spec: &str, passwd: &str, group: &str) -> Result<User, UserError>
         accounts(passwd).find(|a| a.uid == number)
     });
     let mut found = match &account {
-        Some(a) => User { credentials: Credentials { uid: a.uid, gid: a.gid, groups: Vec::new() }, home: a.home.to_owned() },
+        Some(a) => User {
+            credentials: Credentials {
+                uid: a.uid,
+                gid: a.gid,
+                groups: Vec::new(),
+            },
+            home: a.home.to_owned(),
+        },
         None => {
-            let uid = user.parse().map_err(|_| UserError::UnknownUser(user.to_owned()))?;
-            User { credentials: Credentials { uid, ..Credentials::default() }, home: "/".to_owned() }
+            let uid = user
+                .parse()
+                .map_err(|_| UserError::UnknownUser(user.to_owned()))?;
+            User {
+                credentials: Credentials {
+                    uid,
+                    ..Credentials::default()
+                },
+                home: "/".to_owned(),
+            }
         }
     };
     if found.home.is_empty() {
@@ -70,7 +85,9 @@ pub fn look_up(spec: &str, passwd: &str, group: &str) -> Result<User, UserError>
 
 fn group_id(wanted: &str, group: &str) -> Result<u32, UserError> {
     let named = groups(group).find(|g| g.name == wanted).map(|g| g.gid);
-    named.or_else(|| wanted.parse().ok()).ok_or_else(|| UserError::UnknownGroup(wanted.to_owned()))
+    named
+        .or_else(|| wanted.parse().ok())
+        .ok_or_else(|| UserError::UnknownGroup(wanted.to_owned()))
 }
 
 fn memberships(group: &str, user: &str) -> Vec<u32> {
@@ -82,7 +99,12 @@ fn accounts(text: &str) -> impl Iterator<Item = Account<'_>> {
     text.lines().filter_map(|line| {
         let fields: Vec<&str> = line.trim_end().split(':').collect();
         let home = fields.get(5).copied().unwrap_or_default();
-        Some(Account { name: fields.first()?, uid: fields.get(2)?.parse().ok()?, gid: fields.get(3)?.parse().ok()?, home })
+        Some(Account {
+            name: fields.first()?,
+            uid: fields.get(2)?.parse().ok()?,
+            gid: fields.get(3)?.parse().ok()?,
+            home,
+        })
     })
 }
 
@@ -90,7 +112,11 @@ fn groups(text: &str) -> impl Iterator<Item = Group<'_>> {
     text.lines().filter_map(|line| {
         let fields: Vec<&str> = line.trim_end().split(':').collect();
         let members = fields.get(3).copied().unwrap_or_default();
-        Some(Group { name: fields.first()?, gid: fields.get(2)?.parse().ok()?, members })
+        Some(Group {
+            name: fields.first()?,
+            gid: fields.get(2)?.parse().ok()?,
+            members,
+        })
     })
 }
 
@@ -103,7 +129,12 @@ mod tests {
 
     fn ids(spec: &str) -> (u32, u32, Vec<u32>, String) {
         let user = look_up(spec, PASSWD, GROUP).unwrap();
-        (user.credentials.uid, user.credentials.gid, user.credentials.groups, user.home)
+        (
+            user.credentials.uid,
+            user.credentials.gid,
+            user.credentials.groups,
+            user.home,
+        )
     }
 
     #[test]
@@ -114,13 +145,26 @@ mod tests {
         assert_eq!(ids("www:adm"), (33, 4, vec![], "/var/www".into()));
         assert_eq!(ids("1000"), (1000, 0, vec![], "/".into()));
         assert_eq!(ids("1000:1001"), (1000, 1001, vec![], "/".into()));
-        assert_eq!(ids("7"), (70, 71, vec![], "/seven".into()), "a name goes before a number");
+        assert_eq!(
+            ids("7"),
+            (70, 71, vec![], "/seven".into()),
+            "a name goes before a number"
+        );
     }
 
     #[test]
     fn unknown_names_are_errors() {
-        assert_eq!(look_up("app", PASSWD, GROUP), Err(UserError::UnknownUser("app".into())));
-        assert_eq!(look_up("www:app", PASSWD, GROUP), Err(UserError::UnknownGroup("app".into())));
-        assert_eq!(look_up("app", "", ""), Err(UserError::UnknownUser("app".into())));
+        assert_eq!(
+            look_up("app", PASSWD, GROUP),
+            Err(UserError::UnknownUser("app".into()))
+        );
+        assert_eq!(
+            look_up("www:app", PASSWD, GROUP),
+            Err(UserError::UnknownGroup("app".into()))
+        );
+        assert_eq!(
+            look_up("app", "", ""),
+            Err(UserError::UnknownUser("app".into()))
+        );
     }
 }

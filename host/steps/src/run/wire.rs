@@ -68,19 +68,26 @@ impl From<Ending> for FromInit {
 }
 
 /// Sends a message.
-pub fn send(socket: BorrowedFd<'_>, message: &impl Serialize, fds: &[BorrowedFd<'_>]) -> SysResult<()> {
+pub fn send(
+    socket: BorrowedFd<'_>,
+    message: &impl Serialize,
+    fds: &[BorrowedFd<'_>],
+) -> SysResult<()> {
     let text = serde_json::to_vec(message).map_err(|_| not_a_message("sendmsg"))?;
     descriptor::send(socket, &text, fds)
 }
 
 /// Receives a message; none means that the other side is gone.
-pub fn receive<T: for<'a> Deserialize<'a>>(socket: BorrowedFd<'_>) -> SysResult<Option<(T, Vec<OwnedFd>)>> {
+pub fn receive<T: for<'a> Deserialize<'a>>(
+    socket: BorrowedFd<'_>,
+) -> SysResult<Option<(T, Vec<OwnedFd>)>> {
     let mut buffer = vec![0; LONGEST];
     let (length, fds) = descriptor::receive(socket, &mut buffer)?;
     if length == 0 {
         return Ok(None);
     }
-    let message = serde_json::from_slice(&buffer[..length]).map_err(|_| not_a_message("recvmsg"))?;
+    let message =
+        serde_json::from_slice(&buffer[..length]).map_err(|_| not_a_message("recvmsg"))?;
     Ok(Some((message, fds)))
 }
 

@@ -12,9 +12,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 const ORDINARY: u32 = 4242;
 
 const APPLETS: &[&str] = &[
-    "[", "cat", "chmod", "chown", "chroot", "cp", "cut", "echo", "env", "false", "grep", "head", "hostname", "id", "ip",
-    "kill", "ls", "mkdir", "mount", "mv", "ping", "pwd", "rm", "sed", "setsid", "sh", "sleep", "stat", "test", "touch",
-    "tr", "true", "unshare", "wc", "wget", "yes",
+    "[", "cat", "chmod", "chown", "chroot", "cp", "cut", "echo", "env", "false", "grep", "head",
+    "hostname", "id", "ip", "kill", "ls", "mkdir", "mount", "mv", "ping", "pwd", "rm", "sed",
+    "setsid", "sh", "sleep", "stat", "test", "touch", "tr", "true", "unshare", "wc", "wget", "yes",
 ];
 
 /// Who runs a step, and in which tier.
@@ -28,11 +28,20 @@ pub struct Mode {
 
 fn modes() -> Vec<Mode> {
     let me = rustix::process::getuid().as_raw();
-    let mode = |uid, isolation, container| Mode { uid, isolation, container };
+    let mode = |uid, isolation, container| Mode {
+        uid,
+        isolation,
+        container,
+    };
     if me != 0 {
         return vec![mode(me, "userns", false)];
     }
-    vec![mode(ORDINARY, "userns", false), mode(0, "userns", false), mode(0, "chroot", false), mode(0, "auto", true)]
+    vec![
+        mode(ORDINARY, "userns", false),
+        mode(0, "userns", false),
+        mode(0, "chroot", false),
+        mode(0, "auto", true),
+    ]
 }
 
 /// Runs `test` in a fresh busybox tree of each mode.
@@ -51,12 +60,17 @@ pub struct TestTree {
 
 impl TestTree {
     pub fn empty(mode: Mode) -> Self {
-        let dir = tempfile::Builder::new().prefix("sandbox").tempdir_in("/var/tmp").expect("directory");
+        let dir = tempfile::Builder::new()
+            .prefix("sandbox")
+            .tempdir_in("/var/tmp")
+            .expect("directory");
         fs::create_dir(dir.path().join("root")).expect("root");
         let runner = dir.path().join("step-runner");
         // The build directory may be out of reach for an ordinary user.
         let built = env!("CARGO_BIN_EXE_step-runner");
-        fs::hard_link(built, &runner).or_else(|_| fs::copy(built, &runner).map(drop)).expect("runner");
+        fs::hard_link(built, &runner)
+            .or_else(|_| fs::copy(built, &runner).map(drop))
+            .expect("runner");
         let tree = Self { dir, mode };
         for path in [tree.dir.path(), &tree.path("")] {
             chown(path, Some(mode.uid), Some(mode.uid)).expect("chown");
@@ -70,8 +84,14 @@ impl TestTree {
             fs::create_dir(tree.path(dir)).expect("directory");
             chown(tree.path(dir), Some(mode.uid), Some(mode.uid)).expect("chown");
         }
-        let found = ["/bin/busybox", "/usr/bin/busybox"].into_iter().find(|p| Path::new(p).exists());
-        fs::copy(found.expect("the tests need a static busybox: install `busybox-static`"), tree.path("bin/busybox")).expect("copy");
+        let found = ["/bin/busybox", "/usr/bin/busybox"]
+            .into_iter()
+            .find(|p| Path::new(p).exists());
+        fs::copy(
+            found.expect("the tests need a static busybox: install `busybox-static`"),
+            tree.path("bin/busybox"),
+        )
+        .expect("copy");
         chown(tree.path("bin/busybox"), Some(mode.uid), Some(mode.uid)).expect("chown");
         for name in APPLETS {
             symlink("busybox", tree.path("bin").join(name)).expect("link");
@@ -99,7 +119,11 @@ impl TestTree {
     }
 
     pub fn step<'a>(&'a self, args: &'a [&'a str]) -> Step<'a> {
-        Step { tree: self, args: args.to_vec(), options: Vec::new() }
+        Step {
+            tree: self,
+            args: args.to_vec(),
+            options: Vec::new(),
+        }
     }
 
     pub fn sh(&self, script: &str) -> Ran {
@@ -123,7 +147,11 @@ impl TestTree {
     /// A number of seconds that no other test sleeps, to know processes by.
     pub fn mark(&self) -> String {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        format!("{}.{:03}", 1_000_000 + std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+        format!(
+            "{}.{:03}",
+            1_000_000 + std::process::id(),
+            NEXT.fetch_add(1, Ordering::Relaxed)
+        )
     }
 }
 
@@ -142,17 +170,26 @@ impl<'a> Step<'a> {
 
     pub fn command(&self) -> Command {
         let mut command = Command::new(self.tree.dir.path().join("step-runner"));
-        command.args(["--isolation", self.tree.mode.isolation]).args(&self.options);
+        command
+            .args(["--isolation", self.tree.mode.isolation])
+            .args(&self.options);
         if self.tree.mode.container {
             command.args(["--container", "docker"]);
         }
-        command.arg(self.tree.path("")).args(&self.args).stdin(Stdio::null()).env_clear();
+        command
+            .arg(self.tree.path(""))
+            .args(&self.args)
+            .stdin(Stdio::null())
+            .env_clear();
         self.tree.as_user(command)
     }
 
     pub fn run(&self) -> Ran {
         let output = self.command().output().expect("runner");
-        Ran { output, what: format!("{:?} {:?}", self.tree.mode, self.args) }
+        Ran {
+            output,
+            what: format!("{:?} {:?}", self.tree.mode, self.args),
+        }
     }
 }
 
@@ -164,8 +201,14 @@ pub struct Ran {
 
 impl Ran {
     fn told(&self) -> String {
-        let text = |bytes: &[u8]| String::from_utf8_lossy(&bytes[..bytes.len().min(3000)]).into_owned();
-        format!("{}\nstdout: {}\nstderr: {}", self.what, text(&self.output.stdout), text(&self.output.stderr))
+        let text =
+            |bytes: &[u8]| String::from_utf8_lossy(&bytes[..bytes.len().min(3000)]).into_owned();
+        format!(
+            "{}\nstdout: {}\nstderr: {}",
+            self.what,
+            text(&self.output.stdout),
+            text(&self.output.stderr)
+        )
     }
 
     #[track_caller]
@@ -182,13 +225,22 @@ impl Ran {
 
     #[track_caller]
     pub fn stdout(self, want: &str) -> Self {
-        assert_eq!(String::from_utf8_lossy(&self.output.stdout), want, "{}", self.told());
+        assert_eq!(
+            String::from_utf8_lossy(&self.output.stdout),
+            want,
+            "{}",
+            self.told()
+        );
         self
     }
 
     #[track_caller]
     pub fn stdout_has(self, want: &str) -> Self {
-        assert!(String::from_utf8_lossy(&self.output.stdout).contains(want), "{want:?} is missing: {}", self.told());
+        assert!(
+            String::from_utf8_lossy(&self.output.stdout).contains(want),
+            "{want:?} is missing: {}",
+            self.told()
+        );
         self
     }
 
@@ -200,13 +252,22 @@ impl Ran {
 
     #[track_caller]
     pub fn stderr(self, want: &str) -> Self {
-        assert_eq!(String::from_utf8_lossy(&self.output.stderr), want, "{}", self.told());
+        assert_eq!(
+            String::from_utf8_lossy(&self.output.stderr),
+            want,
+            "{}",
+            self.told()
+        );
         self
     }
 
     #[track_caller]
     pub fn stderr_has(self, want: &str) -> Self {
-        assert!(String::from_utf8_lossy(&self.output.stderr).contains(want), "{want:?} is missing: {}", self.told());
+        assert!(
+            String::from_utf8_lossy(&self.output.stderr).contains(want),
+            "{want:?} is missing: {}",
+            self.told()
+        );
         self
     }
 }
@@ -218,5 +279,12 @@ pub fn alive_with(mark: &str) -> usize {
         let line = fs::read(dir.join("cmdline")).unwrap_or_default();
         line.split(|b| *b == 0).any(|arg| arg == mark.as_bytes())
     };
-    entries.map(|e| e.path()).filter(|dir| dir.file_name().is_some_and(|n| n.to_string_lossy().bytes().all(|b| b.is_ascii_digit()))).filter(|dir| has(dir.clone())).count()
+    entries
+        .map(|e| e.path())
+        .filter(|dir| {
+            dir.file_name()
+                .is_some_and(|n| n.to_string_lossy().bytes().all(|b| b.is_ascii_digit()))
+        })
+        .filter(|dir| has(dir.clone()))
+        .count()
 }

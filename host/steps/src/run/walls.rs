@@ -1,0 +1,125 @@
+//! Rules of the filter that stand in for what the kernel does not give: a pid namespace, Landlock, a network
+//! namespace.
+//!
+//! Pure: part of [`super::plan`].  Where there are such rules, calls of other binary interfaces (32-bit programs)
+//! are refused, because no rule holds for them.
+
+use stepwell_model::op::Network;
+use stepwell_sys::probe::Facts;
+use stepwell_sys::seccomp::{Action, Condition, Rule};
+
+use super::plan::{Shape, StepProcess};
+
+/// First version of Landlock that keeps signals and abstract sockets inside.
+const LANDLOCK_SCOPES: u32 = 6;
+
+/// Rules that stand in for what the kernel does not give here.
+pub(super) fn walls(process: &StepProcess, facts: &Facts, shape: &Shape) -> Vec<Rule> {
+    let mut rules = Vec::new();
+    if !shape.pid_namespace {
+        rules.extend(process_walls(process, facts, shape));
+    }
+    if process.network == Network::None && !shape.network_namespace {
+        rules.push(network_wall());
+    }
+    rules
+}
+
+/// Without a network namespace there is no loopback of the step's own, so there are no sockets but those of the
+/// machine itself (Unix, and netlink, which C libraries ask for addresses).
+fn network_wall() -> Rule {
+    let other_than = |family: i32| Condition {
+        argument: 0,
+        mask: u64::from(u32::MAX),
+        value: family as u64,
+        negate: true,
+    };
+    let reason = "without a network namespace the step would have the builder's network";
+    let rule = Rule::new(
+        libc::SYS_socket,
+        "socket",
+        Action::Errno(libc::EAFNOSUPPORT as u16),
+        reason,
+    );
+    Rule {
+        when: vec![other_than(libc::AF_UNIX), other_than(libc::AF_NETLINK)],
+        ..rule
+    }
+}
+
+/// Rules that keep a step without a pid namespace from the processes of others, where Landlock does not.
+fn process_walls(process: &StepProcess, facts: &Facts, shape: &Shape) -> Vec<Rule> {
+    let scoped = shape.landlock && facts.landlock.is_some_and(|abi| abi >= LANDLOCK_SCOPES);
+    let mut rules = Vec::new();
+    if !scoped {
+        let everybody = std::iter::once(-1_i64);
+        let protected = process.protected.iter().map(|pid| i64::from(*pid));
+        for pid in everybody
+            .chain(protected.clone())
+            .chain(protected.map(|pid| -pid))
+        {
+            for (nr, name) in SIGNAL_CALLS {
+                rules.push(deny(
+                    *nr,
+                    name,
+                    Some(pid),
+                    "without a pid namespace the builder and everybody else are in reach",
+                ));
+            }
+        }
+        for (nr, name) in [
+            (libc::SYS_pidfd_open, "pidfd_open"),
+            (libc::SYS_pidfd_send_signal, "pidfd_send_signal"),
+        ] {
+            rules.push(deny(
+                nr,
+                name,
+                None,
+                "a handle on a process cannot be told from one on the builder",
+            ));
+        }
+    }
+    if !shape.landlock {
+        for (nr, name) in TRACING_CALLS {
+            rules.push(deny(
+                *nr,
+                name,
+                None,
+                "without a pid namespace and Landlock others of the same user could be traced",
+            ));
+        }
+    }
+    rules
+}
+
+/// Calls whose first argument is a process to be signalled.
+const SIGNAL_CALLS: &[(i64, &str)] = &[
+    (libc::SYS_kill, "kill"),
+    (libc::SYS_tkill, "tkill"),
+    (libc::SYS_tgkill, "tgkill"),
+    (libc::SYS_rt_sigqueueinfo, "rt_sigqueueinfo"),
+    (libc::SYS_rt_tgsigqueueinfo, "rt_tgsigqueueinfo"),
+];
+
+const TRACING_CALLS: &[(i64, &str)] = &[
+    (libc::SYS_ptrace, "ptrace"),
+    (libc::SYS_process_vm_readv, "process_vm_readv"),
+    (libc::SYS_process_vm_writev, "process_vm_writev"),
+    (libc::SYS_pidfd_getfd, "pidfd_getfd"),
+    (libc::SYS_process_madvise, "process_madvise"),
+    (libc::SYS_kcmp, "kcmp"),
+];
+
+fn deny(nr: i64, name: &str, pid: Option<i64>, reason: &str) -> Rule {
+    // The kernel takes pids as 32-bit numbers, whatever the upper half of the register says.
+    let when = pid.map(|pid| Condition {
+        argument: 0,
+        mask: u64::from(u32::MAX),
+        value: u64::from(pid as u32),
+        negate: false,
+    });
+    Rule {
+        when: when.into_iter().collect(),
+        ..Rule::new(nr, name, Action::Errno(libc::EPERM as u16), reason)
+    }
+}

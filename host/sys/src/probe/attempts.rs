@@ -1,0 +1,305 @@
+//! The attempts themselves, each in a child of its own or on a file of its own, so that whatever it changes is gone
+//! afterwards.  What they mean is in [`super`].
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+use rustix::process::Pid;
+
+use crate::error::{Context, SysError, SysResult};
+use crate::namespace::{IdRange, Namespaces};
+use crate::process::Forked;
+use crate::seccomp::{Action, Filter, OtherAbi, Rule};
+use crate::{chroot, landlock, namespace, process, seccomp};
+
+/// Runs `attempt` in a child of its own, so that whatever it changes is gone afterwards.
+pub fn in_child(attempt: impl FnOnce() -> SysResult<()>) -> SysResult<()> {
+    let (read, write) =
+        rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).context("pipe2", "")?;
+    match process::fork()? {
+        Forked::Child => {
+            drop(read);
+            let text = match attempt() {
+                Ok(()) => "ok".to_owned(),
+                Err(e) => format!("{}\n{}\n{}", e.errno.raw_os_error(), e.call, e.subject),
+            };
+            // The parent tells an empty pipe from an answer, so a failure to write is not lost.
+            let _ = rustix::io::write(&write, text.as_bytes());
+            exit_now()
+        }
+        Forked::Parent(pid) => {
+            drop(write);
+            let answer = read_all(&read);
+            process::wait_for(pid)?;
+            parse_answer(&answer)
+        }
+    }
+}
+
+/// Ends a throw-away child without running what the parent registered for its own exit.
+pub(super) fn exit_now() -> ! {
+    // SAFETY: _exit ends the process at once; nothing of Rust's runs afterwards.
+    unsafe { libc::_exit(0) }
+}
+
+pub(super) fn read_all(fd: &OwnedFd) -> String {
+    let mut text = Vec::new();
+    let mut buffer = [0; 512];
+    loop {
+        match rustix::io::read(fd, &mut buffer) {
+            Ok(0) => break,
+            Ok(n) => text.extend_from_slice(&buffer[..n]),
+            Err(Errno::INTR) => {}
+            Err(_) => break,
+        }
+    }
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+pub(super) fn parse_answer(answer: &str) -> SysResult<()> {
+    if answer == "ok" {
+        return Ok(());
+    }
+    let mut lines = answer.splitn(3, '\n');
+    let errno = lines
+        .next()
+        .and_then(|n| n.parse().ok())
+        .map(Errno::from_raw_os_error);
+    match (errno, lines.next(), lines.next()) {
+        (Some(errno), Some(call), Some(subject)) => {
+            Err(SysError::new(call.to_owned(), subject, errno))
+        }
+        // No answer: something killed the child, as a seccomp filter may.
+        _ => Err(SysError::new(
+            "the attempt",
+            "its process was killed",
+            Errno::NOTRECOVERABLE,
+        )),
+    }
+}
+
+/// A pid namespace is entered by the next child only, so it takes one to know.
+pub(super) fn grandchild() -> SysResult<()> {
+    in_child(|| Ok(()))
+}
+
+pub(super) fn try_chroot() -> SysResult<()> {
+    let here = open_path(Path::new("/"))?;
+    chroot::enter(here)
+}
+
+pub(super) fn open_path(path: &Path) -> SysResult<OwnedFd> {
+    rustix::fs::open(
+        path,
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .context("open", path.to_string_lossy())
+}
+
+/// Maps every id of this namespace in a child's new one.
+pub(super) fn try_full_id_map() -> SysResult<()> {
+    let identity = |map: Vec<IdRange>| -> Vec<IdRange> {
+        map.into_iter()
+            .map(|range| IdRange {
+                outside: range.inside,
+                ..range
+            })
+            .collect()
+    };
+    let users = identity(namespace::id_map("uid_map")?);
+    let groups = identity(namespace::id_map("gid_map")?);
+    with_new_user_namespace(|pid| namespace::write_id_maps(pid, &users, &groups))
+}
+
+/// Calls `attempt` with the number of a child that has a new user namespace without id maps.
+pub(super) fn with_new_user_namespace(attempt: impl FnOnce(u32) -> SysResult<()>) -> SysResult<()> {
+    let (ready, tell) =
+        rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).context("pipe2", "")?;
+    let (release, done) =
+        rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).context("pipe2", "")?;
+    match process::fork()? {
+        Forked::Child => {
+            drop((ready, done));
+            if namespace::unshare(Namespaces::NEWUSER).is_ok() {
+                let _ = rustix::io::write(&tell, b"x");
+            }
+            drop(tell);
+            read_all(&release);
+            exit_now()
+        }
+        Forked::Parent(pid) => {
+            drop((tell, release));
+            let result = match read_all_once(&ready) {
+                true => attempt(pid.as_raw_nonzero().get().unsigned_abs()),
+                false => Err(SysError::new("unshare", "CLONE_NEWUSER", Errno::PERM)),
+            };
+            drop(done);
+            process::wait_for(pid)?;
+            result
+        }
+    }
+}
+
+pub(super) fn read_all_once(fd: &OwnedFd) -> bool {
+    matches!(rustix::io::read(fd, &mut [0; 1]), Ok(1))
+}
+
+pub(super) fn try_listener() -> SysResult<()> {
+    // Any call that nobody makes here will do.
+    let rule = Rule::new(libc::SYS_acct, "acct", Action::Notify, "probe");
+    seccomp::install_with_listener(&Filter {
+        rules: vec![rule],
+        other_abi: OtherAbi::Allow,
+    })
+    .map(drop)
+}
+
+pub(super) fn try_landlock() -> SysResult<()> {
+    seccomp::set_no_new_privs()?;
+    match landlock::confine_beneath(open_path(Path::new("/"))?)? {
+        true => Ok(()),
+        false => Err(SysError::new("landlock_restrict_self", "", Errno::NOSYS)),
+    }
+}
+
+pub(super) fn try_openat2(dir: &Path) -> SysResult<()> {
+    let dir = open_path(dir)?;
+    rustix::fs::openat2(
+        dir,
+        ".",
+        OFlags::PATH | OFlags::CLOEXEC,
+        Mode::empty(),
+        ResolveFlags::IN_ROOT,
+    )
+    .context("openat2", ".")
+    .map(drop)
+}
+
+/// Calls `attempt` on a child that only waits, and ends the child.
+pub(super) fn with_sleeping_child(attempt: impl FnOnce(Pid) -> SysResult<()>) -> SysResult<()> {
+    match process::fork()? {
+        Forked::Child => loop {
+            std::thread::park();
+        },
+        Forked::Parent(pid) => {
+            let result = attempt(pid);
+            // It may be gone already, which is what is wanted.
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            process::wait_for(pid)?;
+            result
+        }
+    }
+}
+
+pub(super) fn try_read_memory(pid: Pid) -> SysResult<()> {
+    let (secret, mut copy) = (0x5e11_u64, 0_u64);
+    let remote = libc::iovec {
+        iov_base: (&raw const secret).cast_mut().cast(),
+        iov_len: 8,
+    };
+    let local = libc::iovec {
+        iov_base: (&raw mut copy).cast(),
+        iov_len: 8,
+    };
+    // SAFETY: the local vector is to eight bytes of ours; the remote one is only read by the kernel.
+    let read =
+        unsafe { libc::process_vm_readv(pid.as_raw_nonzero().get(), &local, 1, &remote, 1, 0) };
+    if read == 8 {
+        Ok(())
+    } else {
+        Err(SysError::last("process_vm_readv", "a child"))
+    }
+}
+
+pub(super) fn try_ptrace(pid: Pid) -> SysResult<()> {
+    // SAFETY: PTRACE_SEIZE takes no pointers; the child is ours and is killed afterwards.
+    let result = unsafe {
+        libc::ptrace(
+            libc::PTRACE_SEIZE,
+            pid.as_raw_nonzero().get(),
+            0usize,
+            0usize,
+        )
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(SysError::last("ptrace", "PTRACE_SEIZE"))
+    }
+}
+
+/// Name of the file that attempts in the store are made on; it is private to this process.
+pub(super) fn scratch_name(dir: &Path) -> std::path::PathBuf {
+    dir.join(format!(".probe-{}", std::process::id()))
+}
+
+pub(super) fn with_scratch_file(
+    dir: &Path,
+    attempt: impl FnOnce(&Path) -> SysResult<()>,
+) -> SysResult<()> {
+    let path = scratch_name(dir);
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+    rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR)
+        .context("open", path.to_string_lossy())?;
+    let result = attempt(&path);
+    rustix::fs::unlink(&path).context("unlink", path.to_string_lossy())?;
+    result
+}
+
+pub(super) fn try_chown(path: &Path) -> SysResult<()> {
+    // Nobody's number in particular; a map of one id does not hold it.
+    const SOMEBODY: u32 = 1234;
+    let (uid, gid) = (
+        rustix::fs::Uid::from_raw(SOMEBODY),
+        rustix::fs::Gid::from_raw(SOMEBODY),
+    );
+    rustix::fs::chownat(CWD, path, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
+        .context("fchownat", "store")
+}
+
+pub(super) fn try_user_xattr(path: &Path) -> SysResult<()> {
+    rustix::fs::setxattr(
+        path,
+        "user.stepwell.probe",
+        b"1",
+        rustix::fs::XattrFlags::CREATE,
+    )
+    .context("setxattr", "store")
+}
+
+pub(super) fn try_device_node(dir: &Path) -> SysResult<()> {
+    let path = scratch_name(dir);
+    let null = rustix::fs::makedev(1, 3);
+    rustix::fs::mknodat(
+        CWD,
+        &path,
+        FileType::CharacterDevice,
+        Mode::RUSR | Mode::WUSR,
+        null,
+    )
+    .context("mknodat", "store")?;
+    // A file system mounted `nodev` lets nodes be made, not opened.
+    let opened = rustix::fs::open(&path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
+        .context("open", "device node in the store");
+    rustix::fs::unlink(&path).context("unlink", path.to_string_lossy())?;
+    opened.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_of_children_are_read_back() {
+        assert_eq!(parse_answer("ok"), Ok(()));
+        let error = parse_answer("1\nunshare\nCLONE_NEWUSER").unwrap_err();
+        assert_eq!(
+            (error.call.as_ref(), error.subject.as_str(), error.errno),
+            ("unshare", "CLONE_NEWUSER", Errno::PERM)
+        );
+        assert_eq!(parse_answer("").unwrap_err().errno, Errno::NOTRECOVERABLE);
+    }
+}
