@@ -33,6 +33,7 @@ use stepwell_sys::probe::Facts;
 use stepwell_sys::probe::doctor::DoctorFacts;
 
 pub use cancel::CancelToken;
+pub use init::{init_main, is_init_invocation};
 pub use program::ExecFailure;
 pub use session::InitProgram;
 pub use tier::{Reason, Refusal, TierChoice, choose_tier};
