@@ -175,8 +175,11 @@ fn limit_of(error: &wasmtime::Error) -> Option<LimitReached> {
     ) {
         return Some(LimitReached::Handles(limits::HANDLES));
     }
-    // wasmtime has no type for these two.
+    // wasmtime has no types for these two; the hostile guests notice when it words them differently.
     let text = format!("{error:#}");
+    if text.contains("handle limit exceeded") {
+        return Some(LimitReached::Handles(limits::HANDLES));
+    }
     if text.contains("fuel allocated for hostcalls") {
         return Some(LimitReached::CallBytes(limits::CALL_BYTES as u64));
     }

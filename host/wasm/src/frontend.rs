@@ -4,6 +4,7 @@
 //! interface; what the caller has to bring is [`FrontendHost`].
 
 mod bindings;
+mod bridge;
 mod host;
 mod imports;
 mod state;
@@ -48,13 +49,20 @@ pub enum ContextKind {
     Image(String),
 }
 
+/// What a frontend reads: a Dockerfile, a recipe, …
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Definition {
+    /// Name of its file, for messages.
+    pub name: String,
+    /// Its content.
+    pub content: Vec<u8>,
+}
+
 /// What a frontend is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FrontendInput {
-    /// Name of the definition's file, for messages.
-    pub definition_name: String,
-    /// The definition.
-    pub definition: Vec<u8>,
+    /// What the frontend reads.
+    pub definition: Definition,
     /// `--target`.
     pub target: Option<String>,
     /// `--build-arg`, in order.
@@ -78,8 +86,7 @@ pub struct FrontendInput {
 impl Default for FrontendInput {
     fn default() -> Self {
         Self {
-            definition_name: String::new(),
-            definition: Vec::new(),
+            definition: Definition::default(),
             target: None,
             build_args: Vec::new(),
             labels: Vec::new(),
@@ -175,14 +182,21 @@ impl<'a> Frontend<'a> {
         description.map_err(|e| self.failed(&e.into(), &mut store))
     }
 
-    /// Has the frontend turn a definition into a graph.
+    /// Has the frontend turn a definition into a graph.  The guest runs on a thread of its own; `host` is called on
+    /// this one.
     pub fn build(
         &self,
-        input: FrontendInput,
+        input: &FrontendInput,
         limits: &GuestLimits,
-        host: impl FrontendHost + Send + 'static,
+        host: &mut dyn FrontendHost,
     ) -> Result<FrontendOutput, GuestError> {
-        let mut store = self.engine.store(State::new(input, limits, Box::new(host)));
+        bridge::with_host(host, |bridge| {
+            self.build_here(State::new(input.clone(), limits, Box::new(bridge)))
+        })?
+    }
+
+    fn build_here(&self, state: State) -> Result<FrontendOutput, GuestError> {
+        let mut store = self.engine.store(state);
         let answer = self.engine.interruptible(|| {
             let instance = self.pre.instantiate(&mut store)?;
             instance.stepwell_frontend_entry().call_build(&mut store)
@@ -254,9 +268,18 @@ fn refused(mut diagnostics: Vec<Diagnostic>) -> GuestError {
 pub fn run(
     engine: &GuestEngine,
     source: &FrontendSource,
-    input: FrontendInput,
+    input: &FrontendInput,
     limits: &GuestLimits,
-    host: impl FrontendHost + Send + 'static,
+    host: &mut dyn FrontendHost,
 ) -> Result<FrontendOutput, GuestError> {
     Frontend::load(engine, source)?.build(input, limits, host)
+}
+
+/// Loads a frontend and asks it what it is.
+pub fn describe(
+    engine: &GuestEngine,
+    source: &FrontendSource,
+    limits: &GuestLimits,
+) -> Result<Description, GuestError> {
+    Frontend::load(engine, source)?.describe(limits)
 }

@@ -40,10 +40,10 @@ pub enum LimitReached {
     #[error("its graph has more than the {0} vertices allowed (`--guest-vertices`)")]
     Vertices(usize),
     /// Calls into the host.
-    #[error("it called the host more than the {0} times allowed (`--guest-host-calls`)")]
+    #[error("it called the host more than the {0} times allowed (`--guest-calls`)")]
     HostCalls(u64),
     /// Bytes read from contexts.
-    #[error("it read more than the {} of context files allowed (`--guest-bytes-read`)", bytes(*.0))]
+    #[error("it read more than the {} of context files allowed (`--guest-read`)", bytes(*.0))]
     BytesRead(u64),
     /// Bytes of diagnostics and configuration.
     #[error("its messages and image configuration take more than the {} allowed (`--guest-output`)", bytes(*.0))]

@@ -142,6 +142,11 @@ impl<'a> Policy<'a> {
         Ok(Self { engine, guest, pre })
     }
 
+    /// Loads the default policy.
+    pub fn builtin(engine: &'a GuestEngine) -> Result<Self, GuestError> {
+        Self::load(engine, &PolicySource::Builtin)
+    }
+
     /// Returns the digest of the component, which is part of every cache key.
     pub fn digest(&self) -> Digest {
         self.guest.digest
@@ -163,8 +168,8 @@ impl<'a> Policy<'a> {
     pub fn plan(
         &self,
         graph: &Graph,
-        settings: &[(String, String)],
         limits: &GuestLimits,
+        settings: &[(String, String)],
     ) -> Result<Vec<Decision>, GuestError> {
         let settings: Vec<_> = settings.iter().map(attribute_to).collect();
         let steps: Vec<_> = graph.iter().map(|(_, v)| attributes::step(v)).collect();

@@ -107,7 +107,7 @@ fn floods(_: &Options) -> Result<Image, Failure> {
 fn floods_history(_: &Options) -> Result<Image, Failure> {
     use stepwell_guest::frontend::History;
     let line = History {
-        created_by: "x".repeat(1 << 20),
+        created_by: "x".repeat(64 << 10),
         ..History::default()
     };
     Ok(Image {

@@ -12,8 +12,8 @@ impl wit::Host for State {
     fn get_definition(&mut self) -> Result<wit::Definition> {
         self.meter.call()?;
         Ok(wit::Definition {
-            name: self.input.definition_name.clone(),
-            content: self.input.definition.clone(),
+            name: self.input.definition.name.clone(),
+            content: self.input.definition.content.clone(),
         })
     }
 
