@@ -383,6 +383,34 @@ pub fn save_at(
     save(fd.as_fd(), &stat, meta, side)
 }
 
+/// [`load`], with a `statx` of its own only where it is needed.
+///
+/// # Errors
+/// As [`read`].
+pub fn load_handle(fd: BorrowedFd<'_>, side: &SideTable) -> Result<Option<Meta>, MetaError> {
+    if side.is_empty() {
+        return read(fd);
+    }
+    let stat = fs::statx(fd, c"", AtFlags::EMPTY_PATH, InodeId::STATX).context("statx", "")?;
+    load(fd, &stat, side)
+}
+
+/// Like [`load_handle`], of the entry at a path; a link as its last name is not followed.
+///
+/// # Errors
+/// As [`read`].
+pub fn load_entry(path: &Path, side: &SideTable) -> Result<Option<Meta>, MetaError> {
+    if !side.is_empty() {
+        let flags = AtFlags::SYMLINK_NOFOLLOW;
+        let stat =
+            fs::statx(fs::CWD, path, flags, InodeId::STATX).context("statx", subject(path))?;
+        if let Some(meta) = side.get(InodeId::of(&stat)) {
+            return Ok(Some(meta.clone()));
+        }
+    }
+    read_by(path, |buffer| fs::lgetxattr(path, XATTR, buffer))
+}
+
 /// [`load`] through a path that ends in a magic link, such as `/proc/PID/fd/N`, and is nobody else's.
 ///
 /// # Errors
@@ -429,25 +457,35 @@ fn takes_xattr(stat: &Statx) -> bool {
 }
 
 fn read_path(path: &Path) -> Result<Option<Meta>, MetaError> {
+    read_by(path, |buffer| fs::getxattr(path, XATTR, buffer))
+}
+
+fn read_by(
+    path: &Path,
+    get: impl Fn(&mut [u8]) -> Result<usize, Errno>,
+) -> Result<Option<Meta>, MetaError> {
     // Most entries are owners alone, so that one call is enough.
     let mut small = [0; 256];
-    let bytes = match fs::getxattr(path, XATTR, &mut small[..]) {
+    let bytes = match get(&mut small) {
         Ok(length) => small[..length].to_vec(),
         Err(Errno::RANGE) => {
             let mut large = vec![0; MAX_ENCODED];
-            let length =
-                fs::getxattr(path, XATTR, &mut large[..]).context("getxattr", subject(path))?;
+            let length = get(&mut large).context("getxattr", subject(path))?;
             large.truncate(length);
             large
         }
         Err(errno) if absent(errno) => return Ok(None),
+        // Programs look for many files that are not there; to name them all would cost more than to look.
+        Err(errno @ (Errno::NOENT | Errno::NOTDIR)) => {
+            return Err(SysError::new("getxattr", "", errno).into());
+        }
         Err(errno) => return Err(SysError::new("getxattr", subject(path), errno).into()),
     };
-    let meta = Meta::decode(&bytes).map_err(|what| MetaError::Malformed {
+    let malformed = |what| MetaError::Malformed {
         subject: subject(path),
         what,
-    })?;
-    Ok(Some(meta))
+    };
+    Ok(Some(Meta::decode(&bytes).map_err(malformed)?))
 }
 
 fn write_path(path: &Path, meta: &Meta) -> Result<bool, MetaError> {

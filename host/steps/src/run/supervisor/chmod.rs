@@ -8,7 +8,7 @@ use stepwell_sys::resolve::{self, Links};
 use super::call::{Answer, Call, Stop};
 use super::nodes::{HostFile, Node, Within};
 use super::owner::{Target, target_of};
-use super::path::{AT_FDCWD, Place, TreePlace, locate, split};
+use super::path::{AT_FDCWD, Place, TreePlace, locate, near, split};
 use super::step::Step;
 
 /// chmod(path, mode)
@@ -43,6 +43,9 @@ fn change(
     mode: u32,
     follow: bool,
 ) -> Result<Answer, Stop> {
+    if near(step, call, dirfd, path, follow).is_some() {
+        return Ok(Answer::CarryOn);
+    }
     let place = locate(step, call, dirfd, path, follow)?;
     match &place {
         Place::Tree(TreePlace {

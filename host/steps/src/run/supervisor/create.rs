@@ -134,7 +134,7 @@ impl Birth {
         let identity = step.identity(call.tid());
         let group_is_inherited = u32::from(stat.stx_mode) & S_ISGID != 0;
         let gid = if group_is_inherited {
-            step.meta(parent.as_fd(), &stat).unwrap_or_default().gid
+            step.meta(parent.as_fd()).unwrap_or_default().gid
         } else {
             identity.gid.fs
         };

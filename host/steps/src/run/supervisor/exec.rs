@@ -91,7 +91,7 @@ fn change_identity(step: &mut Step, call: &Call<'_>, program: &OwnedFd) -> Resul
     }
     let (mut set_uid, mut set_gid) = (None, None);
     if special && !is_script(program) {
-        let Meta { uid, gid, .. } = step.meta(program.as_fd(), &stat).unwrap_or_default();
+        let Meta { uid, gid, .. } = step.meta(program.as_fd()).unwrap_or_default();
         set_uid = (mode & S_ISUID != 0).then_some(uid);
         set_gid = (mode & SETGID_EXECUTABLE == SETGID_EXECUTABLE).then_some(gid);
     }

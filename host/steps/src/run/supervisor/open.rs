@@ -10,7 +10,7 @@ use stepwell_sys::resolve::{self, Links};
 
 use super::call::{Answer, Call, Stop};
 use super::nodes::{HostFile, Magic, Node, Within, open_host};
-use super::path::{AT_FDCWD, GraftPlace, Place, TreePlace, locate};
+use super::path::{AT_FDCWD, GraftPlace, Place, TreePlace, locate, near};
 use super::step::Step;
 use super::{create, dev, pidtext, stubs};
 
@@ -61,6 +61,7 @@ pub fn openat2(step: &mut Step, call: &Call<'_>) -> Result<Answer, Stop> {
     // Whoever restricts the resolution means the kernel's: what it finds in the skeleton is right for listing,
     // and harmless.
     if word(16) != 0 {
+        step.entered = true;
         return Err(Stop::CarryOn);
     }
     open_file(
@@ -81,6 +82,7 @@ pub fn chdir(step: &mut Step, call: &Call<'_>) -> Result<Answer, Stop> {
         ..
     }) = locate(step, call, AT_FDCWD, &path, true)?
     {
+        step.entered = true;
         stubs::open(step, &place, OFlags::RDONLY)?;
         // The kernel goes the step's own way, through the links of the graft.
         let literal =
@@ -147,6 +149,10 @@ fn open_file(
     path: &[u8],
     how: OpenHow,
 ) -> Result<Answer, Stop> {
+    let ordinary = !(step.emulates() && how.creates());
+    if ordinary && near(step, call, dirfd, path, how.follows()).is_some() {
+        return Ok(Answer::CarryOn);
+    }
     match locate(step, call, dirfd, path, how.follows())? {
         Place::Descriptor(_) => Ok(Answer::CarryOn),
         Place::Tree(place) => open_tree(step, call, &place, how),
@@ -214,7 +220,10 @@ fn open_graft(
     }
     let file = match &place.node {
         Node::Directory if how.writes() || how.creates() => return Err(Errno::ISDIR.into()),
-        Node::Directory => stubs::list(step, &place.path, how.flags & OFlags::PATH)?,
+        Node::Directory => {
+            step.entered = true;
+            stubs::list(step, &place.path, how.flags & OFlags::PATH)?
+        }
         Node::File(file) => open_host_file(step, file, how)?,
         Node::Text(_) if how.writes() => return Err(Errno::ACCESS.into()),
         Node::Text(text) => memory_file(&pidtext::content(step, *text)?)?,

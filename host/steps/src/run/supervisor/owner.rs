@@ -261,18 +261,16 @@ pub fn errno(error: &MetaError) -> Errno {
 impl Step {
     /// Returns who a process is.
     pub fn identity(&self, tid: u32) -> Arc<Identity> {
+        if self.identities.only_root() {
+            return self.identities.get(None);
+        }
         // A process that is gone, or whose limit cannot be read, is nobody special.
         self.identities.get(memory::tag(tid).unwrap_or(None))
     }
 
-    /// Returns what is kept of an inode of the tree; none for others, and none where all is as on disk.
-    pub fn meta(&self, handle: BorrowedFd<'_>, stat: &Statx) -> Option<Meta> {
-        if (stat.stx_dev_major, stat.stx_dev_minor) != self.device {
-            return None;
-        }
-        meta::load_path(Path::new(&own_link(handle)), stat, &self.side)
-            .ok()
-            .flatten()
+    /// Returns what is kept of an inode of the tree; none where all is as on disk.
+    pub fn meta(&self, handle: BorrowedFd<'_>) -> Option<Meta> {
+        meta::load_handle(handle, &self.side).ok().flatten()
     }
 }
 

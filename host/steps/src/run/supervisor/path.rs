@@ -6,7 +6,10 @@
 //! lets anything out of the tree, since whatever is opened afterwards is opened beneath the tree's root or is on
 //! the lists of the grafts.
 
+use std::ffi::OsString;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
 
 use rustix::fs;
 use rustix::io::Errno;
@@ -21,6 +24,9 @@ pub const AT_FDCWD: i32 = libc::AT_FDCWD;
 
 /// As many links as the kernel follows on one path.
 const MAX_LINKS: usize = 40;
+
+/// How many calls are looked at for the directory that the step begins in: those of its init and its first program.
+const FIRST_CALLS: u64 = 16;
 
 /// Where a path leads.
 #[derive(Debug)]
@@ -85,6 +91,8 @@ pub fn locate(
 }
 
 /// Lets the kernel resolve a path; `None` where it leads into a graft or might.
+///
+/// Without links on the way the path itself says where it leads, and one call is enough.
 fn by_kernel(step: &Step, absolute: &[u8], links: Links) -> Option<Place> {
     let tree = |handle| {
         Some(Place::Tree(TreePlace {
@@ -93,6 +101,14 @@ fn by_kernel(step: &Step, absolute: &[u8], links: Links) -> Option<Place> {
             redirected: false,
         }))
     };
+    let plain = !has_parent(absolute);
+    if plain && !step.starts_with_link(absolute) {
+        match resolve::handle(&step.root, absolute, Links::None) {
+            // The last name may be a link itself, which may not be followed.
+            Err(Errno::LOOP) => {}
+            other => return tree(other),
+        }
+    }
     match resolve::handle(&step.root, absolute, links) {
         Ok(handle) => {
             let target = resolve::path_of(&handle)?;
@@ -102,13 +118,39 @@ fn by_kernel(step: &Step, absolute: &[u8], links: Links) -> Option<Place> {
             }
         }
         Err(errno) => {
-            let plain = !has_parent(absolute);
-            let missing = || resolve::handle(&step.root, absolute, Links::None).err();
-            (plain && missing() != Some(Errno::LOOP))
-                .then_some(())
-                .and_then(|()| tree(Err(errno)))
+            let by_links =
+                || resolve::handle(&step.root, absolute, Links::None).err() == Some(Errno::LOOP);
+            if plain && !by_links() {
+                tree(Err(errno))
+            } else {
+                None
+            }
         }
     }
+}
+
+/// Settles the commonest case with hardly a look: one name in a directory that no graft can be.
+///
+/// Returns a path by which the supervisor reaches the same entry; when links are followed, it is none.
+pub fn near(
+    step: &mut Step,
+    call: &Call<'_>,
+    dirfd: i32,
+    path: &[u8],
+    follow: bool,
+) -> Option<PathBuf> {
+    let special = path.is_empty()
+        || path.contains(&b'/')
+        || [&b"."[..], b"..", b"proc", b"dev", b"sys"].contains(&path);
+    if special || step.entered(call.tid()) {
+        return None;
+    }
+    let mut entry = descriptor_link(call.tid(), dirfd).into_bytes();
+    entry.push(b'/');
+    entry.extend(path);
+    let entry = PathBuf::from(OsString::from_vec(entry));
+    let is_link = || fs::readlink(&entry, Vec::new()).is_ok();
+    (!follow || !is_link()).then_some(entry)
 }
 
 /// Makes a path absolute, by the caller's working directory or descriptor.
@@ -169,6 +211,24 @@ pub fn split(path: &[u8]) -> Option<(&[u8], &[u8])> {
         },
         name,
     ))
+}
+
+impl Step {
+    /// Says whether a relative path may start in a graft.
+    fn entered(&mut self, tid: u32) -> bool {
+        if self.counters.notified <= FIRST_CALLS && !self.entered {
+            // A step may begin in a graft's directory.
+            let cwd = resolve::read_magic(&descriptor_link(tid, AT_FDCWD)).unwrap_or_default();
+            self.entered = self.inside(&cwd).is_none_or(in_graft);
+        }
+        self.entered
+    }
+
+    /// Says whether the first name of a path is known to be a link.
+    fn starts_with_link(&self, absolute: &[u8]) -> bool {
+        let first = names(absolute).next().unwrap_or_default();
+        self.top_links.iter().any(|link| link == first)
+    }
 }
 
 fn names(path: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {

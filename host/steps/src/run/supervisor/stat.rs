@@ -9,7 +9,7 @@ use stepwell_sys::meta::{self, DeviceKind, InodeId, Meta};
 
 use super::call::{Answer, Call, Stop};
 use super::nodes::{HostFile, Magic, Node, Within, open_host};
-use super::path::{AT_FDCWD, GraftPlace, Place, TreePlace, descriptor_link, locate};
+use super::path::{AT_FDCWD, GraftPlace, Place, TreePlace, descriptor_link, locate, near};
 use super::step::Step;
 use super::stubs;
 
@@ -107,10 +107,10 @@ fn answer_stat(
     follow: bool,
     shape: Shape,
 ) -> Result<Answer, Stop> {
-    let stat = match locate(step, call, dirfd, path, follow)? {
-        Place::Descriptor(fd) => stat_descriptor(step, call, fd)?,
-        Place::Tree(place) => stat_tree(step, &place)?,
-        Place::Graft(place) => Some(stat_graft(step, &place, follow)?),
+    let stat = if let Some(entry) = near(step, call, dirfd, path, follow) {
+        stat_near(step, &entry)
+    } else {
+        stat_located(step, call, dirfd, path, follow)?
     };
     let Some(stat) = stat else {
         return Ok(Answer::CarryOn);
@@ -120,6 +120,32 @@ fn answer_stat(
         Shape::Statx(address) => call.write(address, &encode_statx(&stat))?,
     }
     Ok(Answer::Value(0))
+}
+
+/// Looks at an entry that is no link, or is not to be followed; `None` where the kernel's answer is right.
+fn stat_near(step: &Step, entry: &Path) -> Option<Statx> {
+    if !step.emulates() {
+        return None;
+    }
+    let meta = meta::load_entry(entry, &step.side).ok()??;
+    let mask = InodeId::STATX | StatxFlags::MNT_ID;
+    let mut stat = fs::statx(fs::CWD, entry, AtFlags::SYMLINK_NOFOLLOW, mask).ok()?;
+    apply(&mut stat, &meta);
+    Some(stat)
+}
+
+fn stat_located(
+    step: &mut Step,
+    call: &Call<'_>,
+    dirfd: i32,
+    path: &[u8],
+    follow: bool,
+) -> Result<Option<Statx>, Stop> {
+    Ok(match locate(step, call, dirfd, path, follow)? {
+        Place::Descriptor(fd) => stat_descriptor(step, call, fd)?,
+        Place::Tree(place) => stat_tree(step, &place)?,
+        Place::Graft(place) => Some(stat_graft(step, &place, follow)?),
+    })
 }
 
 /// Everything that a caller may ask for.
@@ -146,12 +172,15 @@ fn stat_tree(step: &Step, place: &TreePlace) -> Result<Option<Statx>, Stop> {
             Ok(None)
         };
     }
-    let mut stat = full_stat(handle)?;
-    let Some(meta) = step.meta(handle.as_fd(), &stat) else {
-        return Ok(place.redirected.then_some(stat));
-    };
-    apply(&mut stat, &meta);
-    Ok(Some(stat))
+    match step.meta(handle.as_fd()) {
+        Some(meta) => {
+            let mut stat = full_stat(handle)?;
+            apply(&mut stat, &meta);
+            Ok(Some(stat))
+        }
+        None if place.redirected => Ok(Some(full_stat(handle)?)),
+        None => Ok(None),
+    }
 }
 
 fn stat_descriptor(step: &Step, call: &Call<'_>, fd: i32) -> Result<Option<Statx>, Stop> {
@@ -289,6 +318,9 @@ fn answer_access(
 ) -> Result<Answer, Stop> {
     const WRITE: u32 = 2;
     const EXECUTE: u32 = 1;
+    if near(step, call, dirfd, path, follow).is_some() {
+        return Ok(Answer::CarryOn);
+    }
     let place = match locate(step, call, dirfd, path, follow)? {
         Place::Graft(place) => place,
         Place::Tree(TreePlace {
@@ -350,6 +382,9 @@ fn answer_readlink(
     path: &[u8],
     (address, size): (u64, u64),
 ) -> Result<Answer, Stop> {
+    if near(step, call, dirfd, path, false).is_some() {
+        return Ok(Answer::CarryOn);
+    }
     let text = match locate(step, call, dirfd, path, false)? {
         Place::Graft(place) => match place.node {
             Node::Native => return Ok(Answer::CarryOn),

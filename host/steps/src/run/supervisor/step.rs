@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::os::fd::OwnedFd;
 
-use rustix::fs::{self, AtFlags, Mode, OFlags, StatxFlags};
+use rustix::fs::{self, AtFlags, Dir, FileType, Mode, OFlags, StatxFlags};
 use stepwell_sys::error::{Context, SysError, SysResult};
 use stepwell_sys::meta::SideTable;
 use stepwell_sys::resolve;
@@ -53,6 +53,12 @@ pub struct Step {
     pub ptys: HashSet<u32>,
     /// Directories of `/sys` and `/proc/sys` whose skeleton is complete.
     pub mirrored: HashSet<Vec<u8>>,
+    /// Whether any process may have a directory of a graft as its own or open: from then on a relative path may
+    /// start in one.
+    pub entered: bool,
+    /// Names of links at the top of the tree when the step began, such as `lib`: most paths through them are
+    /// resolved with links at once.
+    pub top_links: Vec<Vec<u8>>,
     /// What was done.
     pub counters: Counters,
 }
@@ -90,6 +96,8 @@ impl Step {
             side: spec.side,
             ptys: HashSet::new(),
             mirrored: HashSet::new(),
+            entered: false,
+            top_links: top_links(&spec.root_dir),
             counters: Counters::default(),
             root: spec.root_dir,
         })
@@ -112,6 +120,20 @@ impl Step {
             counters: self.counters,
         }
     }
+}
+
+/// Lists the links in the root directory; none where it cannot be read.
+fn top_links(root: &OwnedFd) -> Vec<Vec<u8>> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let entries = fs::openat(root, c".", flags, Mode::empty()).and_then(Dir::new);
+    let links = entries
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter(|e| e.file_type() == FileType::Symlink);
+    links
+        .map(|entry| entry.file_name().to_bytes().to_vec())
+        .collect()
 }
 
 fn open_dir(path: impl AsRef<std::path::Path>) -> SysResult<OwnedFd> {
