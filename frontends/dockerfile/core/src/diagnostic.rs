@@ -118,7 +118,7 @@ pub mod rules {
         EXPOSE_PROTO_CASING "ExposeProtoCasing" Warning "The protocol of EXPOSE should be lower case."
         EXPOSE_FORMAT "ExposeInvalidFormat" Warning "EXPOSE takes ports of the container only; addresses and ports of the host are dropped."
         UNUSED_BUILD_ARG "BuildArgNotDeclared" Warning "A `--build-arg` is given that no ARG declares."
-        SEVERAL_SOURCES "CopyDestinationNotDirectory" Warning "With several sources the destination is a directory and should end in a slash."
+        SEVERAL_SOURCES "CopyDestinationNotDirectory" Warning "With several sources the destination has to be a directory and should end in a slash."
     }
 }
 

@@ -175,7 +175,8 @@ impl<H: Host> Lowering<'_, H> {
     /// Warns of several sources with a destination that does not look like a directory.
     fn several(&mut self, step: Step<'_>, count: usize, target: &str, at: At) {
         if count > 1 && !target.ends_with('/') {
-            let message = format!("with {count} sources the destination `{target}` is a directory");
+            let message =
+                format!("with {count} sources the destination `{target}` has to be a directory");
             self.fault(
                 step,
                 Fault::new(&rules::SEVERAL_SOURCES, at, message).hint(format!("write `{target}/`")),

@@ -288,7 +288,7 @@ const WARNINGS: &[(&str, &str)] = &[
     ),
     (
         "FROM debian\nCOPY a b /c",
-        "2:10 CopyDestinationNotDirectory: with 2 sources the destination `/c` is a directory (write `/c/`)",
+        "2:10 CopyDestinationNotDirectory: with 2 sources the destination `/c` has to be a directory (write `/c/`)",
     ),
     (
         "# check=skip=StageNameCasing,fromascasing\nFROM debian as Build",
