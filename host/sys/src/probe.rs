@@ -11,6 +11,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::capability::Capabilities;
 use crate::error::{SysResult, errno_name};
 use crate::namespace::{IdRange, Namespaces};
 use crate::process::status_field;
@@ -144,6 +145,8 @@ pub struct Facts {
     pub ptrace: Attempt,
     /// Giving files of the store to other users.
     pub chown: Attempt,
+    /// What [`holds_real_ids`] says.
+    pub real_ids: bool,
     /// Making and opening device nodes in the store.
     pub device_nodes: Attempt,
     /// Extended attributes `user.*` in the store.
@@ -226,10 +229,36 @@ pub fn probe_build(store: &Path) -> Facts {
         read_memory: with_sleeping_child(try_read_memory).into(),
         ptrace: with_sleeping_child(try_ptrace).into(),
         chown: with_scratch_file(store, try_chown).into(),
+        real_ids: holds_real_ids(store),
         device_nodes: try_device_node(store).into(),
         user_xattr: with_scratch_file(store, try_user_xattr).into(),
         proc_masked: proc_is_masked(),
     }
+}
+
+/// Says whether owners and ids can be the kernel's business here: files of the store can be given to anybody, steps
+/// can become anybody, and the memory of whoever they became can still be read, which docker's default capabilities
+/// do not allow.  Where not, all of it is emulated; there is nothing in between.
+///
+/// Forks nothing, so it may be asked at any time.  The store and the steps must be given the same answer.
+pub fn holds_real_ids(store: &Path) -> bool {
+    // Images use numbers up to 65535 (nobody is 65534).
+    const ENOUGH: u64 = 65_536;
+    let needed = Capabilities::CHOWN
+        | Capabilities::DAC_OVERRIDE
+        | Capabilities::FOWNER
+        | Capabilities::SETUID
+        | Capabilities::SETGID
+        | Capabilities::SYS_PTRACE;
+    let count = |file: &str| -> u64 {
+        let map = namespace::id_map(file).unwrap_or_default();
+        map.iter().map(|range| u64::from(range.count)).sum()
+    };
+    rustix::process::geteuid().is_root()
+        && capability::effective().is_ok_and(|held| held.contains(needed))
+        && count("uid_map") >= ENOUGH
+        && count("gid_map") >= ENOUGH
+        && with_scratch_file(store, try_chown).is_ok()
 }
 
 fn sysctl(name: &str) -> Option<u64> {

@@ -91,6 +91,12 @@ const TIERS: &[(Tier, Obstacle)] = &[
 
 /// Chooses the best tier that works here and that `wanted` allows.
 pub fn choose_tier(wanted: Isolation, facts: &Facts) -> Result<TierChoice, Refusal> {
+    // A property of the machine and not of the tier, because the store's trees are made for one or the other.
+    let ids = if facts.real_ids {
+        Ids::Real
+    } else {
+        Ids::Emulated
+    };
     let mut reasons = Vec::new();
     for (tier, blocked) in TIERS {
         if !allows(wanted, *tier) {
@@ -100,7 +106,7 @@ pub fn choose_tier(wanted: Isolation, facts: &Facts) -> Result<TierChoice, Refus
             None => {
                 return Ok(TierChoice {
                     tier: *tier,
-                    ids: ids(*tier, facts),
+                    ids,
                     reasons,
                 });
             }
@@ -115,26 +121,6 @@ const fn allows(wanted: Isolation, tier: Tier) -> bool {
         Isolation::Auto => true,
         Isolation::Userns => matches!(tier, Tier::Userns),
         Isolation::Chroot => matches!(tier, Tier::Chroot),
-    }
-}
-
-/// Ids are real where files can be given away, where the step's own namespace, if it has one, has them all, and
-/// where the supervisor can read the memory of processes that changed their user: the owner of their user namespace
-/// can, elsewhere it takes CAP_SYS_PTRACE.
-fn ids(tier: Tier, facts: &Facts) -> Ids {
-    let mapped = match tier {
-        Tier::Userns => facts.full_id_map.works(),
-        Tier::Chroot => facts
-            .capabilities
-            .iter()
-            .any(|name| name == "CAP_SYS_PTRACE"),
-    };
-    // Images use numbers up to 65535 (nobody is 65534).
-    let enough: u64 = facts.users.iter().map(|range| u64::from(range.count)).sum();
-    if mapped && facts.uid == 0 && facts.chown.works() && enough >= 65_536 {
-        Ids::Real
-    } else {
-        Ids::Emulated
     }
 }
 
@@ -154,6 +140,14 @@ fn userns_blocked(facts: &Facts) -> Option<Reason> {
         return Some(reason(
             &facts.user_namespace_chroot,
             "a seccomp profile that allows chroot(2) only with CAP_SYS_CHROOT",
+            mend,
+        ));
+    }
+    if facts.real_ids && !facts.full_id_map.works() {
+        let mend = "allow the builder to write the id maps of its children";
+        return Some(reason(
+            &facts.full_id_map,
+            "a security policy of this machine",
             mend,
         ));
     }
@@ -297,6 +291,7 @@ pub(super) mod tests {
             read_memory: Attempt::Works,
             ptrace: Attempt::Works,
             chown: refused("fchownat", libc::EINVAL),
+            real_ids: false,
             device_nodes: refused("mknodat", libc::EPERM),
             user_xattr: Attempt::Works,
             proc_masked: false,
@@ -314,6 +309,7 @@ pub(super) mod tests {
             users: all.clone(),
             groups: all,
             chown: Attempt::Works,
+            real_ids: true,
             device_nodes: Attempt::Works,
             ..ordinary_user()
         }
@@ -325,6 +321,7 @@ pub(super) mod tests {
         Facts {
             capabilities: vec!["CAP_CHOWN".to_owned(), "CAP_SYS_CHROOT".to_owned()],
             seccomp_filtered: true,
+            real_ids: false,
             user_namespace: no(),
             user_namespace_chroot: no(),
             user_namespace_network: no(),
@@ -393,6 +390,16 @@ pub(super) mod tests {
             why(|_| ())
                 .contains("tier `chroot`: chroot: EPERM, probably by the lack of CAP_SYS_CHROOT")
         );
+    }
+
+    #[test]
+    fn real_ids_need_a_namespace_that_has_them() {
+        let facts = Facts {
+            full_id_map: refused("write", libc::EPERM),
+            ..root_with_user_namespaces()
+        };
+        let choice = choose_tier(Isolation::Auto, &facts).unwrap();
+        assert_eq!((choice.tier, choice.ids), (Tier::Chroot, Ids::Real));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
@@ -233,7 +234,10 @@ pub(super) fn try_ptrace(pid: Pid) -> SysResult<()> {
 
 /// Name of the file that attempts in the store are made on; it is private to this process.
 pub(super) fn scratch_name(dir: &Path) -> std::path::PathBuf {
-    dir.join(format!(".probe-{}", std::process::id()))
+    // More than one thread may ask.
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    dir.join(format!(".probe-{}-{number}", std::process::id()))
 }
 
 pub(super) fn with_scratch_file(
