@@ -5,7 +5,7 @@
 //! them is `stepwell-store`.
 #![forbid(unsafe_code)]
 
-mod archive;
+pub mod archive;
 pub mod blob;
 pub mod compress;
 pub mod config;
