@@ -25,6 +25,7 @@ mod paths;
 pub mod records;
 pub mod session;
 pub mod sink;
+mod spread;
 pub mod store;
 pub mod toc;
 pub mod tree;

@@ -19,6 +19,7 @@ use std::thread;
 use rustix::fs::FlockOperation;
 
 use crate::error::{Context as _, Result, StoreError};
+use crate::spread::spread;
 use crate::tree::remove;
 
 /// The corner of this process; made when it is first needed.
@@ -122,6 +123,7 @@ impl Corner {
                 .mode(0o700)
                 .create(&dir)
                 .context("create", &dir)?;
+            spread(&dir);
             return Ok(Self {
                 dir,
                 lock_path,

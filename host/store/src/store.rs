@@ -25,6 +25,7 @@ use crate::error::{Context as _, Result};
 use crate::paths::Paths;
 use crate::records::Records;
 use crate::session::Session;
+use crate::spread::spread;
 use crate::toc::Toc;
 
 /// Who holds the owners of files in trees.
@@ -157,6 +158,7 @@ fn create(paths: &Paths) -> Result<()> {
             .create(&dir)
             .context("create", &dir)?;
     }
+    spread(&paths.tmp());
     let path = paths.lock();
     OpenOptions::new()
         .write(true)

@@ -16,6 +16,7 @@ use rustix::io::Errno;
 use crate::error::{Context as _, Result, StoreError};
 use crate::layer::Layer;
 use crate::session::{is_still, lock_exclusive};
+use crate::spread::spread;
 use crate::store::Store;
 use crate::view::ChainView;
 
@@ -237,6 +238,7 @@ impl Store {
                 .mode(mode)
                 .create(&dir)
                 .context("create", &dir)?;
+            spread(&dir);
         }
         let path = made.lock();
         let lock = OpenOptions::new()
