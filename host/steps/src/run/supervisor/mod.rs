@@ -144,6 +144,7 @@ impl Loop {
 
     fn answer(&mut self, notification: Notification) {
         self.step.counters.notified += 1;
+        self.step.pids.meet(notification.tid);
         let call = Call::new(notification, &self.listener);
         let answer = match self.handlers.get(&notification.nr) {
             Some(handler) if notification.tid != 0 => handler(&mut self.step, &call),

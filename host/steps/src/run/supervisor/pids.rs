@@ -90,25 +90,35 @@ pub struct Pids {
     init: u32,
     /// How many namespaces lie outside the step's own: index of its numbers in the lists of [`Status`].
     depth: usize,
+    own_namespace: bool,
+    /// The link that stands for the namespace.
     namespace: Option<Vec<u8>>,
     /// Outer numbers by inner ones, as last seen; checked before use.
     seen: HashMap<u32, u32>,
 }
 
 impl Pids {
-    /// `init` is pid 1 of the step's namespace, or else the process that all others descend from.
+    /// `init` is the process that all of the step's descend from.
+    ///
+    /// With a namespace of its own, the step is known by it as soon as its first process calls: [`Self::meet`].
     pub fn new(init: u32, own_namespace: bool) -> Self {
-        let status = Status::of(init).unwrap_or_default();
-        let depth = status.ns_pid.len().saturating_sub(1);
-        let namespace = own_namespace
-            .then(|| resolve::read_magic(&format!("/proc/{init}/ns/pid")).ok())
-            .flatten();
         Self {
             init,
-            depth,
-            namespace,
+            depth: 0,
+            own_namespace,
+            namespace: None,
             seen: HashMap::new(),
         }
+    }
+
+    /// Takes the namespace from a process of the step; the first one says it for all.
+    pub fn meet(&mut self, tid: u32) {
+        if !self.own_namespace || self.namespace.is_some() {
+            return;
+        }
+        self.namespace = resolve::read_magic(&format!("/proc/{tid}/ns/pid")).ok();
+        let status = Status::of(tid).unwrap_or_default();
+        self.depth = status.ns_pid.len().saturating_sub(1);
     }
 
     /// Returns the number that a list of [`Status`] has inside the step; 0 for what is outside of it.
@@ -125,7 +135,7 @@ impl Pids {
 
     /// Returns the outer number of a process or thread of the step.
     pub fn outer(&mut self, inner: u32) -> Option<u32> {
-        if self.namespace.is_none() {
+        if !self.own_namespace {
             return (self.belongs(inner)).then_some(inner);
         }
         if let Some(&outer) = self.seen.get(&inner) {
@@ -175,7 +185,7 @@ impl Pids {
         match &self.namespace {
             Some(namespace) => resolve::read_magic(&format!("/proc/{outer}/ns/pid"))
                 .is_ok_and(|own| own == *namespace),
-            None => self.descends(outer),
+            None => !self.own_namespace && self.descends(outer),
         }
     }
 
@@ -185,7 +195,8 @@ impl Pids {
         let mut pid = outer;
         for _ in 0..MAX_DEPTH {
             if pid == self.init {
-                return true;
+                // The process that holds the step is the builder's, and none of the step's business.
+                return outer != self.init;
             }
             match Status::of(pid) {
                 Some(status) if status.tgid != pid => pid = status.tgid,
@@ -221,6 +232,7 @@ mod tests {
         let pids = Pids {
             init: 60,
             depth: 1,
+            own_namespace: true,
             namespace: None,
             seen: HashMap::new(),
         };
@@ -241,7 +253,7 @@ mod tests {
             .arg("20")
             .spawn()
             .expect("spawn");
-        assert!(pids.belongs(child.id()) && !pids.belongs(1));
+        assert!(pids.belongs(child.id()) && !pids.belongs(1) && !pids.belongs(std::process::id()));
         child.kill().expect("kill");
         child.wait().expect("wait");
         assert!(!pids.belongs(child.id()));

@@ -53,6 +53,8 @@ pub struct Step {
     pub ptys: HashSet<u32>,
     /// Directories of `/sys` and `/proc/sys` whose skeleton is complete.
     pub mirrored: HashSet<Vec<u8>>,
+    /// How many entries they have together.
+    pub mirrored_entries: usize,
     /// Whether any process may have a directory of a graft as its own or open: from then on a relative path may
     /// start in one.
     pub entered: bool,
@@ -96,6 +98,7 @@ impl Step {
             side: spec.side,
             ptys: HashSet::new(),
             mirrored: HashSet::new(),
+            mirrored_entries: 0,
             entered: false,
             top_links: top_links(&spec.root_dir),
             counters: Counters::default(),

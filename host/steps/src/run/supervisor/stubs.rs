@@ -23,6 +23,11 @@ const MAX_ENTRIES: usize = 20_000;
 /// Stops it from filling memory: directories whose skeleton is remembered to be complete.
 const MAX_MIRRORED: usize = 20_000;
 
+/// Keeps a walk over everything (`find /`) from taking long, since making a file costs more than looking at one:
+/// entries taken over from the machine's `/sys` and `/proc/sys` in one step.  Directories listed after that seem
+/// empty; what is in them can still be opened.
+const MAX_MIRRORED_ENTRIES: usize = 1_500;
+
 /// What an entry looks like in a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Entry {
@@ -94,7 +99,13 @@ pub fn open(step: &Step, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
 /// As [`open`].
 pub fn list(step: &mut Step, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
     if !step.mirrored.contains(path) {
-        let listing = listing(step, path);
+        let mut listing = listing(step, path);
+        if listing.fixed {
+            if step.mirrored_entries + listing.entries.len() > MAX_MIRRORED_ENTRIES {
+                listing.entries.clear();
+            }
+            step.mirrored_entries += listing.entries.len();
+        }
         let directory = open(step, path, OFlags::RDONLY)?;
         fill(step, &directory, &listing)?;
         if listing.fixed && step.mirrored.len() < MAX_MIRRORED {
@@ -110,7 +121,10 @@ fn listing(step: &mut Step, path: &[u8]) -> Listing {
     let names: Vec<&str> = text.split('/').filter(|name| !name.is_empty()).collect();
     match &names[..] {
         ["proc"] => processes(step),
-        ["proc", "sys" | "pressure", ..] => mirrored(step, Within::Proc, &names[1..].join("/")),
+        ["proc", "sys" | "pressure", ..] => Listing {
+            fixed: true,
+            ..mirrored(step, Within::Proc, &names[1..].join("/"))
+        },
         ["proc", pid, rest @ ..] => match pid.parse().ok().and_then(|inner| step.pids.outer(inner))
         {
             Some(outer) => process(step, outer, rest),

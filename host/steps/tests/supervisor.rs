@@ -1,0 +1,294 @@
+//! What a step sees of `/proc`, `/dev`, `/sys` and its own ids, asserted from inside: the same table in every tier
+//! and for every user, because a Dockerfile must not be able to tell.
+
+mod support;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use support::{TestTree, each_mode};
+
+/// A script, and what it prints.
+type Case = (&'static str, &'static str);
+
+fn check(tree: &TestTree, cases: &[Case]) {
+    tree.write(
+        "etc/passwd",
+        "root:x:0:0::/root:/bin/sh\napp:x:1000:1001::/:/bin/sh\n",
+        0o644,
+    );
+    tree.write("etc/group", "root:x:0:\napp:x:1001:\n", 0o644);
+    // All of a table are tried, so that one run tells everything.
+    let failed = cases.iter().filter(|(script, want)| {
+        let script = script.replace("bb ", "busybox ");
+        catch_unwind(AssertUnwindSafe(|| tree.sh(&script).stdout(want))).is_err()
+    });
+    assert_eq!(failed.count(), 0, "cases failed");
+}
+
+const DEVICES: &[Case] = &[
+    (
+        "echo x >/dev/null; echo $?; test -f /dev/null || echo device",
+        "0\ndevice\n",
+    ),
+    (
+        "stat -c '%F %t:%T %a %u' /dev/null /dev/zero",
+        "character special file 1:3 666 0\ncharacter special file 1:5 666 0\n",
+    ),
+    (
+        "head -c4 /dev/urandom | wc -c; head -c4 /dev/zero | bb od -An -tx1",
+        "4\n 00 00 00 00\n",
+    ),
+    (
+        "echo out >/dev/stdout; echo z | cat /dev/fd/0; echo y | cat /dev/stdin",
+        "out\nz\ny\n",
+    ),
+    (
+        "bb readlink /dev/fd; bb readlink /dev/stdin",
+        "/proc/self/fd\n/proc/self/fd/0\n",
+    ),
+    (
+        "cd /dev; echo x >null; echo x >../dev//./null; echo x >fd/1",
+        "x\n",
+    ),
+    (
+        "echo shared >/dev/shm/f; cat /dev/shm/f; stat -c %a /dev/shm",
+        "shared\n1777\n",
+    ),
+    ("echo x >/dev/full", ""),
+    (
+        "(echo x >/dev/tty) 2>/dev/null || echo no terminal",
+        "no terminal\n",
+    ),
+    (
+        "ls /dev | tr '\\n' ' '",
+        "console fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero ",
+    ),
+    (
+        "mkdir /dev/own && echo x >/dev/own/f && cat /dev/own/f; rm -r /dev/own",
+        "x\n",
+    ),
+    ("chmod 666 /dev/null && echo changed", "changed\n"),
+    (
+        "cat /dev/sda /dev/mem /dev/kmsg /dev/vda 2>/dev/null; echo none",
+        "none\n",
+    ),
+];
+
+const PROCESSES: &[Case] = &[
+    (
+        "bb readlink /proc/self/exe; /proc/self/exe echo by-link",
+        "/bin/busybox\nby-link\n",
+    ),
+    (
+        "cat /proc/self/comm; cd /proc/self && cat comm",
+        "busybox\nbusybox\n",
+    ),
+    (
+        "test \"$(bb readlink /proc/self)\" -gt 0 && echo number; test -L /proc/self && echo link",
+        "number\nlink\n",
+    ),
+    (
+        "grep -c '^Uid:.0.0.0.0$' /proc/self/status; grep -c '^TracerPid:.0$' /proc/self/status",
+        "1\n1\n",
+    ),
+    (
+        "echo \"$$\" >/tmp/pid; cut -d' ' -f1 /proc/$$/stat | bb cmp - /tmp/pid && echo same",
+        "same\n",
+    ),
+    (
+        "set -- $(cut -d' ' -f4 /proc/self/stat); test $1 = $$ && echo parent",
+        "parent\n",
+    ),
+    (
+        "test -d /proc/$$ && ls /proc | grep -cx $$; test -e /proc/4194000 || echo none",
+        "1\nnone\n",
+    ),
+    (
+        "ls /proc/self/fd | bb sort -n | head -3 | tr '\\n' ' '; cd /proc/self/fd; ls 0",
+        "0 1 2 0\n",
+    ),
+    (
+        "bb readlink /proc/self/root; cd /tmp; bb readlink /proc/self/cwd",
+        "/\n/tmp\n",
+    ),
+    (
+        "echo in >/tmp/in; cat /proc/self/root/tmp/in; cd /tmp; cat /proc/self/cwd/in",
+        "in\nin\n",
+    ),
+    (
+        "grep -c . /proc/cpuinfo >/dev/null && cut -d. -f1 /proc/uptime | wc -l",
+        "1\n",
+    ),
+    (
+        "head -1 /proc/mounts; cut -d' ' -f5 /proc/self/mountinfo | head -2",
+        "rootfs / ext4 rw,relatime 0 0\n/\n/proc\n",
+    ),
+    ("cat /proc/self/uid_map | tr -s ' '", " 0 0 4294967295\n"),
+    (
+        "(echo 1 >/proc/sys/kernel/domainname) 2>/dev/null || echo refused",
+        "refused\n",
+    ),
+    (
+        "(echo c >/proc/sysrq-trigger) 2>/dev/null || echo refused; cat /proc/kcore 2>/dev/null; echo none",
+        "refused\nnone\n",
+    ),
+    (
+        "grep -l busybox /proc/self/maps; grep -c sandbox /proc/self/maps",
+        "/proc/self/maps\n0\n",
+    ),
+    (
+        "cat /proc/1/root/etc/shadow /proc/1/cwd/etc/shadow 2>/dev/null; echo kept in",
+        "kept in\n",
+    ),
+    (
+        "for i in 1 2 3; do ls -l /proc/self/fd >/dev/null || echo bad; done; bb find /proc -maxdepth 2 >/dev/null; echo $?",
+        "0\n",
+    ),
+];
+
+const PATHS: &[Case] = &[
+    (
+        "ln -s /dev/null /tmp/l && echo x >/tmp/l && stat -Lc %F /tmp/l",
+        "character special file\n",
+    ),
+    (
+        "ln -s /proc/self/comm /tmp/c && cat /tmp/c; ln -s ../proc/self /tmp/s && cat /tmp/s/comm",
+        "busybox\nbusybox\n",
+    ),
+    (
+        "ln -s /dev/stdout /tmp/log && echo line >/tmp/log",
+        "line\n",
+    ),
+    (
+        "ln -s /tmp/d2 /tmp/d1; mkdir /tmp/d2; ln -s ../../dev /tmp/d2/dev; head -c1 /tmp/d1/dev/zero | wc -c",
+        "1\n",
+    ),
+    (
+        "cd /tmp; cat ../proc/self/comm ../../proc/./self//comm; cd /; cat proc/self/comm",
+        "busybox\nbusybox\nbusybox\n",
+    ),
+    (
+        "cat /proc/../proc/self/comm; cat /dev/../dev/fd/../fd/0 </dev/null; cat /sys/../etc/group | head -1",
+        "busybox\nroot:x:0:\n",
+    ),
+    (
+        "cat /dev/null/ 2>/dev/null || echo not a directory; cat /proc/self/comm/x 2>/dev/null || echo nor this",
+        "not a directory\nnor this\n",
+    ),
+    (
+        "ln -s loop /tmp/loop; cat /tmp/loop 2>/dev/null || echo loop",
+        "loop\n",
+    ),
+    (
+        "cat /sys/devices/system/cpu/online | wc -l; (echo 1 >/sys/kernel/mm/ksm/run) 2>/dev/null || echo refused",
+        "1\nrefused\n",
+    ),
+    (
+        "ls /sys | grep -cE '^(class|devices|kernel)$'; ls /sys | grep -E '^(firmware|power)$'; ls /sys/kernel/debug /sys/firmware 2>/dev/null; test -d /sys/class/net && echo net",
+        "3\nnet\n",
+    ),
+];
+
+const ETC: &[Case] = &[
+    (
+        "grep -c localhost /etc/hosts; cat /etc/hostname",
+        "2\nbuildkitsandbox\n",
+    ),
+    (
+        "echo own >>/etc/hosts; sed -i s/own/other/ /etc/hosts; bb tail -1 /etc/hosts",
+        "other\n",
+    ),
+    (
+        "bb tail -1 /etc/hosts | grep -c other; rm /etc/hosts /etc/resolv.conf; ln -s /nowhere /etc/resolv.conf; echo $?",
+        "0\n0\n",
+    ),
+    (
+        "test -f /etc/resolv.conf && test ! -L /etc/resolv.conf && echo back",
+        "back\n",
+    ),
+];
+
+const OWNERS: &[Case] = &[
+    (
+        "touch /tmp/f; chown 33:44 /tmp/f; stat -c %u:%g /tmp/f; mv /tmp/f /tmp/g; ln /tmp/g /tmp/h; stat -c %u:%g /tmp/h",
+        "33:44\n33:44\n",
+    ),
+    (
+        "stat -c %u:%g /tmp/h; chown 0:0 /tmp/h; stat -c %u:%g /tmp/g",
+        "33:44\n0:0\n",
+    ),
+    (
+        "ln -s g /tmp/link; chown -h 7 /tmp/link; stat -c %u /tmp/link; stat -Lc %u /tmp/link; chown 9 /tmp/link; stat -c %u /tmp/g",
+        "7\n0\n9\n",
+    ),
+    (
+        "cp /bin/busybox /tmp/suid; chmod 6755 /tmp/suid; chown 5 /tmp/suid; stat -c %a /tmp/suid",
+        "755\n",
+    ),
+    (
+        "mkdir /tmp/sg; chown 0:33 /tmp/sg; chmod 2775 /tmp/sg; touch /tmp/sg/f; mkdir /tmp/sg/d; ln -s x /tmp/sg/l; stat -c %g:%a /tmp/sg/f /tmp/sg/d; stat -c %g /tmp/sg/l",
+        "33:644\n33:2755\n33\n",
+    ),
+    (
+        "bb su app -c 'touch /tmp/mine 2>/dev/null; id -u; id -g; id -G'",
+        "1000\n1001\n1001\n",
+    ),
+    (
+        "chmod 777 /tmp; bb su app -c 'cd /tmp; touch a; mkdir b; ln -s x c; echo x >b/d; umask 077; touch e'; cd /tmp; stat -c %u:%g:%a a b b/d e; stat -c %u:%g c",
+        "1000:1001:644\n1000:1001:755\n1000:1001:644\n1000:1001:600\n1000:1001\n",
+    ),
+    (
+        "bb su app -c 'chown 0 /tmp/a 2>/dev/null || echo refused'; bb su app -c 'chgrp 1001 /tmp/a && echo allowed'",
+        "refused\nallowed\n",
+    ),
+    (
+        "bb su app -c 'grep ^Uid /proc/self/status' | tr '\\t' ' '",
+        "Uid: 1000 1000 1000 1000\n",
+    ),
+    (
+        "cd /tmp; touch t; bb tar cf t.tar t; chown 12:13 t; bb tar cf t.tar t; rm t; bb tar xf t.tar; stat -c %u:%g t",
+        "12:13\n",
+    ),
+    (
+        "cp /bin/busybox /tmp/sid; chown 1000:1001 /tmp/sid; chmod 6755 /tmp/sid; cd /tmp; ln -sf sid id; exec ./id -u",
+        "1000\n",
+    ),
+    ("bb find / >/dev/null; echo $?", "0\n"),
+];
+
+#[test]
+fn devices_work() {
+    each_mode(|tree| check(tree, DEVICES));
+}
+
+#[test]
+fn processes_are_the_steps_own() {
+    each_mode(|tree| check(tree, PROCESSES));
+}
+
+#[test]
+fn paths_lead_into_grafts_by_every_way() {
+    each_mode(|tree| check(tree, PATHS));
+}
+
+#[test]
+fn files_of_etc_are_the_steps_own_and_go_with_it() {
+    each_mode(|tree| {
+        check(tree, ETC);
+        for name in [
+            "etc/hosts",
+            "etc/resolv.conf",
+            "etc/hostname",
+            "proc",
+            "sys",
+            "dev",
+        ] {
+            assert!(!tree.path(name).exists(), "{name} stayed in the tree");
+        }
+    });
+}
+
+#[test]
+fn owners_and_ids_are_kept() {
+    each_mode(|tree| check(tree, OWNERS));
+}
