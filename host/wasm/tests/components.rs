@@ -186,3 +186,26 @@ fn what_is_no_frontend_is_refused() {
         .expect("it is no policy");
     assert!(matches!(error, GuestError::WrongWorld { .. }), "{error:?}");
 }
+
+#[test]
+fn a_guest_that_needs_wasi_gets_an_empty_one() {
+    let engine = engine();
+    let source = FrontendSource::File(component("wasi-frontend"));
+    let frontend = Frontend::load(&engine, &source).expect("it fits the contract");
+    assert!(frontend.imports().iter().any(|i| i.starts_with("wasi:")));
+    let context = tempfile::tempdir().expect("a directory");
+    let seen = |name: &str| {
+        let mut host = TestHost::new(context.path());
+        let output = frontend
+            .build(&input("x", ""), &limits(), &mut host)
+            .expect("it answers");
+        let found = output.diagnostics.into_iter().find(|d| d.code == name);
+        found.expect(name).message
+    };
+    assert_eq!(seen("environment"), "[]");
+    assert_eq!(seen("arguments"), "[]");
+    assert_eq!(seen("cwd"), "None");
+    assert_eq!(seen("directories"), "0");
+    assert_eq!(seen("time"), "(0, 0, 0)");
+    assert_eq!(seen("random"), seen("random"));
+}
