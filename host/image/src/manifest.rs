@@ -121,10 +121,14 @@ pub struct Index {
 }
 
 /// What a reference can lead to.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "one at a time, and taken apart at once"
+)]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Document {
     /// An image.
-    Manifest(Box<Manifest>),
+    Manifest(Manifest),
     /// Images.
     Index(Index),
 }
@@ -203,12 +207,12 @@ impl Document {
                 if layers.len() > MAX_LAYERS {
                     return Err(ManifestError::Layers(layers.len()));
                 }
-                Ok(Self::Manifest(Box::new(Manifest {
+                Ok(Self::Manifest(Manifest {
                     docker,
                     config,
                     layers,
                     annotations,
-                })))
+                }))
             }
             (media_type::OCI_INDEX | media_type::DOCKER_INDEX, None, None, Some(manifests)) => {
                 Ok(Self::Index(Index {

@@ -88,7 +88,7 @@ impl Layout {
             let wrong = |source| LayoutError::Manifest { digest, source };
             let delivered = Some(descriptor.media_type.as_str()).filter(|t| !t.is_empty());
             match Document::parse(&bytes, delivered).map_err(wrong)? {
-                Document::Manifest(manifest) => return self.image(descriptor, *manifest, bytes),
+                Document::Manifest(manifest) => return self.image(descriptor, manifest, bytes),
                 Document::Index(index) => {
                     descriptor = index.select(platform).map_err(wrong)?.clone()
                 }

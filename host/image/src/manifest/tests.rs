@@ -111,7 +111,7 @@ fn a_manifest_is_written_as_it_is_read_and_does_not_mix_families() {
         let bytes = manifest.encode();
         assert_eq!(
             Document::parse(&bytes, None).unwrap(),
-            Document::Manifest(Box::new(manifest))
+            Document::Manifest(manifest)
         );
     }
 }
