@@ -216,7 +216,7 @@ fn all_formats_of_gnu_tar_are_read() {
 }
 
 #[test]
-fn layers_of_buildah_and_umoci_style_tools_keep_their_digest() {
+fn what_pads_the_end_counts_in_the_diff_id() {
     let temp = tempfile::tempdir().unwrap();
     let tar = temp.path().join("x.tar");
     fs::write(temp.path().join("f"), "content").unwrap();
