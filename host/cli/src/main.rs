@@ -1,1 +1,47 @@
-fn main() {}
+//! `stepwell`: from the command line to a `Request`, and from events and errors to what people and scripts read.
+//!
+//! The only place that prints, reads the environment or the home directory, or exits.
+#![forbid(unsafe_code)]
+
+mod args;
+mod build;
+mod doctor;
+mod environment;
+mod exit;
+mod output;
+mod progress;
+mod report;
+mod request;
+mod signals;
+mod storage;
+mod values;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+use stepwell_steps::run::init;
+
+use args::{Cli, Command};
+
+fn main() -> ExitCode {
+    // A RUN step's first process is this program again; it must do nothing else.
+    if init::is_init_invocation() {
+        init::init_main();
+    }
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+            return if asked { ExitCode::SUCCESS } else { ExitCode::from(exit::USAGE) };
+        }
+    };
+    match cli.command {
+        Command::Build(args) => build::build(&args),
+        Command::Explain(args) => build::explain(&args),
+        Command::Doctor(args) => doctor::run(&args),
+        Command::Du(args) => storage::du(&args),
+        Command::Prune(args) => storage::prune(&args),
+    }
+}

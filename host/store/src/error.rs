@@ -126,7 +126,7 @@ pub enum StoreError {
 
 impl StoreError {
     /// Wraps what the kernel said; a full disk has a variant of its own.
-    pub(crate) fn io(
+    pub fn io(
         operation: &'static str,
         subject: impl fmt::Display,
         source: impl Into<io::Error>,

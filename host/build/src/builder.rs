@@ -1,0 +1,187 @@
+//! [`Builder`]: what outlives a single build, and the phases of one.
+
+use std::path::PathBuf;
+use std::sync::atomic::AtomicU32;
+use std::sync::{Arc, OnceLock};
+
+use stepwell_model::event::EventSink;
+use stepwell_model::request::Request;
+use stepwell_model::{Digest, Graph, VertexId};
+use stepwell_registry::{Registry, RegistryOptions};
+use stepwell_steps::run::{CancelToken, TierChoice};
+use stepwell_steps::source::StatCache;
+use stepwell_store::{Ids, Store, StoreOptions};
+use stepwell_wasm::GuestEngine;
+use stepwell_wasm::frontend::FrontendOutput;
+
+use crate::contexts::Contexts;
+use crate::error::BuildError;
+use crate::explain::{self, Explanation};
+use crate::images::Images;
+use crate::session::{Layers, Session};
+use crate::stages::Stages;
+use crate::tier::Machine;
+use crate::{drive, export, frontend, policy};
+
+/// What a builder is made with.
+#[derive(Debug, Clone)]
+pub struct BuilderOptions {
+    /// Directory of the store.
+    pub root: PathBuf,
+    /// How registries are spoken to.
+    pub registry: RegistryOptions,
+}
+
+/// Builds images.
+pub struct Builder {
+    store: Store,
+    engine: GuestEngine,
+    registry: Registry,
+    runtime: tokio::runtime::Runtime,
+    machine: Machine,
+}
+
+/// What a build resulted in.
+#[derive(Debug)]
+pub struct Outcome {
+    /// What each output wrote.
+    pub exported: Vec<Exported>,
+    /// The isolation of RUN steps, where one was carried out.
+    pub tier: Option<TierChoice>,
+}
+
+/// What one output wrote.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Exported {
+    /// An image.
+    Image {
+        /// Digest of the manifest.
+        manifest: Digest,
+        /// Media type of the manifest.
+        media_type: String,
+        /// Length of the manifest in bytes.
+        size: u64,
+        /// Digest of the configuration.
+        config: Digest,
+        /// Its names.
+        names: Vec<String>,
+    },
+    /// Files.
+    Files,
+}
+
+/// The parts of a build before anything is carried out.
+struct Planned {
+    output: FrontendOutput,
+    definition: String,
+}
+
+impl Builder {
+    /// Opens the store; nobody is spoken to yet.
+    pub fn new(options: BuilderOptions) -> Result<Self, BuildError> {
+        // Owners are real only where this process may really change them (it is not root of a user namespace of its own).
+        let ids = if owns_all_ids() { Ids::Real } else { Ids::Emulated };
+        let store = Store::open(&options.root, StoreOptions::new(ids))?;
+        let engine = GuestEngine::new(Some(store.directory().join("guests"))).map_err(BuildError::Guest)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .map_err(|source| BuildError::Setup { operation: "start the network threads", source })?;
+        let machine = Machine::new(store.directory().to_owned());
+        Ok(Self { store, engine, registry: Registry::new(options.registry), runtime, machine })
+    }
+
+    /// Returns the store.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Turns the definition into a graph and carries nothing out (`--print=graph`).
+    pub fn graph(&self, request: &Request, events: &Arc<dyn EventSink>) -> Result<(Graph, Option<VertexId>), BuildError> {
+        let images = self.images(request);
+        let contexts = Contexts::open(request)?;
+        let planned = self.plan(request, &contexts, &images, events)?;
+        Ok((planned.output.graph, planned.output.result))
+    }
+
+    /// Builds.
+    pub fn build(&self, request: &Request, events: &Arc<dyn EventSink>, cancel: &CancelToken) -> Result<Outcome, BuildError> {
+        self.with_session(request, events, cancel, |session, planned| {
+            let layers = self.solve(session, planned)?;
+            let exported = export::run(session, &planned.output, &layers)?;
+            Ok(Outcome { exported, tier: session.tier.get().cloned() })
+        })
+    }
+
+    /// Says why steps would not be reused.
+    pub fn explain(&self, request: &Request, events: &Arc<dyn EventSink>) -> Result<Vec<Explanation>, BuildError> {
+        let cancel = cancel_token()?;
+        self.with_session(request, events, &cancel, |session, planned| {
+            let Some(target) = planned.output.result else { return Ok(Vec::new()) };
+            let (context, decisions) = policy::plan(&self.engine, session)?;
+            explain::run(session, target, &context, &decisions)
+        })
+    }
+
+    fn with_session<T>(
+        &self,
+        request: &Request,
+        events: &Arc<dyn EventSink>,
+        cancel: &CancelToken,
+        work: impl FnOnce(&Session<'_>, &Planned) -> Result<T, BuildError>,
+    ) -> Result<T, BuildError> {
+        let images = self.images(request);
+        let contexts = Contexts::open(request)?;
+        let planned = self.plan(request, &contexts, &images, events)?;
+        let stat_cache = StatCache::load(&self.store.directory().join("stat-cache"));
+        let session = Session {
+            request,
+            store: &self.store,
+            images: &images,
+            contexts: &contexts,
+            graph: &planned.output.graph,
+            events,
+            cancel,
+            stat_cache: &stat_cache,
+            machine: &self.machine,
+            tier: OnceLock::new(),
+            stages: Stages::new(&self.store),
+            created: OnceLock::new(),
+            next_step: AtomicU32::new(planned.output.graph.len() as u32 + 1),
+            definition: planned.definition.clone(),
+        };
+        let result = work(&session, &planned);
+        // A cache of digests that cannot be kept costs the next build time, and this one nothing.
+        let _ = stat_cache.save();
+        result
+    }
+
+    fn images<'a>(&'a self, request: &Request) -> Images<'a> {
+        Images::new(&self.store, &self.registry, self.runtime.handle().clone(), &request.named_contexts)
+    }
+
+    fn plan(&self, request: &Request, contexts: &Contexts, images: &Images<'_>, events: &Arc<dyn EventSink>) -> Result<Planned, BuildError> {
+        let (output, path) = frontend::run(&self.engine, request, contexts, images, events)?;
+        let path = std::fs::canonicalize(&path).unwrap_or(path);
+        Ok(Planned { output, definition: path.display().to_string() })
+    }
+
+    fn solve(&self, session: &Session<'_>, planned: &Planned) -> Result<Layers, BuildError> {
+        let Some(target) = planned.output.result else { return Ok(Layers::default()) };
+        let (context, decisions) = policy::plan(&self.engine, session)?;
+        drive::drive(session, target, &context, &decisions)
+    }
+}
+
+fn cancel_token() -> Result<CancelToken, BuildError> {
+    CancelToken::new().map_err(|e| BuildError::Setup { operation: "make an event descriptor", source: std::io::Error::other(e.to_string()) })
+}
+
+/// Says whether this process may own files as anybody, and not only as one id of a user namespace.
+fn owns_all_ids() -> bool {
+    use stepwell_sys::{capability, namespace};
+    let mapped: u64 = namespace::id_map("uid_map").unwrap_or_default().iter().map(|range| u64::from(range.count)).sum();
+    let capable = capability::effective().map(capability::names).is_ok_and(|names| names.iter().any(|n| n == "CAP_CHOWN"));
+    mapped >= 65_536 && capable
+}

@@ -1,0 +1,223 @@
+//! Why a build fails.  What the user wrote, a step, a guest and the tool itself are different things, because the command
+//! line gives them different exit codes.
+
+use std::path::PathBuf;
+
+use stepwell_model::{Diagnostic, Digest, DigestError, Origin};
+use stepwell_registry::RegistryError;
+use stepwell_steps::files::FilesError;
+use stepwell_steps::run::{ExecFailure, Exit, Refusal, RunError};
+use stepwell_steps::source::SourceError;
+use stepwell_store::StoreError;
+use stepwell_wasm::GuestError;
+
+/// Why a build fails.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// What the user wrote is refused; the diagnostics were reported as events already.
+    #[error("the definition is refused: {} error{}", .0.len(), if .0.len() == 1 { "" } else { "s" })]
+    Refused(Vec<Diagnostic>),
+    /// A guest trapped, reached a limit, or is no usable component.
+    #[error(transparent)]
+    Guest(GuestError),
+    /// A RUN step ended with anything but success.
+    #[error("`{step}` {}{}", describe(exit), failure.as_ref().map(|f| format!(": {f}")).unwrap_or_default())]
+    Step {
+        /// The step, for people.
+        step: String,
+        /// Where it was written.
+        origin: Option<Box<Origin>>,
+        /// How it ended.
+        exit: Exit,
+        /// Why its program did not start, where it did not.
+        failure: Option<ExecFailure>,
+    },
+    /// A step could not be carried out.
+    #[error("`{step}`: {source}")]
+    StepSetup {
+        /// The step, for people.
+        step: String,
+        /// Where it was written.
+        origin: Option<Box<Origin>>,
+        /// Why.
+        source: StepError,
+    },
+    /// The user stopped the build.
+    #[error("the build was interrupted")]
+    Interrupted,
+    /// A definition or context cannot be read.
+    #[error("cannot read `{}`: {source}", path.display())]
+    Read {
+        /// What.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A context cannot be opened.
+    #[error("context `{}`: {source}", path.display())]
+    Context {
+        /// Its directory.
+        path: PathBuf,
+        /// Why.
+        source: SourceError,
+    },
+    /// An output cannot be written.
+    #[error("output `{dest}`: {source}")]
+    Output {
+        /// Where it was to go.
+        dest: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// An image cannot be had, or makes no sense.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// A registry failed.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The builder's own set-up failed.
+    #[error("cannot {operation}: {source}")]
+    Setup {
+        /// What was tried.
+        operation: &'static str,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// Why an image cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    /// The reference is no reference.
+    #[error("`{reference}` is not an image name: {reason}")]
+    Reference {
+        /// The text.
+        reference: String,
+        /// Why.
+        reason: String,
+    },
+    /// Its manifest or configuration makes no sense.
+    #[error("image `{reference}`: {source}")]
+    Manifest {
+        /// The image.
+        reference: String,
+        /// Why.
+        source: stepwell_image::ManifestError,
+    },
+    /// It was asked for by an operation, but no frontend resolved it.
+    #[error("image `{reference}` at `{digest}` was not resolved in this build")]
+    Unknown {
+        /// The image.
+        reference: String,
+        /// Its manifest.
+        digest: Digest,
+    },
+    /// It has as many layers as diff ids, or it is broken.
+    #[error("image `{reference}` has {layers} layers and {diff_ids} diff ids")]
+    LayerCount {
+        /// The image.
+        reference: String,
+        /// In the manifest.
+        layers: usize,
+        /// In the configuration.
+        diff_ids: usize,
+    },
+    /// A layer's blob is nowhere.
+    #[error("layer `{0}` is neither in the store nor in a known registry; build without the cache record with `--no-cache`")]
+    LostLayer(Digest),
+    /// A digest is written wrongly.
+    #[error(transparent)]
+    Digest(#[from] DigestError),
+    /// An OCI layout cannot be read.
+    #[error("oci layout `{}`: {source}", path.display())]
+    Layout {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: stepwell_image::layout::LayoutError,
+    },
+}
+
+/// Why a step could not be carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum StepError {
+    /// COPY, ADD and the like.
+    #[error(transparent)]
+    Files(#[from] FilesError),
+    /// The files of a context or stage.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// RUN: the sandbox.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// RUN: no tier is to be had.
+    #[error(transparent)]
+    Isolation(#[from] Refusal),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// An image.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// A registry.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+}
+
+impl StepError {
+    /// How to mend it, where that is known.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Registry(e) => e.hint().map(str::to_owned),
+            Self::Isolation(_) => Some("`stepwell doctor` says what was tried and what to change".to_owned()),
+            _ => None,
+        }
+    }
+
+    /// Says whether the user's definition or context is at fault, and not the tool or the machine.
+    pub fn is_users(&self) -> bool {
+        match self {
+            Self::Files(e) => !matches!(e, FilesError::Layer { .. } | FilesError::Base { .. } | FilesError::MissingInput { .. } | FilesError::Threads(_)),
+            Self::Source(_) => true,
+            Self::Run(e) => matches!(e, RunError::User(_) | RunError::Invalid { .. }),
+            Self::Isolation(_) | Self::Store(_) | Self::Image(_) | Self::Registry(_) => false,
+        }
+    }
+}
+
+/// What became of a step, as the end of a sentence.
+fn describe(exit: &Exit) -> String {
+    match exit {
+        Exit::Code(code) => format!("failed with exit status {code}"),
+        Exit::Signal(signal) => format!("was ended by {}", signal_name(*signal)),
+        Exit::TimedOut => "reached its time limit and was ended".to_owned(),
+        Exit::Cancelled => "was given up".to_owned(),
+    }
+}
+
+/// Name of a signal that ends programs, else its number.
+fn signal_name(signal: i32) -> String {
+    let name = match signal {
+        1 => "SIGHUP",
+        2 => "SIGINT",
+        3 => "SIGQUIT",
+        4 => "SIGILL",
+        5 => "SIGTRAP",
+        6 => "SIGABRT",
+        7 => "SIGBUS",
+        8 => "SIGFPE",
+        9 => "SIGKILL",
+        11 => "SIGSEGV",
+        13 => "SIGPIPE",
+        14 => "SIGALRM",
+        15 => "SIGTERM",
+        24 => "SIGXCPU",
+        25 => "SIGXFSZ",
+        31 => "SIGSYS",
+        other => return format!("signal {other}"),
+    };
+    name.to_owned()
+}

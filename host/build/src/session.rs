@@ -1,0 +1,174 @@
+//! One build while it runs: what all its steps share.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use stepwell_model::event::{Event, EventSink, StepId, StepOutcome};
+use stepwell_model::op::FilesOp;
+use stepwell_model::request::{Output, Request};
+use stepwell_model::{Digest, Graph, Op, VertexId};
+use stepwell_steps::files;
+use stepwell_steps::run::{CancelToken, TierChoice};
+use stepwell_steps::source::{SourceTree, StatCache};
+use stepwell_registry::Progress;
+use stepwell_store::{Compression, Layer, LayerOptions, Record, Store};
+
+use crate::contexts::Contexts;
+use crate::error::{BuildError, StepError};
+use crate::images::Images;
+use crate::names;
+use crate::tier::Machine;
+use crate::stages::Stages;
+
+/// Transfers are told at most this often.
+const TELL_EVERY: Duration = Duration::from_millis(100);
+
+/// What all steps of a build share.
+pub struct Session<'a> {
+    pub request: &'a Request,
+    pub store: &'a Store,
+    pub images: &'a Images<'a>,
+    pub contexts: &'a Contexts,
+    pub graph: &'a Graph,
+    pub events: &'a Arc<dyn EventSink>,
+    pub cancel: &'a CancelToken,
+    pub stat_cache: &'a StatCache,
+    pub machine: &'a Machine,
+    /// The tier of this build; found out when the first RUN step needs one.
+    pub tier: OnceLock<TierChoice>,
+    /// Checkouts of stages that files are copied from.
+    pub stages: Stages<'a>,
+    /// When the result was made, in seconds since 1970; told when it is there.
+    pub created: OnceLock<u64>,
+    /// Numbers of steps that are no vertices.
+    pub next_step: AtomicU32,
+    /// Where the definition is, for slots.
+    pub definition: String,
+}
+
+impl Session<'_> {
+    /// How new layers are written.
+    pub fn layer_options(&self) -> LayerOptions {
+        let image = self.request.outputs.iter().find_map(|o| match o {
+            Output::Image { image, .. } | Output::Oci { image, .. } => Some(image),
+            Output::Docker { .. } | Output::Local { .. } | Output::Tar { .. } => None,
+        });
+        LayerOptions {
+            compression: image.map_or(Compression::Gzip, |i| i.compression),
+            level: image.and_then(|i| i.level),
+            clamp_mtime: self.request.source_date_epoch,
+            threads: self.request.jobs,
+        }
+    }
+
+    /// Returns the digest of the files that the vertex selects from its input `input`.
+    pub fn selection(&self, vertex: VertexId, input: u32, tree: &SourceTree) -> Result<Digest, BuildError> {
+        let v = self.graph.vertex(vertex);
+        let Op::Files(op) = &v.op else { return Ok(Digest::of(&[])) };
+        let actions = op.actions.iter().filter(|a| reads(a, input)).cloned().collect();
+        let only = FilesOp { base: None, actions };
+        let trees: Vec<_> = (0..v.inputs.len() as u32).map(|i| (i == input).then(|| tree.clone())).collect();
+        files::select(&only, &trees).and_then(|s| s.digest(self.stat_cache)).map_err(|e| self.step_error(vertex, e.into()))
+    }
+
+    /// Returns the inputs that a vertex selects files from, which are not its base.
+    pub fn selecting(&self, vertex: VertexId) -> Vec<u32> {
+        match &self.graph.vertex(vertex).op {
+            Op::Files(op) => (0..self.graph.vertex(vertex).inputs.len() as u32).filter(|i| op.actions.iter().any(|a| reads(a, *i))).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Computes the digests of all files that the vertices select from contexts.
+    pub fn select_all(&self, needed: &[VertexId]) -> Result<HashMap<(VertexId, u32), Digest>, BuildError> {
+        let mut wanted = Vec::new();
+        for &vertex in needed {
+            for input in self.selecting(vertex) {
+                if let Op::Context(op) = &self.graph.vertex(self.graph.vertex(vertex).inputs[input as usize]).op {
+                    wanted.push((vertex, input, op));
+                }
+            }
+        }
+        wanted
+            .into_iter()
+            .map(|(vertex, input, op)| {
+                let tree = self.contexts.tree(op).map_err(|e| self.step_error(vertex, e.into()))?;
+                Ok(((vertex, input), self.selection(vertex, input, &tree)?))
+            })
+            .collect()
+    }
+
+    /// Wraps what went wrong with a step.
+    pub fn step_error(&self, vertex: VertexId, source: StepError) -> BuildError {
+        let v = self.graph.vertex(vertex);
+        BuildError::StepSetup { step: names::of(v), origin: v.origin.clone().map(Box::new), source }
+    }
+
+    /// Tells that a step began; the guard tells how it ended.
+    pub fn begin(&self, vertex: VertexId) -> Instant {
+        self.events.event(Event::Started { step: step_id(vertex) });
+        Instant::now()
+    }
+
+    /// Tells how a step ended.
+    pub fn end(&self, vertex: VertexId, began: Option<Instant>, outcome: StepOutcome) {
+        let millis = began.map_or(0, |b| b.elapsed().as_millis() as u64);
+        self.events.event(Event::Finished { step: step_id(vertex), outcome, millis });
+    }
+
+    /// Returns a function that tells how many bytes of a transfer are done; not more often than a person can see.
+    pub fn transfer(&self, step: StepId, verb: &'static str, digest: Digest, total: u64) -> Progress {
+        let (events, last) = (self.events.clone(), Mutex::new(None::<Instant>));
+        Arc::new(move |done| {
+            let mut last = lock(&last);
+            if done == total || last.is_none_or(|l| l.elapsed() > TELL_EVERY) {
+                *last = Some(Instant::now());
+                events.event(Event::Transfer { step, id: digest.short(), verb: verb.to_owned(), done, total: Some(total) });
+            }
+        })
+    }
+
+    /// Begins a step that is no vertex.
+    pub fn extra_step(&self, name: String) -> StepId {
+        let step = StepId(self.next_step.fetch_add(1, Ordering::Relaxed));
+        self.events.event(Event::Step { step, name, digest: None, origin: None });
+        self.events.event(Event::Started { step });
+        step
+    }
+
+    /// Hears how far the unpacking of a tree for a step is.
+    pub fn unpacking(&self, step: StepId) -> impl Fn(u64, u64) + Sync {
+        let (events, last) = (self.events.clone(), Mutex::new(None::<Instant>));
+        move |done, total| {
+            let mut last = lock(&last);
+            if done == total || last.is_none_or(|l| l.elapsed() > TELL_EVERY) {
+                *last = Some(Instant::now());
+                events.event(Event::Transfer { step, id: "tree".to_owned(), verb: "unpack".to_owned(), done, total: Some(total) });
+            }
+        }
+    }
+
+    /// Says whether a record's layers can still be had.
+    pub fn has(&self, record: &Record) -> bool {
+        record.layers.iter().all(|l| self.store.has_layers(&[*l]) || self.images.knows(&l.digest))
+    }
+}
+
+/// Number of the step that a vertex is.
+pub fn step_id(vertex: VertexId) -> StepId {
+    StepId(vertex.0 + 1)
+}
+
+fn reads(action: &stepwell_model::op::FileAction, input: u32) -> bool {
+    matches!(action, stepwell_model::op::FileAction::Copy(copy) if copy.from == input)
+}
+
+/// The layers of a vertex, bottom first.
+pub type Layers = Arc<Vec<Layer>>;
+
+/// A lock that a panicking thread left is still good: everything behind these locks is replaced as a whole.
+pub fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

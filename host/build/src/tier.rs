@@ -1,0 +1,46 @@
+//! The isolation of a build's RUN steps: the machine is probed when the first one comes, and the choice is told once.
+
+use std::path::PathBuf;
+use std::sync::OnceLock;
+
+use stepwell_model::event::Event;
+use stepwell_steps::run::{self, InitProgram, RunError, TierChoice, choose_tier};
+use stepwell_sys::probe::Facts;
+
+use crate::error::StepError;
+use crate::session::Session;
+
+/// What this machine permits, found out by a process of its own when it is first asked for.
+pub struct Machine {
+    /// A directory on the file system of the store.
+    dir: PathBuf,
+    facts: OnceLock<Result<Facts, RunError>>,
+}
+
+impl Machine {
+    /// Nothing is tried yet.
+    pub fn new(dir: PathBuf) -> Self {
+        Self { dir, facts: OnceLock::new() }
+    }
+
+    /// Returns what this machine permits.
+    pub fn facts(&self) -> Result<&Facts, RunError> {
+        self.facts.get_or_init(|| run::probe(&InitProgram::Myself, &self.dir)).as_ref().map_err(Clone::clone)
+    }
+}
+
+/// Chooses the tier, the first time it is asked.
+pub fn choose(session: &Session<'_>) -> Result<TierChoice, StepError> {
+    if let Some(choice) = session.tier.get() {
+        return Ok(choice.clone());
+    }
+    let choice = choose_tier(session.request.isolation, session.machine.facts()?)?;
+    if session.tier.set(choice.clone()).is_ok() {
+        let ids = format!("{:?}", choice.ids).to_lowercase();
+        session.events.event(Event::Note { text: format!("RUN steps: isolation tier `{}`, {ids} ids", choice.tier) });
+        for reason in &choice.reasons {
+            session.events.event(Event::Note { text: format!("no better tier: {reason}") });
+        }
+    }
+    Ok(choice)
+}

@@ -1,0 +1,222 @@
+//! The command line: names and meanings as in `docker buildx build`.  Parsing only; [`crate::request`] turns it into
+//! a checked `Request`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+
+/// Builds container images where the usual builders do not run.
+#[derive(Debug, Parser)]
+#[command(name = "stepwell", version, after_help = EXIT_CODES, max_term_width = 110)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Shown by `--help`; `crate::exit` gives the numbers their meaning.
+pub const EXIT_CODES: &str = "\
+Exit codes:
+  0     success
+  1-255 a RUN step failed: its own exit status (128 + the number of the signal that ended it)
+  64    the command line is wrong
+  65    the Dockerfile (or what the frontend reads in its place) is refused
+  70    a guest (frontend or cache policy) trapped or reached a limit
+  71    the builder failed: registry, store, disk, isolation
+  75    a step reached its time limit
+  130   interrupted";
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Builds an image from a Dockerfile
+    Build(Box<BuildArgs>),
+    /// Says why steps of a build would not be reused, naming what changed
+    Explain(Box<BuildArgs>),
+    /// Says what this machine permits, which isolation a build gets, and how to get a better one
+    Doctor(DoctorArgs),
+    /// Shows what the store holds
+    Du(StoreArgs),
+    /// Removes what no build is using from the store
+    Prune(PruneArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct StoreArgs {
+    /// Directory of the store [default: $STEPWELL_ROOT, else $XDG_DATA_HOME/stepwell; /var/lib/stepwell for root]
+    #[arg(long, value_name = "DIR", env = "STEPWELL_ROOT", hide_env = true)]
+    pub root: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    #[command(flatten)]
+    pub store: StoreArgs,
+    /// Writes the findings as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct PruneArgs {
+    #[command(flatten)]
+    pub store: StoreArgs,
+    /// Removes everything, not only what was not used lately
+    #[arg(short, long)]
+    pub all: bool,
+    /// Keeps this much of what was used last, for example `10gb`
+    #[arg(long, value_name = "SIZE", value_parser = crate::values::size)]
+    pub keep_storage: Option<u64>,
+    /// Removes only what was not used for this long, for example `48h`
+    #[arg(long, value_name = "TIME", value_parser = crate::values::duration, default_value = "168h")]
+    pub older_than: Duration,
+}
+
+#[derive(Debug, Args)]
+pub struct BuildArgs {
+    /// Directory with the files of the build
+    #[arg(value_name = "PATH")]
+    pub context: PathBuf,
+    /// Name of the Dockerfile [default: PATH/Dockerfile]
+    #[arg(short, long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// Name of the image, `registry/repository:tag`
+    #[arg(short, long = "tag", value_name = "NAME")]
+    pub tags: Vec<String>,
+    /// Stage to build [default: the last one]
+    #[arg(long, value_name = "STAGE")]
+    pub target: Option<String>,
+    /// Value of an ARG; without `=VALUE`, that of the environment
+    #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
+    pub build_args: Vec<String>,
+    /// Named context: a directory, `docker-image://REFERENCE` or `oci-layout://DIR[:TAG|@DIGEST]`
+    #[arg(long = "build-context", value_name = "NAME=WHERE")]
+    pub build_contexts: Vec<String>,
+    /// Label of the image
+    #[arg(long = "label", value_name = "NAME=VALUE")]
+    pub labels: Vec<String>,
+    /// What is written: `type=image|oci|docker|local|tar[,dest=…][,name=…][,push=true][,compression=gzip|zstd|uncompressed][,…]`
+    #[arg(short, long = "output", value_name = "type=…")]
+    pub outputs: Vec<String>,
+    /// Pushes the image; short for `--output=type=image,push=true`
+    #[arg(long)]
+    pub push: bool,
+    /// Carries every step out again
+    #[arg(long)]
+    pub no_cache: bool,
+    /// Platform of the image [default: this machine's]
+    #[arg(long, value_name = "OS/ARCH")]
+    pub platform: Option<String>,
+    /// How progress is shown
+    #[arg(long, value_name = "HOW", default_value = "auto", env = "STEPWELL_PROGRESS", hide_env = true)]
+    pub progress: ProgressMode,
+    /// Shows nothing but errors, and the digest of the image; short for `--progress=quiet`
+    #[arg(short, long, conflicts_with = "progress")]
+    pub quiet: bool,
+    /// Writes a JSON description of the result to this file
+    #[arg(long, value_name = "FILE")]
+    pub metadata_file: Option<PathBuf>,
+    /// Writes the digest of the image's configuration to this file
+    #[arg(long, value_name = "FILE")]
+    pub iidfile: Option<PathBuf>,
+    /// How RUN steps are kept apart from the machine
+    #[arg(long, value_name = "TIER", default_value = "auto")]
+    pub isolation: IsolationArg,
+    /// Network of RUN steps
+    #[arg(long, value_name = "MODE", default_value = "default")]
+    pub network: NetworkArg,
+    /// Additional line of /etc/hosts in RUN steps
+    #[arg(long = "add-host", value_name = "HOST:IP")]
+    pub add_hosts: Vec<String>,
+    /// Component that reads the definition in place of the built-in Dockerfile frontend
+    #[arg(long, value_name = "FILE.wasm")]
+    pub frontend: Option<PathBuf>,
+    /// Parameter for the frontend
+    #[arg(long = "opt", value_name = "NAME=VALUE")]
+    pub options: Vec<String>,
+    /// Prints the build graph as JSON and builds nothing
+    #[arg(long, value_name = "WHAT")]
+    pub print: Option<PrintWhat>,
+    /// Registry spoken to over plain http (loopback always may be)
+    #[arg(long = "insecure-registry", value_name = "HOST[:PORT]")]
+    pub insecure_registries: Vec<String>,
+    /// Longest time that one RUN step may take, for example `10m`
+    #[arg(long, value_name = "TIME", value_parser = crate::values::duration)]
+    pub step_timeout: Option<Duration>,
+    /// Steps that may run at once
+    #[arg(short, long, value_name = "N")]
+    pub jobs: Option<usize>,
+    /// Keeps the cache of tenants apart from each other
+    #[arg(long, value_name = "NAME", default_value = "")]
+    pub cache_namespace: String,
+    #[command(flatten)]
+    pub guest: GuestArgs,
+    #[command(flatten)]
+    pub store: StoreArgs,
+    /// Accepted for compatibility: the result is always where `--output` says
+    #[arg(long, hide = true, action = ArgAction::SetTrue)]
+    pub load: bool,
+}
+
+/// Limits of guests: frontends and cache policies.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Guest limits")]
+pub struct GuestArgs {
+    /// Memory of a guest
+    #[arg(long, value_name = "SIZE", value_parser = crate::values::size, default_value = "256mb")]
+    pub guest_memory: u64,
+    /// Time that a guest may compute
+    #[arg(long, value_name = "TIME", value_parser = crate::values::duration, default_value = "10s")]
+    pub guest_time: Duration,
+    /// Vertices that a guest's graph may have
+    #[arg(long, value_name = "N", default_value_t = 20_000)]
+    pub guest_vertices: usize,
+    /// Calls that a guest may make into the host
+    #[arg(long, value_name = "N", default_value_t = 1_000_000)]
+    pub guest_calls: u64,
+    /// Bytes that a guest may read from contexts
+    #[arg(long, value_name = "SIZE", value_parser = crate::values::size, default_value = "64mb")]
+    pub guest_read: u64,
+    /// Bytes of messages and configuration that a guest may return
+    #[arg(long, value_name = "SIZE", value_parser = crate::values::size, default_value = "16mb")]
+    pub guest_output: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ProgressMode {
+    /// `tty` on a terminal, else `plain`
+    Auto,
+    /// One line for each thing that happens
+    Plain,
+    /// A live picture of the build
+    Tty,
+    /// One JSON object for each event
+    Rawjson,
+    /// Nothing but errors
+    Quiet,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum IsolationArg {
+    /// The best that works here
+    Auto,
+    /// A user namespace
+    Userns,
+    /// chroot(2) without a user namespace; needs CAP_SYS_CHROOT
+    Chroot,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum NetworkArg {
+    /// The host's network
+    Default,
+    /// Nothing but a loopback interface
+    None,
+    /// The host's network
+    Host,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PrintWhat {
+    /// The build graph
+    Graph,
+}

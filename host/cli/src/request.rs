@@ -1,0 +1,139 @@
+//! From arguments to a checked `Request`: everything about the command line that can be wrong is found here.
+
+use std::path::PathBuf;
+
+use stepwell_model::op::{HostEntry, Network};
+use stepwell_model::request::{Frontend, GuestLimits, Isolation, NamedContext, Output, Request};
+use stepwell_model::{Platform, Reference};
+
+use crate::args::{BuildArgs, GuestArgs, IsolationArg, NetworkArg};
+use crate::output;
+use crate::values::pair;
+
+/// Checks the arguments; the error is what is wrong, for people.
+pub fn from_args(args: &BuildArgs) -> Result<Request, String> {
+    let platform = match &args.platform {
+        Some(text) => text.parse().map_err(|e| format!("--platform: {e}"))?,
+        None => Platform::host(),
+    };
+    if !args.context.is_dir() {
+        return Err(format!("the context `{}` is not a directory; give the directory that holds the files of the build, for example `.`", args.context.display()));
+    }
+    for tag in &args.tags {
+        tag.parse::<Reference>().map_err(|e| format!("--tag `{tag}` is not an image name: {e}"))?;
+    }
+    Ok(Request {
+        frontend: args.frontend.clone().map_or(Frontend::Dockerfile, Frontend::Component),
+        context: args.context.clone(),
+        file: args.file.clone(),
+        named_contexts: args.build_contexts.iter().map(|t| named_context(t)).collect::<Result<_, _>>()?,
+        target: args.target.clone(),
+        build_args: args.build_args.iter().filter_map(|t| build_arg(t).transpose()).collect::<Result<_, _>>()?,
+        labels: pairs("--label", &args.labels)?,
+        options: pairs("--opt", &args.options)?,
+        platform,
+        no_cache: args.no_cache,
+        extra_hosts: args.add_hosts.iter().map(|t| host_entry(t)).collect::<Result<_, _>>()?,
+        network: match args.network {
+            NetworkArg::Default => Network::Default,
+            NetworkArg::None => Network::None,
+            NetworkArg::Host => Network::Host,
+        },
+        tags: args.tags.clone(),
+        outputs: outputs(args)?,
+        isolation: match args.isolation {
+            IsolationArg::Auto => Isolation::Auto,
+            IsolationArg::Userns => Isolation::Userns,
+            IsolationArg::Chroot => Isolation::Chroot,
+        },
+        source_date_epoch: source_date_epoch(args)?,
+        guest_limits: limits(&args.guest),
+        step_timeout: args.step_timeout,
+        namespace: args.cache_namespace.clone(),
+        insecure_registries: args.insecure_registries.clone(),
+        jobs: args.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(2, |n| n.get())).max(1),
+    })
+}
+
+fn outputs(args: &BuildArgs) -> Result<Vec<Output>, String> {
+    let mut outputs = args.outputs.iter().map(|t| output::parse(t)).collect::<Result<Vec<_>, _>>()?;
+    if args.push {
+        match outputs.iter_mut().find_map(|o| if let Output::Image { push, .. } = o { Some(push) } else { None }) {
+            Some(push) => *push = true,
+            None => outputs.push(Output::Image { push: true, image: Default::default() }),
+        }
+    }
+    let unnamed = |o: &Output| matches!(o, Output::Image { push: true, image } if image.names.is_empty());
+    if args.tags.is_empty() && outputs.iter().any(unnamed) {
+        return Err("an image that is pushed needs a name: add `--tag registry/repository:tag`".to_owned());
+    }
+    let to_stdout = |o: &&Output| matches!(o, Output::Oci { dest: None, .. } | Output::Docker { dest: None, .. } | Output::Tar { dest: None });
+    if outputs.iter().filter(to_stdout).count() > 1 {
+        return Err("only one output can go to standard output: give the others `dest=FILE`".to_owned());
+    }
+    Ok(outputs)
+}
+
+fn pairs(flag: &str, texts: &[String]) -> Result<Vec<(String, String)>, String> {
+    texts.iter().map(|t| pair(flag, t).map(|(k, v)| (k.to_owned(), v.to_owned()))).collect()
+}
+
+/// `NAME=VALUE`, or `NAME` for the environment's value; none where the environment has none (as docker does).
+fn build_arg(text: &str) -> Result<Option<(String, String)>, String> {
+    match text.split_once('=') {
+        Some(("", _)) => Err(format!("`--build-arg {text}` must have the form NAME=VALUE")),
+        Some((name, value)) => Ok(Some((name.to_owned(), value.to_owned()))),
+        None => Ok(std::env::var(text).ok().map(|value| (text.to_owned(), value))),
+    }
+}
+
+fn named_context(text: &str) -> Result<(String, NamedContext), String> {
+    let (name, place) = pair("--build-context", text)?;
+    let context = if let Some(reference) = place.strip_prefix("docker-image://") {
+        reference.parse::<Reference>().map_err(|e| format!("--build-context `{text}`: `{reference}` is not an image name: {e}"))?;
+        NamedContext::Image(reference.to_owned())
+    } else if let Some(layout) = place.strip_prefix("oci-layout://") {
+        let (path, reference) = match (layout.split_once('@'), layout.rsplit_once(':')) {
+            (Some((path, digest)), _) => (path, digest),
+            (None, Some((path, tag))) if !tag.contains('/') => (path, tag),
+            _ => (layout, ""),
+        };
+        NamedContext::OciLayout { path: PathBuf::from(path), reference: reference.to_owned() }
+    } else if place.contains("://") {
+        return Err(format!("--build-context `{text}`: this kind of context is not known here; a directory, `docker-image://` and `oci-layout://` are"));
+    } else {
+        let path = PathBuf::from(place);
+        if !path.is_dir() {
+            return Err(format!("--build-context `{text}`: `{place}` is not a directory"));
+        }
+        NamedContext::Directory(path)
+    };
+    Ok((name.to_owned(), context))
+}
+
+fn host_entry(text: &str) -> Result<HostEntry, String> {
+    let (host, address) = text.split_once('=').or_else(|| text.split_once(':')).ok_or_else(|| format!("`--add-host {text}` must have the form HOST:IP"))?;
+    let address = address.trim_start_matches('[').trim_end_matches(']');
+    address.parse::<std::net::IpAddr>().map_err(|_| format!("`--add-host {text}`: `{address}` is not an IP address"))?;
+    Ok(HostEntry { host: host.to_owned(), address: address.to_owned() })
+}
+
+/// The build argument of that name, else the environment variable, as buildx takes it.
+fn source_date_epoch(args: &BuildArgs) -> Result<Option<i64>, String> {
+    let argument = args.build_args.iter().rev().find_map(|t| t.strip_prefix("SOURCE_DATE_EPOCH=").map(str::to_owned));
+    match argument.or_else(|| std::env::var("SOURCE_DATE_EPOCH").ok()).filter(|v| !v.is_empty()) {
+        None => Ok(None),
+        Some(text) => text.parse().map(Some).map_err(|_| format!("SOURCE_DATE_EPOCH `{text}` is not a number of seconds since 1970")),
+    }
+}
+
+fn limits(args: &GuestArgs) -> GuestLimits {
+    GuestLimits {
+        memory: args.guest_memory,
+        time: args.guest_time,
+        vertices: args.guest_vertices,
+        host_calls: args.guest_calls,
+        bytes_read: args.guest_read,
+        output: args.guest_output,
+    }
+}
