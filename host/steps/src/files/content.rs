@@ -100,7 +100,7 @@ fn facts(
 ) -> Result<Digest, SourceError> {
     let mut hasher = Hasher::new();
     if node.kind != Kind::File {
-        tree.extra_at(path, node)?.hash(&mut hasher);
+        tree.extra_at(path, node)?.hash_into(&mut hasher);
         return Ok(hasher.finish());
     }
     let class = match tree.owners() {
@@ -113,7 +113,8 @@ fn facts(
     }
     let since = now();
     let file = tree.open_same(path, node)?;
-    tree.extra_of(file.as_fd(), node, path)?.hash(&mut hasher);
+    tree.extra_of(file.as_fd(), node, path)?
+        .hash_into(&mut hasher);
     hash_content(&file, path, &mut hasher)?;
     tree.check_same(&file, path, node)?;
     let digest = hasher.finish();

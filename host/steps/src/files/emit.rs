@@ -49,7 +49,7 @@ enum Job<'p> {
 
 /// Something that is ready to be written.
 enum Ready {
-    Entry(Entry, Body),
+    Entry(Box<Entry>, Body),
     Removed(Vec<u8>),
     Opaque(Vec<u8>),
 }
@@ -83,13 +83,15 @@ pub(super) fn emit(
     archives.try_for_each(|(number, archive)| write_archive(number, archive, &list.archived, emit))
 }
 
+/// Paths of each file of an archive, by numbers of archive and entry: names of one file are several.
+type Archived<'p> = HashMap<(usize, u64), Vec<(Vec<u8>, &'p Leaf)>>;
+
 /// Lists what is to be written, in order.
 struct List<'p> {
     jobs: Vec<(Vec<u8>, Job<'p>)>,
     /// First path of each group of hard links.
     first_names: HashMap<(usize, u64, u64), Vec<u8>>,
-    /// Paths of each file of an archive.
-    archived: HashMap<(usize, u64), Vec<(Vec<u8>, &'p Leaf)>>,
+    archived: Archived<'p>,
 }
 
 impl<'p> List<'p> {
@@ -261,19 +263,19 @@ fn extra_of(meta: &Meta, kind: Kind, inputs: &[Option<SourceTree>]) -> Result<Ex
     Ok(tree.extra_again(source, kind)?)
 }
 
-fn entry_of(path: &[u8], kind: EntryKind, meta: &Meta, extra: Extra) -> Entry {
+fn entry_of(path: &[u8], kind: EntryKind, meta: &Meta, extra: Extra) -> Box<Entry> {
     let (uid, gid) = meta
         .owner
         .map_or((extra.uid, extra.gid), |owner| (owner.uid, owner.gid));
     let mut xattrs = meta.xattrs.clone();
     xattrs.extend(extra.xattrs);
-    Entry {
+    Box::new(Entry {
         uid,
         gid,
         mtime: meta.mtime,
         xattrs,
         ..Entry::new(path, kind, meta.mode)
-    }
+    })
 }
 
 fn write(ready: Ready, emit: &mut Emit<'_>) -> Result<(), FilesError> {
@@ -319,7 +321,7 @@ fn failed(path: &[u8], source: StoreError) -> FilesError {
 fn write_archive(
     number: usize,
     archive: &Archive<'_>,
-    archived: &HashMap<(usize, u64), Vec<(Vec<u8>, &Leaf)>>,
+    archived: &Archived<'_>,
     emit: &mut Emit<'_>,
 ) -> Result<(), FilesError> {
     archive.read(|ordinal, _, content| {

@@ -134,7 +134,7 @@ mod tests {
         let order = std::sync::atomic::Ordering::SeqCst;
         let prepare = |item: &usize| {
             assert!(*item < taken.load(order) + 2 * WINDOW, "too far ahead");
-            if item % 7 == 0 {
+            if item.is_multiple_of(7) {
                 std::thread::yield_now();
             }
             *item

@@ -39,7 +39,7 @@ pub struct Extra {
 
 impl Extra {
     /// Feeds all of it.
-    pub fn hash(&self, hasher: &mut Hasher) {
+    pub fn hash_into(&self, hasher: &mut Hasher) {
         hasher.update(&self.uid.to_le_bytes());
         hasher.update(&self.gid.to_le_bytes());
         let device = self

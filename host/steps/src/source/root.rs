@@ -185,7 +185,7 @@ impl<'a> Lookup<'a> {
             let last = self.pending.is_empty();
             let kind = Kind::of(&stat);
             match kind {
-                Kind::Symlink if !(last && !follow) => self.enter_link(&handle, &name)?,
+                Kind::Symlink if !last || follow => self.enter_link(&handle, &name)?,
                 Kind::Directory => self.stack.push((Arc::new(handle), name)),
                 _ if last => {
                     let target = if kind == Kind::Symlink {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use rustix::fs::Dir;
 use stepwell_model::ignore::IgnoreSet;
+use stepwell_store::ChainView;
 use stepwell_sys::meta::SideTable;
 
 use super::error::{Hint, SourceError};
@@ -29,7 +30,7 @@ pub struct SourceTree {
 #[derive(Debug, Clone)]
 enum Origin {
     Context(Arc<Ignored>),
-    Checkout(Owners),
+    Checkout(Owners, Option<Arc<ChainView>>),
 }
 
 /// Who says to whom the files of a checkout belong.
@@ -74,15 +75,25 @@ impl SourceTree {
     pub fn checkout(root: OwnedFd, owners: Owners) -> Self {
         Self {
             root: Root::from_handle(root),
-            origin: Origin::Checkout(owners),
+            origin: Origin::Checkout(owners, None),
         }
+    }
+
+    /// Shows of a checkout only what its layers have: a sandbox leaves things in `/proc`, `/dev` and `/sys` that no
+    /// layer knows of.
+    #[must_use]
+    pub fn showing(mut self, layers: Arc<ChainView>) -> Self {
+        if let Origin::Checkout(_, shown) = &mut self.origin {
+            *shown = Some(layers);
+        }
+        self
     }
 
     /// Returns who says to whom files belong; nothing for a context, where they belong to root.
     pub fn owners(&self) -> Option<&Owners> {
         match &self.origin {
             Origin::Context(_) => None,
-            Origin::Checkout(owners) => Some(owners),
+            Origin::Checkout(owners, _) => Some(owners),
         }
     }
 
@@ -90,27 +101,33 @@ impl SourceTree {
     pub fn name(&self) -> &'static str {
         match self.origin {
             Origin::Context(_) => "build context",
-            Origin::Checkout(_) => "source stage",
+            Origin::Checkout(..) => "source stage",
         }
     }
 
     /// Looks `path` up, following links where `follow`; what is ignored is not found.
     pub fn find(&self, path: &[u8], follow: bool) -> Result<Found, SourceError> {
-        let found = match self.root.find(path, follow) {
-            Err(error) if error.is_not_found() => {
-                return Err(self.not_found(path, self.similar(path)));
-            }
-            other => other?,
-        };
-        let hidden = found.links.iter().find(|link| self.ignores(link)).cloned();
-        let hidden = match hidden {
-            None if !self.shows(&found)? => Some(found.path.clone()),
-            other => other,
-        };
-        match hidden {
+        let found = self.find_any(path, follow)?;
+        match self.hidden(&found)? {
             Some(hidden) => Err(self.not_found(path, self.ignored_by(&hidden))),
             None => Ok(found),
         }
+    }
+
+    /// Looks up what is there, ignored or not.
+    fn find_any(&self, path: &[u8], follow: bool) -> Result<Found, SourceError> {
+        match self.root.find(path, follow) {
+            Err(error) if error.is_not_found() => Err(self.not_found(path, self.similar(path))),
+            other => other,
+        }
+    }
+
+    /// Returns what of it is not there for a COPY: a link on the way, or the thing itself.
+    fn hidden(&self, found: &Found) -> Result<Option<Vec<u8>>, SourceError> {
+        if let Some(link) = found.links.iter().find(|link| self.ignores(link)) {
+            return Ok(Some(link.clone()));
+        }
+        Ok((!self.shows(found)?).then(|| found.path.clone()))
     }
 
     /// Finds the sources that `pattern` names, in the order of their names; a pattern without wildcards has to name
@@ -157,19 +174,15 @@ impl SourceTree {
         Ok((!escaped || self.root.find(cleaned, true).is_ok()).then(|| cleaned.to_vec()))
     }
 
+    /// Returns what a pattern matched at `path`, unless it is ignored; a link to nowhere is an error, as in docker.
     fn matched(&self, path: &[u8]) -> Result<Option<Match>, SourceError> {
-        match self.find(path, true) {
-            // It matched an ignore pattern; or it is a link to nowhere, which is an error as in docker.
-            Err(SourceError::NotFound {
-                hint: Some(Hint::Ignored { .. }),
-                ..
-            }) => Ok(None),
-            Err(error) => Err(error),
-            Ok(found) => Ok(Some(Match {
-                name: path::base(path).to_vec(),
-                found,
-            })),
+        if self.ignores(path) && !self.may_show_below(path) {
+            return Ok(None);
         }
+        let found = self.find_any(path, true)?;
+        let hidden = self.hidden(&found)?.is_some();
+        let name = path::base(path).to_vec();
+        Ok((!hidden).then_some(Match { name, found }))
     }
 
     /// Walks down only where the pattern leads; links in the middle are not followed, as in docker.
@@ -217,7 +230,8 @@ impl SourceTree {
     pub(super) fn ignores(&self, path: &[u8]) -> bool {
         match &self.origin {
             Origin::Context(ignored) => ignored.set.matches(path),
-            Origin::Checkout(_) => false,
+            Origin::Checkout(_, Some(shown)) => shown.lookup(path).is_none(),
+            Origin::Checkout(_, None) => false,
         }
     }
 
@@ -225,7 +239,7 @@ impl SourceTree {
     pub(super) fn may_show_below(&self, path: &[u8]) -> bool {
         match &self.origin {
             Origin::Context(ignored) => ignored.set.may_have_included_below(path),
-            Origin::Checkout(_) => false,
+            Origin::Checkout(..) => false,
         }
     }
 
