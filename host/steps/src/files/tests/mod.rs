@@ -221,9 +221,7 @@ fn parse_copy(arguments: &str) -> CopyAction {
                     group,
                 });
             }
-            ("--chmod", mode) => {
-                copy.mode = word["--chmod=".len()..].to_owned().replace(mode, mode)
-            }
+            ("--chmod", mode) => copy.mode = mode.to_owned(),
             ("--exclude", pattern) => copy.exclude.push(pattern.to_owned()),
             ("--parents", _) => copy.parents = true,
             ("--extract", _) => copy.extract = true,
