@@ -157,6 +157,7 @@ impl Birth {
 
     /// Writes the owner of what was just made.
     fn own(&self, step: &mut Step) -> Result<(), Errno> {
+        step.room_for_side_entry()?;
         meta::save_at(&self.parent, self.name(), &self.meta, &mut step.side)
             .map_err(|error| super::owner::errno(&error))
     }
@@ -292,6 +293,7 @@ fn open_unnamed(
     )?;
     fs::fchmod(&file, Mode::from_raw_mode(how.mode & !umask(call.tid())))?;
     let stat = fs::statx(&file, c"", AtFlags::EMPTY_PATH, InodeId::STATX)?;
+    step.room_for_side_entry()?;
     meta::save(file.as_fd(), &stat, &birth.meta, &mut step.side)
         .map_err(|error| super::owner::errno(&error))?;
     Ok(Some(file))

@@ -50,10 +50,8 @@ pub fn execve(step: &mut Step, call: &Call<'_>) -> Result<Answer, Stop> {
         }
         Place::Descriptor(_) => None,
     };
-    if step.emulates() {
-        if let Some(program) = program {
-            change_identity(step, call, &program)?;
-        }
+    if let Some(program) = program.filter(|_| step.emulates()) {
+        change_identity(step, call, &program)?;
     }
     Ok(Answer::CarryOn)
 }

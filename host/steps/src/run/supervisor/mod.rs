@@ -39,6 +39,7 @@ mod xattr;
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread::JoinHandle;
 
 use rustix::event::{EventfdFlags, eventfd};
@@ -147,7 +148,14 @@ impl Loop {
         self.step.pids.meet(notification.tid);
         let call = Call::new(notification, &self.listener);
         let answer = match self.handlers.get(&notification.nr) {
-            Some(handler) if notification.tid != 0 => handler(&mut self.step, &call),
+            // A defect of ours in one call must not end the others: the kernel carries this one out alone.
+            Some(handler) if notification.tid != 0 => {
+                let answer = catch_unwind(AssertUnwindSafe(|| handler(&mut self.step, &call)));
+                answer.unwrap_or_else(|_| {
+                    self.step.counters.failed += 1;
+                    Err(Stop::CarryOn)
+                })
+            }
             _ => Err(Stop::CarryOn),
         };
         self.send(notification, answer);
@@ -171,11 +179,11 @@ impl Loop {
                 close_on_exec,
             }) => {
                 counters.injected += 1;
-                if let Err(error) = self.listener.inject(id, file.as_fd(), close_on_exec) {
-                    if error.errno != Errno::NOENT {
-                        counters.failed += 1;
-                        self.listener.fail(id, error.errno);
-                    }
+                if let Err(error) = self.listener.inject(id, file.as_fd(), close_on_exec)
+                    && error.errno != Errno::NOENT
+                {
+                    counters.failed += 1;
+                    self.listener.fail(id, error.errno);
                 }
             }
             Err(Stop::Fail(errno)) => {

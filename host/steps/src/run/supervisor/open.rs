@@ -166,10 +166,11 @@ fn open_tree(
     place: &TreePlace,
     how: OpenHow,
 ) -> Result<Answer, Stop> {
-    if step.emulates() && how.creates() {
-        if let Some(file) = create::open_new(step, call, place, how)? {
-            return Ok(how.inject(file));
-        }
+    if step.emulates()
+        && how.creates()
+        && let Some(file) = create::open_new(step, call, place, how)?
+    {
+        return Ok(how.inject(file));
     }
     if !place.redirected {
         return Ok(Answer::CarryOn);

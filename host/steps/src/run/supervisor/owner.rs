@@ -116,7 +116,7 @@ fn may_change(identity: &Identity, old: &Meta, (uid, gid): (u32, u32)) -> bool {
 /// What a call that changes a file's metadata is about.
 pub enum Target {
     /// A file of the tree.
-    Tree(Inode),
+    Tree(Box<Inode>),
     /// Something that the step does not own: a graft, a pipe, a terminal.
     Elsewhere,
 }
@@ -169,11 +169,11 @@ pub fn target_of(step: &Step, call: &Call<'_>, place: Place) -> Result<Target, S
     if (stat.stx_dev_major, stat.stx_dev_minor) != step.device {
         return Ok(Target::Elsewhere);
     }
-    Ok(Target::Tree(Inode {
+    Ok(Target::Tree(Box::new(Inode {
         link,
         _handle: handle,
         stat,
-    }))
+    })))
 }
 
 impl Inode {
@@ -197,9 +197,7 @@ impl Inode {
     /// # Errors
     /// It cannot be written.
     pub fn save(&self, step: &mut Step, meta: &Meta) -> Result<(), Errno> {
-        if step.side.len() >= super::step::MAX_SIDE_ENTRIES {
-            return Err(Errno::NOSPC);
-        }
+        step.room_for_side_entry()?;
         meta::save_path(&self.link, &self.stat, meta, &mut step.side).map_err(|error| errno(&error))
     }
 

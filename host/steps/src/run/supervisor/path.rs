@@ -333,10 +333,10 @@ impl Walk {
                 })));
             }
         };
-        if !last || follow {
-            if let Ok(target) = fs::readlinkat(handle.as_fd(), c"", Vec::new()) {
-                return self.jump(target.as_bytes()).map(|()| None);
-            }
+        if (!last || follow)
+            && let Ok(target) = fs::readlinkat(handle.as_fd(), c"", Vec::new())
+        {
+            return self.jump(target.as_bytes()).map(|()| None);
         }
         self.here = next;
         Ok(None)

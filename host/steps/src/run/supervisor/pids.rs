@@ -142,6 +142,7 @@ impl Pids {
             if self.is(outer, inner) {
                 return Some(outer);
             }
+            self.seen.remove(&inner);
         }
         self.refresh();
         self.seen.get(&inner).copied()
@@ -170,7 +171,9 @@ impl Pids {
 
     /// Notes a process that was seen anyway.
     pub fn note(&mut self, inner: u32, outer: u32) {
-        if inner != 0 {
+        /// Stops a step that starts threads without end from filling memory.
+        const MAX_SEEN: usize = 65_536;
+        if inner != 0 && self.seen.len() < MAX_SEEN {
             self.seen.insert(inner, outer);
         }
     }

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::os::fd::OwnedFd;
 
 use rustix::fs::{self, AtFlags, Dir, FileType, Mode, OFlags, StatxFlags};
+use rustix::io::Errno;
 use stepwell_sys::error::{Context, SysError, SysResult};
 use stepwell_sys::meta::SideTable;
 use stepwell_sys::resolve;
@@ -13,7 +14,7 @@ use super::pids::Pids;
 use crate::run::types::{Counters, Ids, SupervisorReport, SupervisorSpec};
 
 /// Stops a step that makes symlinks of other owners without end from filling memory.
-pub const MAX_SIDE_ENTRIES: usize = 1_000_000;
+const MAX_SIDE_ENTRIES: usize = 1_000_000;
 
 /// Handles on the machine's own directories; only what [`super::nodes`] names is opened beneath them.
 #[derive(Debug)]
@@ -78,9 +79,8 @@ impl Step {
             StatxFlags::BASIC_STATS,
         )
         .context("statx", spec.root.to_string_lossy())?;
-        let root_text = resolve::path_of(&spec.root_dir).ok_or_else(|| {
-            SysError::new("readlink", "root of the tree", rustix::io::Errno::NOENT)
-        })?;
+        let root_text = resolve::path_of(&spec.root_dir)
+            .ok_or_else(|| SysError::new("readlink", "root of the tree", Errno::NOENT))?;
         let host = Host {
             proc: open_dir("/proc")?,
             sys: open_dir("/sys").ok(),
@@ -109,6 +109,18 @@ impl Step {
     /// Says whether owners and ids are emulated.
     pub fn emulates(&self) -> bool {
         self.ids == Ids::Emulated
+    }
+
+    /// Says whether one more inode can be kept beside.
+    ///
+    /// # Errors
+    /// `ENOSPC` when it cannot.
+    pub fn room_for_side_entry(&self) -> Result<(), Errno> {
+        if self.side.len() < MAX_SIDE_ENTRIES {
+            Ok(())
+        } else {
+            Err(Errno::NOSPC)
+        }
     }
 
     /// Returns the path inside the tree of a path of ours, `None` for what lies elsewhere.

@@ -48,10 +48,10 @@ struct Listing {
 
 impl Listing {
     fn add(&mut self, name: impl Into<Vec<u8>>, entry: Entry) {
-        if self.entries.len() < MAX_ENTRIES {
-            if let Ok(name) = CString::new(name) {
-                self.entries.insert(name, entry);
-            }
+        if self.entries.len() < MAX_ENTRIES
+            && let Ok(name) = CString::new(name)
+        {
+            self.entries.insert(name, entry);
         }
     }
 

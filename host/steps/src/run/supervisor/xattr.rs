@@ -90,7 +90,7 @@ fn emulated(name: &[u8]) -> bool {
 }
 
 /// Finds the file; `None` where it has no attributes, or where a call on a graft should fail like that.
-fn inode(step: &mut Step, call: &Call<'_>, file: File) -> Result<Option<Inode>, Stop> {
+fn inode(step: &mut Step, call: &Call<'_>, file: File) -> Result<Option<Box<Inode>>, Stop> {
     let found = match file {
         File::Path { follow } => target(step, call, AT_FDCWD, &call.path(0)?, follow)?,
         File::Descriptor => target(step, call, call.int(0), b"", true)?,
