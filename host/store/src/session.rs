@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
+use std::time::SystemTime;
 
 use rustix::fs::FlockOperation;
 
@@ -51,6 +52,16 @@ impl Session {
     pub(crate) fn path(&self) -> Result<PathBuf> {
         let number = self.counter.fetch_add(1, Ordering::Relaxed);
         Ok(self.corner()?.dir.join(number.to_string()))
+    }
+
+    /// Returns a path in the corner whose name no other process ever takes.
+    pub(crate) fn unique_path(&self) -> Result<PathBuf> {
+        let number = self.counter.fetch_add(1, Ordering::Relaxed);
+        let now = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
+        let name = format!("{:x}-{}-{number}", now.as_nanos(), std::process::id());
+        Ok(self.corner()?.dir.join(name))
     }
 
     /// Makes a file in the corner.

@@ -16,7 +16,6 @@ use rustix::io::Errno;
 use crate::error::{Context as _, Result, StoreError};
 use crate::layer::Layer;
 use crate::session::{is_still, lock_exclusive};
-use crate::spread::spread;
 use crate::store::Store;
 use crate::view::ChainView;
 
@@ -232,13 +231,13 @@ impl Store {
 
     /// Makes a tree with nothing in it.  It gets its place when it is locked, so that nobody takes it for a dead one.
     fn new_tree(&self) -> Result<Checkout<'_>> {
-        let made = TreePaths(self.session().path()?);
+        // A name that nothing had before: it decides which part of the disk ext4 takes (see `spread`).
+        let made = TreePaths(self.session().unique_path()?);
         for (dir, mode) in [(made.0.clone(), 0o700), (made.root(), 0o755)] {
             fs::DirBuilder::new()
                 .mode(mode)
                 .create(&dir)
                 .context("create", &dir)?;
-            spread(&dir);
         }
         let path = made.lock();
         let lock = OpenOptions::new()
@@ -251,21 +250,7 @@ impl Store {
         if !lock_exclusive(&lock, &path)? {
             return Err(StoreError::io("lock", path.display(), Errno::BUSY));
         }
-        let corner = made
-            .0
-            .parent()
-            .and_then(|p| p.file_name())
-            .unwrap_or_default();
-        let number = made.0.file_name().unwrap_or_default();
-        let now = SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default();
-        let name = format!(
-            "{}-{}-{:x}",
-            corner.display(),
-            number.display(),
-            now.as_nanos()
-        );
+        let name = made.0.file_name().unwrap_or_default();
         let paths = TreePaths(self.paths().trees().join(name));
         fs::rename(&made.0, &paths.0).context("rename", &paths.0)?;
         let (ids, newest) = (self.ids(), (0, 0));
