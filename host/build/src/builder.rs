@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU32;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use stepwell_model::event::EventSink;
 use stepwell_model::request::Request;
@@ -79,8 +79,9 @@ struct Planned {
 impl Builder {
     /// Opens the store; nobody is spoken to yet.
     pub fn new(options: BuilderOptions) -> Result<Self, BuildError> {
-        // Owners are real only where this process may really change them (it is not root of a user namespace of its own).
-        let ids = if owns_all_ids() { Ids::Real } else { Ids::Emulated };
+        // The store and the steps have to agree on who holds the owners of files.
+        std::fs::create_dir_all(&options.root).map_err(|source| BuildError::Setup { operation: "make the directory of the store", source })?;
+        let ids = if stepwell_sys::probe::holds_real_ids(&options.root) { Ids::Real } else { Ids::Emulated };
         let store = Store::open(&options.root, StoreOptions::new(ids))?;
         let engine = GuestEngine::new(Some(store.directory().join("guests"))).map_err(BuildError::Guest)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -148,6 +149,7 @@ impl Builder {
             tier: OnceLock::new(),
             stages: Stages::new(&self.store),
             created: OnceLock::new(),
+            selected: Mutex::default(),
             next_step: AtomicU32::new(planned.output.graph.len() as u32 + 1),
             definition: planned.definition.clone(),
         };
@@ -176,12 +178,4 @@ impl Builder {
 
 fn cancel_token() -> Result<CancelToken, BuildError> {
     CancelToken::new().map_err(|e| BuildError::Setup { operation: "make an event descriptor", source: std::io::Error::other(e.to_string()) })
-}
-
-/// Says whether this process may own files as anybody, and not only as one id of a user namespace.
-fn owns_all_ids() -> bool {
-    use stepwell_sys::{capability, namespace};
-    let mapped: u64 = namespace::id_map("uid_map").unwrap_or_default().iter().map(|range| u64::from(range.count)).sum();
-    let capable = capability::effective().map(capability::names).is_ok_and(|names| names.iter().any(|n| n == "CAP_CHOWN"));
-    mapped >= 65_536 && capable
 }

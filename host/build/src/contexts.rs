@@ -42,7 +42,7 @@ impl Contexts {
         if let Some(tree) = trees.get(op) {
             return Ok(tree.clone());
         }
-        let dir = self.dirs.get(&op.name).ok_or_else(|| SourceError::NotFound { path: op.name.clone(), tree: "named contexts", hint: None })?;
+        let dir = self.dirs.get(&op.name).ok_or_else(|| SourceError::UnknownContext(op.name.clone()))?;
         let tree = dir.excluding(&op.exclude)?.tree().clone();
         trees.insert(op.clone(), tree.clone());
         Ok(tree)

@@ -72,6 +72,7 @@ fn files(session: &Session<'_>, vertex: VertexId, op: &FilesOp, inputs: &[Option
     for note in notes {
         session.events.event(Event::Note { text: format!("{}: {note}", names::of(v)) });
     }
+    session.check_unchanged(vertex, &trees)?;
     let layer = sink.finish()?;
     Ok(base.iter().copied().chain([layer]).collect())
 }

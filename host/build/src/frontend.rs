@@ -138,6 +138,7 @@ fn access(error: SourceError) -> AccessError {
         SourceError::NotFound { .. } => AccessError::NotFound,
         SourceError::NotAFile { .. } => AccessError::NotAFile,
         SourceError::NotADirectory { .. } => AccessError::NotADirectory,
+        SourceError::Outside { .. } => AccessError::Outside,
         SourceError::TooLarge { limit, .. } => AccessError::TooLarge(limit),
         other => AccessError::Io(other.to_string()),
     }

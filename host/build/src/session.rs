@@ -11,7 +11,7 @@ use stepwell_model::request::{Output, Request};
 use stepwell_model::{Digest, Graph, Op, VertexId};
 use stepwell_steps::files;
 use stepwell_steps::run::{CancelToken, TierChoice};
-use stepwell_steps::source::{SourceTree, StatCache};
+use stepwell_steps::source::{SourceError, SourceTree, StatCache};
 use stepwell_registry::Progress;
 use stepwell_store::{Compression, Layer, LayerOptions, Record, Store};
 
@@ -44,6 +44,8 @@ pub struct Session<'a> {
     pub created: OnceLock<u64>,
     /// Numbers of steps that are no vertices.
     pub next_step: AtomicU32,
+    /// Digests of the files that vertices select from contexts.
+    pub selected: Mutex<HashMap<(VertexId, u32), Digest>>,
     /// Where the definition is, for slots.
     pub definition: String,
 }
@@ -65,12 +67,16 @@ impl Session<'_> {
 
     /// Returns the digest of the files that the vertex selects from its input `input`.
     pub fn selection(&self, vertex: VertexId, input: u32, tree: &SourceTree) -> Result<Digest, BuildError> {
+        self.selection_of(vertex, input, tree).map_err(|e| self.step_error(vertex, e))
+    }
+
+    fn selection_of(&self, vertex: VertexId, input: u32, tree: &SourceTree) -> Result<Digest, StepError> {
         let v = self.graph.vertex(vertex);
         let Op::Files(op) = &v.op else { return Ok(Digest::of(&[])) };
         let actions = op.actions.iter().filter(|a| reads(a, input)).cloned().collect();
         let only = FilesOp { base: None, actions };
         let trees: Vec<_> = (0..v.inputs.len() as u32).map(|i| (i == input).then(|| tree.clone())).collect();
-        files::select(&only, &trees).and_then(|s| s.digest(self.stat_cache)).map_err(|e| self.step_error(vertex, e.into()))
+        Ok(files::select(&only, &trees)?.digest(self.stat_cache)?)
     }
 
     /// Returns the inputs that a vertex selects files from, which are not its base.
@@ -91,13 +97,26 @@ impl Session<'_> {
                 }
             }
         }
-        wanted
-            .into_iter()
-            .map(|(vertex, input, op)| {
-                let tree = self.contexts.tree(op).map_err(|e| self.step_error(vertex, e.into()))?;
-                Ok(((vertex, input), self.selection(vertex, input, &tree)?))
-            })
-            .collect()
+        let selected = wanted.into_iter().map(|(vertex, input, op)| {
+            let tree = self.contexts.tree(op).map_err(|e| self.step_error(vertex, e.into()))?;
+            Ok(((vertex, input), self.selection(vertex, input, &tree)?))
+        });
+        let selected: HashMap<_, _> = selected.collect::<Result<_, BuildError>>()?;
+        *lock(&self.selected) = selected.clone();
+        Ok(selected)
+    }
+
+    /// Makes sure that a context's files are still those that the vertex has its key for: else their layer would be kept under
+    /// the key of other files.
+    pub fn check_unchanged(&self, vertex: VertexId, trees: &[Option<SourceTree>]) -> Result<(), StepError> {
+        let known = lock(&self.selected);
+        for (index, tree) in trees.iter().enumerate() {
+            let (Some(tree), Some(before)) = (tree, known.get(&(vertex, index as u32))) else { continue };
+            if self.selection_of(vertex, index as u32, tree)? != *before {
+                return Err(SourceError::Changed { path: names::of(self.graph.vertex(vertex)) }.into());
+            }
+        }
+        Ok(())
     }
 
     /// Wraps what went wrong with a step.

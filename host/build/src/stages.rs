@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use stepwell_model::VertexId;
 use stepwell_steps::source::{Owners, SourceTree};
-use stepwell_store::{Ids, ReadCheckout, Store, StoreError};
+use stepwell_store::{ChainView, Ids, ReadCheckout, Store, StoreError};
 
 use crate::error::StepError;
 use crate::session::{Layers, Session, lock};
@@ -14,7 +14,7 @@ use crate::session::{Layers, Session, lock};
 pub struct Stages<'a>(Mutex<HashMap<VertexId, Arc<Stage>>>, &'a Store);
 
 /// A stage that files are copied from.
-pub struct Stage(ReadCheckout);
+pub struct Stage(ReadCheckout, Arc<ChainView>);
 
 impl<'a> Stages<'a> {
     /// None yet.
@@ -31,7 +31,7 @@ impl<'a> Stages<'a> {
         }
         session.images.fetch(layers, session, crate::session::step_id(vertex))?;
         let checkout = self.1.checkout_read(layers, &session.unpacking(crate::session::step_id(vertex)))?;
-        let stage = Arc::new(Stage(checkout));
+        let stage = Arc::new(Stage(checkout, Arc::new(self.1.chain_view(layers)?)));
         open.insert(vertex, stage.clone());
         Ok(stage)
     }
@@ -43,12 +43,12 @@ impl<'a> Stages<'a> {
 }
 
 impl Stage {
-    /// Returns what COPY sees of it.
+    /// Returns what COPY sees of it: what the layers have, and not what a sandbox left in `/proc`, `/dev` and `/sys`.
     pub fn tree(&self) -> Result<SourceTree, StoreError> {
         let owners = match self.0.ids() {
             Ids::Emulated => Owners::Emulated(self.0.side_table()),
             Ids::Real => Owners::Real,
         };
-        Ok(SourceTree::checkout(self.0.root_fd()?, owners))
+        Ok(SourceTree::checkout(self.0.root_fd()?, owners).showing(self.1.clone()))
     }
 }

@@ -34,16 +34,12 @@ pub enum Command {
     Explain(Box<BuildArgs>),
     /// Says what this machine permits, which isolation a build gets, and how to get a better one
     Doctor(DoctorArgs),
-    /// Shows what the store holds
-    Du(StoreArgs),
-    /// Removes what no build is using from the store
-    Prune(PruneArgs),
 }
 
 #[derive(Debug, Args)]
 pub struct StoreArgs {
     /// Directory of the store [default: $STEPWELL_ROOT, else $XDG_DATA_HOME/stepwell; /var/lib/stepwell for root]
-    #[arg(long, value_name = "DIR", env = "STEPWELL_ROOT", hide_env = true)]
+    #[arg(long, value_name = "DIR")]
     pub root: Option<PathBuf>,
 }
 
@@ -107,7 +103,7 @@ pub struct BuildArgs {
     #[arg(long, value_name = "OS/ARCH")]
     pub platform: Option<String>,
     /// How progress is shown
-    #[arg(long, value_name = "HOW", default_value = "auto", env = "STEPWELL_PROGRESS", hide_env = true)]
+    #[arg(long, value_name = "HOW", default_value = "auto")]
     pub progress: ProgressMode,
     /// Shows nothing but errors, and the digest of the image; short for `--progress=quiet`
     #[arg(short, long, conflicts_with = "progress")]

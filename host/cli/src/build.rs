@@ -8,6 +8,7 @@ use serde_json::json;
 use stepwell_build::{BuildError, Builder, BuilderOptions, CancelToken, Exported, Outcome};
 use stepwell_model::event::EventSink;
 use stepwell_model::request::Request;
+use stepwell_sys::namespace::Entered;
 
 use crate::args::{BuildArgs, PrintWhat, ProgressMode};
 use crate::progress::{self, Progress};
@@ -66,7 +67,7 @@ fn run(args: &BuildArgs, work: impl FnOnce(&Builder, &CancelToken, &Arc<dyn Prog
     signals::cancel_on_signal(&cancel);
     let mode = if args.quiet { ProgressMode::Quiet } else { args.progress };
     let progress = progress::start(mode);
-    let options = BuilderOptions { root: environment::store_root(args.store.root.as_ref(), &entered), registry: environment::registry(&args.insecure_registries) };
+    let options = BuilderOptions { root: environment::store_root(args.store.root.as_ref(), entered == Entered::AlreadyRoot), registry: environment::registry(&args.insecure_registries) };
     let result = Builder::new(options).and_then(|builder| work(&builder, &cancel, &progress));
     progress.finish();
     match result {

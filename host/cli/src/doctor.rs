@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use serde_json::json;
 use stepwell_model::request::Isolation;
 use stepwell_steps::run::{self, InitProgram, choose_tier};
+use stepwell_sys::namespace::Entered;
 use stepwell_sys::probe::doctor::DoctorFacts;
 use stepwell_sys::probe::{Attempt, Facts};
 
@@ -45,8 +46,7 @@ const ROWS: &[Row] = &[
 /// Prints the findings.
 pub fn run(args: &DoctorArgs) -> ExitCode {
     let users = users();
-    let entered = stepwell_sys::namespace::enter_user_namespace();
-    let root = environment::store_root(args.store.root.as_ref(), &entered);
+    let root = environment::store_root(args.store.root.as_ref(), users.last().is_some_and(|uid| uid == "0"));
     // What can be done on the file system of the store: the nearest directory that is there.
     let dir = root.ancestors().find(|d| d.is_dir()).map_or_else(|| PathBuf::from("/"), PathBuf::from);
     let path: Vec<PathBuf> = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).chain(["/usr/bin".into(), "/bin".into()]).collect();
@@ -57,13 +57,15 @@ pub fn run(args: &DoctorArgs) -> ExitCode {
             return ExitCode::from(exit::FAILED);
         }
     };
+    // Only now: the helpers for subordinate ids can be tried from outside alone.
+    let entered = stepwell_sys::namespace::enter_user_namespace();
     let choice = choose_tier(Isolation::Auto, &facts.build);
     if args.json {
         let text = json!({"facts": facts, "entered": format!("{entered:?}"), "isolation": choice.as_ref().ok(), "refusal": choice.as_ref().err()});
         println!("{text:#}");
     } else {
         println!("{}", machine(&facts.build));
-        println!("this process   {entered}\n");
+        println!("this process   {}\n", process(&entered));
         table(&facts);
         println!();
         match &choice {
@@ -88,6 +90,14 @@ fn machine(facts: &Facts) -> String {
     traits.extend(facts.profile.as_ref().map(|p| format!("profile `{p}`")));
     traits.extend((facts.apparmor_restricts_userns == Some(true)).then(|| "AppArmor restricts user namespaces".to_owned()));
     format!("kernel         {}\nmachine        {}", facts.kernel, traits.join(", "))
+}
+
+fn process(entered: &Entered) -> String {
+    match entered {
+        Entered::Entered { uid, gid } => format!("is user 0 of a user namespace of its own, {uid}:{gid} outside"),
+        Entered::AlreadyRoot => "is root already".to_owned(),
+        Entered::Refused(error) => format!("cannot enter a user namespace: {error}"),
+    }
 }
 
 fn table(facts: &DoctorFacts) {

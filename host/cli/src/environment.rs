@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use stepwell_build::{Proxy, RegistryOptions};
-use stepwell_sys::namespace::Entered;
 
 fn var(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|v| !v.is_empty())
@@ -14,13 +13,13 @@ fn home() -> PathBuf {
 }
 
 /// Directory of the store: what was asked for, else the user's data directory, else the system's for root.
-pub fn store_root(asked: Option<&PathBuf>, entered: &Entered) -> PathBuf {
-    if let Some(root) = asked {
-        return root.clone();
+pub fn store_root(asked: Option<&PathBuf>, root: bool) -> PathBuf {
+    if let Some(root) = asked.cloned().or_else(|| var("STEPWELL_ROOT").map(PathBuf::from)) {
+        return root;
     }
     match var("XDG_DATA_HOME") {
         Some(data) => PathBuf::from(data).join("stepwell"),
-        None if entered.was_root() => PathBuf::from("/var/lib/stepwell"),
+        None if root => PathBuf::from("/var/lib/stepwell"),
         None => home().join(".local/share/stepwell"),
     }
 }

@@ -13,7 +13,6 @@ mod progress;
 mod report;
 mod request;
 mod signals;
-mod storage;
 mod values;
 
 use std::process::ExitCode;
@@ -41,7 +40,5 @@ fn main() -> ExitCode {
         Command::Build(args) => build::build(&args),
         Command::Explain(args) => build::explain(&args),
         Command::Doctor(args) => doctor::run(&args),
-        Command::Du(args) => storage::du(&args),
-        Command::Prune(args) => storage::prune(&args),
     }
 }

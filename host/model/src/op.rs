@@ -167,7 +167,7 @@ pub struct CopyAction {
     /// Absolute destination; with a trailing slash, or with several sources, it is a directory.
     pub dest: String,
     /// Owner of everything copied; where none, root for contexts and as in the source for other inputs
-    /// (docker: COPY always sets root unless told, also with --from; the frontend sets it).
+    /// (as docker has it: moby#38599).
     pub owner: Option<Owner>,
     /// `--chmod`: octal, or symbolic as chmod(1) writes it; empty means as in the source.
     pub mode: String,
