@@ -20,10 +20,11 @@ const GUESTS: [(&str, &str); 2] = [
 ];
 
 /// What a guest is made of, below the root of the workspace.
-const SOURCES: [&str; 4] = [
+const SOURCES: [&str; 5] = [
     "guest-sdk",
     "frontends",
     "host/wasm/guest-build",
+    "Cargo.toml",
     "Cargo.lock",
 ];
 

@@ -19,6 +19,7 @@ use ticker::Ticker;
 use crate::builtin::Builtin;
 use crate::error::GuestError;
 use crate::limits::{self, LimitReached, Meter};
+use crate::plain::plain;
 
 /// Runs guests.  One is enough for a process; it may be used by many threads at once.
 pub struct GuestEngine {
@@ -138,28 +139,42 @@ pub(crate) fn meter(limits: &GuestLimits) -> Meter {
     Meter::new(limits)
 }
 
-/// Tells a limit from a crash.
+/// Marks errors of making an instance.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot instantiate it")]
+pub(crate) struct Starting;
+
+/// Tells a limit from a crash, and a crash from an engine that gets no memory.  `printed` is what the guest wrote to its
+/// standard output and error.
 pub(crate) fn classify(
     error: &wasmtime::Error,
     guest: &str,
+    printed: &str,
     diagnostics: Vec<Diagnostic>,
 ) -> GuestError {
-    let guest = guest.to_owned();
     if let Some(limit) = limit_of(error) {
         return GuestError::Limit {
-            guest,
+            guest: guest.to_owned(),
             limit,
             diagnostics,
         };
     }
-    let reason = match error.downcast_ref::<Trap>() {
+    let trap = error.downcast_ref::<Trap>();
+    if trap.is_none() && error.is::<Starting>() {
+        return GuestError::engine("instantiate a component", error);
+    }
+    let mut reason = match trap {
         Some(Trap::UnreachableCodeReached) => "it panicked".to_owned(),
         Some(Trap::StackOverflow) => "its stack overflowed".to_owned(),
         Some(trap) => trap.to_string(),
-        None => format!("{}", error.root_cause()),
+        None => error.root_cause().to_string(),
     };
+    if !printed.is_empty() {
+        reason += "; it had printed:\n";
+        reason += &plain(printed.to_owned());
+    }
     GuestError::Trapped {
-        guest,
+        guest: guest.to_owned(),
         reason,
         diagnostics,
     }

@@ -18,10 +18,12 @@ use stepwell_model::{
 };
 use wasmtime::Store;
 use wasmtime::component::{HasSelf, Linker};
+use wasmtime::error::Context as _;
 
 use crate::builtin;
-use crate::engine::{GuestEngine, Loaded, classify};
+use crate::engine::{GuestEngine, Loaded, Starting, classify};
 use crate::error::GuestError;
+use crate::plain::plain;
 use bindings::stepwell::frontend::types::Failure;
 pub use host::{
     AccessError, DirectoryEntry, EntryKind, EntryStat, FrontendHost, ResolveError, ResolvedImage,
@@ -174,7 +176,7 @@ impl<'a> Frontend<'a> {
         let state = State::new(FrontendInput::default(), limits, Box::new(host::Nothing));
         let mut store = self.engine.store(state);
         let answer = self.engine.interruptible(|| {
-            let instance = self.pre.instantiate(&mut store)?;
+            let instance = self.pre.instantiate(&mut store).context(Starting)?;
             instance.stepwell_frontend_entry().call_describe(&mut store)
         });
         let handle = answer.map_err(|e| self.failed(&e, &mut store))?;
@@ -198,7 +200,7 @@ impl<'a> Frontend<'a> {
     fn build_here(&self, state: State) -> Result<FrontendOutput, GuestError> {
         let mut store = self.engine.store(state);
         let answer = self.engine.interruptible(|| {
-            let instance = self.pre.instantiate(&mut store)?;
+            let instance = self.pre.instantiate(&mut store).context(Starting)?;
             instance.stepwell_frontend_entry().call_build(&mut store)
         });
         match answer.map_err(|e| self.failed(&e, &mut store))? {
@@ -210,7 +212,7 @@ impl<'a> Frontend<'a> {
             Err(Failure::Refused) => Err(refused(store.into_data().diagnostics)),
             Err(Failure::Broken(reason)) => Err(GuestError::GaveUp {
                 guest: self.guest.name.clone(),
-                reason,
+                reason: plain(reason),
                 diagnostics: store.into_data().diagnostics,
             }),
         }
@@ -236,15 +238,8 @@ impl<'a> Frontend<'a> {
 
     fn failed(&self, error: &wasmtime::Error, store: &mut Store<State>) -> GuestError {
         let state = store.data_mut();
-        let printed = state.wasi.printed();
-        if !printed.is_empty() {
-            tracing::debug!(guest = %self.guest.name, %printed, "the guest printed before it failed");
-        }
-        classify(
-            error,
-            &self.guest.name,
-            std::mem::take(&mut state.diagnostics),
-        )
+        let diagnostics = std::mem::take(&mut state.diagnostics);
+        classify(error, &self.guest.name, &state.wasi.printed(), diagnostics)
     }
 }
 

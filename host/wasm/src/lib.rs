@@ -19,6 +19,7 @@ pub mod engine;
 pub mod error;
 pub mod frontend;
 pub mod limits;
+mod plain;
 pub mod policy;
 mod wasi;
 

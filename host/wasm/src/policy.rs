@@ -11,9 +11,10 @@ use std::path::PathBuf;
 use stepwell_model::request::GuestLimits;
 use stepwell_model::{Digest, Graph};
 use wasmtime::component::Linker;
+use wasmtime::error::Context as _;
 
 use crate::builtin;
-use crate::engine::{GuestEngine, Loaded, Metered, classify, meter};
+use crate::engine::{GuestEngine, Loaded, Metered, Starting, classify, meter};
 use crate::error::GuestError;
 use crate::limits::Meter;
 use crate::wasi::EmptyWasi;
@@ -224,12 +225,14 @@ impl<'a> Policy<'a> {
             wasi: EmptyWasi::new(),
             table: wasmtime::component::ResourceTable::new(),
         });
-        self.engine
-            .interruptible(|| {
-                let instance = self.pre.instantiate(&mut store)?;
-                call(instance.stepwell_cache_policy_policy(), &mut store)
-            })
-            .map_err(|e| classify(&e, &self.guest.name, Vec::new()))
+        let answer = self.engine.interruptible(|| {
+            let instance = self.pre.instantiate(&mut store).context(Starting)?;
+            call(instance.stepwell_cache_policy_policy(), &mut store)
+        });
+        answer.map_err(|e| {
+            let printed = store.data().wasi.printed();
+            classify(&e, &self.guest.name, &printed, Vec::new())
+        })
     }
 
     fn bad_answer(&self, reason: String) -> GuestError {

@@ -139,8 +139,9 @@ fn every_way_to_misbehave_is_refused_and_the_host_goes_on() {
     let known = frontend.describe(&limits()).expect("it describes itself");
     let known: BTreeSet<_> = known.definition_names.into_iter().collect();
     let mut untested = known.clone();
-    // A test of its own, below.
+    // Tests of their own, below.
     untested.remove("reads outside its context");
+    untested.remove("paints the screen");
 
     let before = peak_memory();
     let mut wrong = Vec::new();
@@ -229,6 +230,26 @@ fn nothing_outside_the_context_is_seen() {
         .expect("it finds nothing to tell");
     let refused = answer.diagnostics.iter().filter(|d| d.code == "Refused");
     assert_eq!(refused.count(), 9, "{:?}", answer.diagnostics);
+}
+
+#[test]
+fn what_a_guest_says_does_not_reach_the_terminal_as_it_is() {
+    let engine = engine();
+    let source = FrontendSource::File(component("hostile-frontend"));
+    let frontend = Frontend::load(&engine, &source).expect("it fits the contract");
+    let context = tempfile::tempdir().expect("a directory");
+    let mut host = TestHost::new(context.path());
+    let error = frontend
+        .build(&input("x", "paints the screen"), &limits(), &mut host)
+        .expect_err("it gives up");
+    let said = &error.diagnostics()[0].message;
+    for text in [said, &error.to_string()] {
+        assert!(
+            !text.contains('\u{1b}') && !text.contains('\u{202e}'),
+            "{text:?}"
+        );
+        assert!(text.contains("red"), "{text:?}");
+    }
 }
 
 #[test]

@@ -16,6 +16,7 @@ use stepwell_model::{Origin, Platform, Span};
 
 use super::bindings::stepwell::frontend::types as wit;
 use super::state::State;
+use crate::plain::plain;
 
 /// The interface has types only.
 impl wit::Host for State {}
@@ -47,10 +48,10 @@ pub(super) fn span_from(s: wit::Span) -> Span {
 
 pub(super) fn origin_from(o: wit::Origin) -> Origin {
     Origin {
-        file: o.file,
+        file: plain(o.file),
         span: span_from(o.span),
-        text: o.text,
-        stage: o.stage,
+        text: plain(o.text),
+        stage: plain(o.stage),
     }
 }
 

@@ -42,6 +42,7 @@ ways! {
     "reports an error and answers an image" => contradicts,
     "gives up" => gives_up,
     "gives relative paths" => relative,
+    "paints the screen" => paints,
 }
 
 fn loops(_: &Options) -> Result<Image, Failure> {
@@ -261,4 +262,9 @@ fn relative(options: &Options) -> Result<Image, Failure> {
         }
         _ => Ok(nothing()),
     }
+}
+
+fn paints(_: &Options) -> Result<Image, Failure> {
+    say(Severity::Warning, "Paint", "\u{1b}[31mred\u{202e}");
+    Err(Failure::Broken("\u{1b}]0;title\u{7}red".into()))
 }

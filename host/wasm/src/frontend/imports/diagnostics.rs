@@ -6,6 +6,7 @@ use wasmtime::Result;
 use super::span_from;
 use crate::frontend::bindings::stepwell::frontend::diagnostics as wit;
 use crate::frontend::state::{State, size};
+use crate::plain::plain;
 
 impl wit::Host for State {
     fn report(&mut self, d: wit::Diagnostic) -> Result<()> {
@@ -18,12 +19,12 @@ impl wit::Host for State {
                 wit::Severity::Warning => Severity::Warning,
                 wit::Severity::Error => Severity::Error,
             },
-            code: d.code,
-            message: d.message,
-            file: d.file,
+            code: plain(d.code),
+            message: plain(d.message),
+            file: plain(d.file),
             span: span_from(d.span),
-            source: d.source,
-            hint: d.hint,
+            source: plain(d.source),
+            hint: plain(d.hint),
         });
         Ok(())
     }
