@@ -30,11 +30,12 @@ pub mod index;
 mod plan;
 mod pool;
 pub(crate) mod remove;
-mod state;
+pub(crate) mod state;
 mod walk;
 
 pub use capture::{CaptureOptions, Captured};
 pub use checkout::{Checkout, ReadCheckout};
+pub(crate) use state::TreePaths;
 
 /// Hears how far the unpacking of a tree is; called from many threads.
 pub trait Progress: Sync {

@@ -331,6 +331,19 @@ impl Store {
         Ok(is_same)
     }
 
+    /// Throws a tree away, where nobody uses it; whoever holds its owners.
+    pub(crate) fn remove_tree(&self, paths: &TreePaths) -> Result<bool> {
+        let path = paths.lock();
+        let Ok(lock) = OpenOptions::new().read(true).write(true).open(&path) else {
+            return Ok(false);
+        };
+        if !lock_exclusive(&lock, &path)? {
+            return Ok(false);
+        }
+        paths.forget_state()?;
+        self.session().discard(&paths.0).map(|()| true)
+    }
+
     /// Throws idle trees away that are more than may lie idle.
     fn trim_trees(&self) {
         let trees = self.trees();
@@ -342,8 +355,8 @@ impl Store {
         let mut trees: Vec<_> = trees.into_iter().map(|t| (used(&t), t)).collect();
         trees.sort_by_key(|(used, _)| *used);
         for (_, paths) in trees.into_iter().take(too_many) {
-            if let Ok(Some(tree)) = self.take(paths) {
-                let _ = tree.abandon();
+            if let Err(error) = self.remove_tree(&paths) {
+                tracing::debug!(%error, "an idle tree stays for now");
             }
         }
     }

@@ -8,6 +8,7 @@ mod capture;
 mod concurrent;
 mod fake_root;
 mod hostile;
+mod prune;
 mod random;
 mod support;
 mod transform;
