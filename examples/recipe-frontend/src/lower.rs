@@ -18,7 +18,11 @@ struct Build<'a> {
 }
 
 /// Lowers a recipe.
-pub fn lower(recipe: &Recipe, source: &Source<'_>, options: &Options) -> Result<Image, Diagnostic> {
+pub fn lower(
+    recipe: &Recipe,
+    source: &Source<'_>,
+    options: &Options,
+) -> Result<Image, Box<Diagnostic>> {
     let mut build = Build {
         options,
         root: None,

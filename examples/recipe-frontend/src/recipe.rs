@@ -80,7 +80,7 @@ pub struct Source<'a> {
 
 impl<'a> Source<'a> {
     /// Takes a definition, which has to be UTF-8.
-    pub fn new(definition: &'a Definition) -> Result<Self, Diagnostic> {
+    pub fn new(definition: &'a Definition) -> Result<Self, Box<Diagnostic>> {
         let name = &definition.name;
         match std::str::from_utf8(&definition.content) {
             Ok(text) => Ok(Self { name, text }),
@@ -94,7 +94,7 @@ impl<'a> Source<'a> {
     }
 
     /// Reads the recipe.
-    pub fn parse(&self) -> Result<Recipe, Diagnostic> {
+    pub fn parse(&self) -> Result<Recipe, Box<Diagnostic>> {
         toml::from_str(self.text).map_err(|error| {
             let at = error.span().unwrap_or(0..0);
             // An untagged enum cannot say more than that nothing fits.
@@ -108,11 +108,17 @@ impl<'a> Source<'a> {
     }
 
     /// Makes a message about a place.
-    pub fn error(&self, at: Range<usize>, code: &str, message: &str, hint: &str) -> Diagnostic {
+    pub fn error(
+        &self,
+        at: Range<usize>,
+        code: &str,
+        message: &str,
+        hint: &str,
+    ) -> Box<Diagnostic> {
         let span = self.span(&at);
         let lines = self.text.lines().skip(span.line as usize - 1);
         let count = (span.end_line - span.line) as usize + 1;
-        Diagnostic {
+        Box::new(Diagnostic {
             severity: Severity::Error,
             code: code.into(),
             message: message.trim().into(),
@@ -120,7 +126,7 @@ impl<'a> Source<'a> {
             span,
             source: lines.take(count).collect::<Vec<_>>().join("\n"),
             hint: hint.into(),
-        }
+        })
     }
 
     /// Says where a vertex was written.
@@ -157,7 +163,7 @@ impl<'a> Source<'a> {
 mod tests {
     use super::*;
 
-    fn parse(text: &str) -> Result<Recipe, Diagnostic> {
+    fn parse(text: &str) -> Result<Recipe, Box<Diagnostic>> {
         Source {
             name: "recipe.toml",
             text,
