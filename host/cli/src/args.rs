@@ -34,6 +34,10 @@ pub enum Command {
     Explain(Box<BuildArgs>),
     /// Says what this machine permits, which isolation a build gets, and how to get a better one
     Doctor(DoctorArgs),
+    /// Shows what the store holds
+    Du(StoreArgs),
+    /// Removes what no build is using from the store
+    Prune(PruneArgs),
 }
 
 #[derive(Debug, Args)]

@@ -13,6 +13,7 @@ mod progress;
 mod report;
 mod request;
 mod signals;
+mod storage;
 mod values;
 
 use std::process::ExitCode;
@@ -40,5 +41,7 @@ fn main() -> ExitCode {
         Command::Build(args) => build::build(&args),
         Command::Explain(args) => build::explain(&args),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Du(args) => storage::du(&args),
+        Command::Prune(args) => storage::prune(&args),
     }
 }

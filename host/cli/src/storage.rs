@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use stepwell_store::{Ids, PruneOptions, Store, StoreOptions};
+use stepwell_sys::namespace::Entered;
 
 use crate::args::{PruneArgs, StoreArgs};
 use crate::progress::bytes;
@@ -12,9 +13,10 @@ use crate::{environment, exit, report};
 pub fn du(args: &StoreArgs) -> ExitCode {
     with_store(args, |store| {
         let usage = store.usage()?;
-        println!("{:<8} {:<14} {:>10}  {:<20} USED", "KIND", "ID", "SIZE", "LAST USED");
+        println!("{:<8} {:<12} {:>10}  {:<19}  WHAT", "KIND", "ID", "SIZE", "LAST USED");
         for item in &usage.items {
-            println!("{:<8} {:<14} {:>10}  {:<20} {}", item.kind.to_string(), shorten(&item.id), bytes(item.size), when(item.last_used), if item.in_use { "now" } else { "" });
+            let last = if item.in_use { "in use".to_owned() } else { when(item.last_used) };
+            println!("{:<8} {:<12} {:>10}  {last:<19}  {}", item.kind.to_string(), shorten(&item.id), bytes(item.size), item.summary);
         }
         println!("total {}", bytes(usage.items.iter().map(|i| i.size).sum()));
         Ok(())
@@ -27,6 +29,9 @@ pub fn prune(args: &PruneArgs) -> ExitCode {
         let options = PruneOptions { all: args.all, keep_bytes: args.keep_storage, older_than: if args.all { None } else { Some(args.older_than) } };
         let pruned = store.prune(&options)?;
         println!("removed {} items, {}", pruned.items, bytes(pruned.bytes));
+        if pruned.others_at_work {
+            println!("other builds are at work: what they may need was left alone");
+        }
         Ok(())
     })
 }

@@ -7,6 +7,7 @@
 //! Not part of the product:
 //! it starts as the product does (init first, then a user namespace of its own) and exits with the step's status,
 //! 128 + the signal, 124 after a time limit, 130 when cancelled, 125 where the step could not be run.
+#![forbid(unsafe_code)]
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
