@@ -148,6 +148,10 @@ const PROCESSES: &[Case] = &[
 
 const PATHS: &[Case] = &[
     (
+        "stat -f -c %t /proc /sys; cd /proc; stat -f -c %t .; test \"$(stat -f -c %t /)\" != 9fa0 && echo root",
+        "9fa0\n62656572\n9fa0\nroot\n",
+    ),
+    (
         "ln -s /dev/null /tmp/l && echo x >/tmp/l && stat -Lc %F /tmp/l",
         "character special file\n",
     ),

@@ -31,6 +31,7 @@ mod pidtext;
 mod procfs;
 mod remove;
 mod stat;
+mod statfs;
 mod step;
 mod stubs;
 mod syscalls;

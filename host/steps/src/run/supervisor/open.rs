@@ -123,6 +123,14 @@ impl OpenHow {
         self.flags.contains(OFlags::CREATE) || self.flags.contains(OFlags::TMPFILE)
     }
 
+    /// An `O_PATH` descriptor cannot be injected (the kernel answers EBADF): one for reading has to do.
+    fn injectable(mut self) -> Self {
+        if self.flags.contains(OFlags::PATH) {
+            self.flags &= OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        }
+        self
+    }
+
     fn follows(self) -> bool {
         !self.flags.contains(OFlags::NOFOLLOW)
             && !self.flags.contains(OFlags::CREATE | OFlags::EXCL)
@@ -175,6 +183,7 @@ fn open_tree(
     if !place.redirected {
         return Ok(Answer::CarryOn);
     }
+    let how = how.injectable();
     // A fifo must not block the supervisor, and the mode of a new file is the step's own affair.
     let mode = Mode::from_raw_mode(how.mode & !create::umask(call.tid()));
     let links = if how.follows() {
@@ -208,6 +217,7 @@ fn open_graft(
     place: &GraftPlace,
     how: OpenHow,
 ) -> Result<Answer, Stop> {
+    let how = how.injectable();
     let exclusive = how.flags.contains(OFlags::CREATE | OFlags::EXCL);
     match &place.node {
         Node::Missing => return Err(Errno::NOENT.into()),
@@ -223,7 +233,7 @@ fn open_graft(
         Node::Directory if how.writes() || how.creates() => return Err(Errno::ISDIR.into()),
         Node::Directory => {
             step.entered = true;
-            stubs::list(step, &place.path, how.flags & OFlags::PATH)?
+            stubs::list(step, &place.path, OFlags::RDONLY)?
         }
         Node::File(file) => open_host_file(step, file, how)?,
         Node::Text(_) if how.writes() => return Err(Errno::ACCESS.into()),

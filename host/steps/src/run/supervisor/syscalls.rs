@@ -6,7 +6,7 @@
 use stepwell_sys::seccomp::{Action, Condition, Rule};
 
 use super::call::Handler;
-use super::{chmod, create, credentials, exec, open, owner, stat, xattr};
+use super::{chmod, create, credentials, exec, open, owner, stat, statfs, xattr};
 use crate::run::types::{FilterNeeds, Ids};
 
 /// When a call is asked about.
@@ -91,7 +91,7 @@ const PATHS: &[Row] = rows! { Graft, "the path may lead into a graft":
     SYS_openat => open::openat, SYS_openat2 => open::openat2, SYS_readlinkat => stat::readlinkat, SYS_statx => stat::statx,
     SYS_faccessat => stat::faccessat, SYS_faccessat2 => stat::faccessat, SYS_execve => exec::execve, SYS_chdir => open::chdir,
     SYS_getxattr => xattr::getxattr, SYS_lgetxattr => xattr::lgetxattr, SYS_listxattr => xattr::listxattr,
-    SYS_llistxattr => xattr::llistxattr, SYS_fchmodat => chmod::fchmodat, SYS_fchmodat2 => chmod::fchmodat2,
+    SYS_llistxattr => xattr::llistxattr, SYS_fchmodat => chmod::fchmodat, SYS_fchmodat2 => chmod::fchmodat2, SYS_statfs => statfs::statfs, SYS_fstatfs => statfs::fstatfs,
 };
 
 #[cfg(target_arch = "x86_64")]

@@ -121,6 +121,8 @@ fn in_graft(step: &mut Step, call: &Call<'_>, file: File) -> Result<bool, Stop> 
 fn set(step: &mut Step, call: &Call<'_>, file: File) -> Result<Answer, Stop> {
     let name = call.string(call.arg(1), MAX_NAME)?;
     match keeper(step, &name) {
+        // By its link in `/proc/self/fd` a file takes no lists of access: programs do without them then.
+        Keeper::Kernel if in_graft(step, call, file)? => return Err(Errno::OPNOTSUPP.into()),
         Keeper::Kernel => return Ok(Answer::CarryOn),
         Keeper::Hidden => return Err(Errno::PERM.into()),
         Keeper::Emulated => {}

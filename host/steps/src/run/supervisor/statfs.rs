@@ -1,0 +1,71 @@
+//! statfs(2) and fstatfs(2): grafts say that they are what they stand for, since programs ask whether `/proc` is
+//! mounted by the type of its file system.
+
+use rustix::fs;
+use stepwell_sys::resolve;
+
+use super::call::{Answer, Call, Stop};
+use super::nodes::{HostFile, Node, open_host};
+use super::path::{AT_FDCWD, Place, descriptor_link, in_graft, locate};
+use super::step::Step;
+
+// Types of file systems (statfs(2), include/uapi/linux/magic.h).
+const PROC: u64 = 0x9fa0;
+const SYSFS: u64 = 0x6265_6572;
+const TMPFS: u64 = 0x0102_1994;
+
+/// statfs(path, buffer)
+pub fn statfs(step: &mut Step, call: &Call<'_>) -> Result<Answer, Stop> {
+    let place = match locate(step, call, AT_FDCWD, &call.path(0)?, true)? {
+        Place::Graft(place) => place,
+        _ => return Ok(Answer::CarryOn),
+    };
+    match &place.node {
+        Node::Native => Ok(Answer::CarryOn),
+        Node::Missing => Err(rustix::io::Errno::NOENT.into()),
+        Node::File(HostFile { within, path, .. }) => {
+            let file = open_host(step, *within, path, fs::OFlags::PATH)?;
+            answer(call, fs::fstatfs(&file)?.f_type as u64)
+        }
+        _ => answer(call, kind(&place.path)),
+    }
+}
+
+/// fstatfs(fd, buffer)
+pub fn fstatfs(step: &mut Step, call: &Call<'_>) -> Result<Answer, Stop> {
+    let target = resolve::read_magic(&descriptor_link(call.tid(), call.int(0)));
+    match target
+        .ok()
+        .as_deref()
+        .and_then(|target| step.inside(target))
+    {
+        // Of `/dev`, a step may have real files open.
+        Some(inside) if in_graft(inside) && !inside.starts_with(b"/dev/") => {
+            answer(call, kind(inside))
+        }
+        _ => Ok(Answer::CarryOn),
+    }
+}
+
+fn kind(path: &[u8]) -> u64 {
+    match path.get(1..4) {
+        Some(b"pro") => PROC,
+        Some(b"sys") => SYSFS,
+        _ => TMPFS,
+    }
+}
+
+/// Fills a `struct statfs` (the same on all 64-bit architectures) for a file system without blocks.
+fn answer(call: &Call<'_>, kind: u64) -> Result<Answer, Stop> {
+    const SIZE: usize = 120;
+    const BLOCK: u64 = 4096;
+    const NAME_LENGTH: u64 = 255;
+    let mut out = Vec::with_capacity(SIZE);
+    // Type and block size; blocks and inodes (five numbers), identity; longest name, fragment size.
+    for word in [kind, BLOCK, 0, 0, 0, 0, 0, 0, NAME_LENGTH, BLOCK] {
+        out.extend(word.to_ne_bytes());
+    }
+    out.resize(SIZE, 0);
+    call.write(call.arg(1), &out)?;
+    Ok(Answer::Value(0))
+}
