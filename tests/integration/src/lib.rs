@@ -89,14 +89,54 @@ impl World {
 
     /// `stepwell build ARGS CONTEXT` as the ordinary user, with plain progress.
     pub fn build_command(&self, args: &[&str]) -> Command {
-        user::give(self.dir.path()).expect("the user's directory");
+        self.build_command_in("store", args)
+    }
+
+    /// The same with another store of this world.
+    pub fn build_command_in(&self, store: &str, args: &[&str]) -> Command {
+        self.give();
         let mut command = Command::new(program::debug());
         command
             .args(["build", "--progress=plain", "--root"])
-            .arg(self.path("store"))
+            .arg(self.path(store))
             .args(args.iter().map(|a| self.expand(a)))
             .arg(self.path("context"));
         user::ordinary(command)
+    }
+
+    /// Gives the world to the ordinary user, but for stores, which are the user's already: chown(2) clears setuid bits and
+    /// changes times, and somebody may be at work in them.
+    fn give(&self) {
+        for entry in std::fs::read_dir(self.dir.path()).expect("the world's directory") {
+            let entry = entry.expect("an entry");
+            if !entry.file_name().to_string_lossy().starts_with("store") {
+                user::give(&entry.path()).expect("the user's files");
+            }
+        }
+        if stepwell_test_support::is_root() {
+            run(Command::new("chown").arg(user::NAME).arg(self.dir.path()))
+                .expect("the user's directory");
+        }
+    }
+
+    /// Ids of the processes that belong to a store: they name it in their arguments, or live in one of its trees.
+    pub fn processes_of(&self, store: &str) -> Vec<String> {
+        let path = self.path(store);
+        let name = path.to_str().expect("a path");
+        let is_of = |process: &Path| {
+            let lives = ["root", "cwd", "exe"]
+                .iter()
+                .any(|l| std::fs::read_link(process.join(l)).is_ok_and(|p| p.starts_with(&path)));
+            lives
+                || std::fs::read(process.join("cmdline"))
+                    .is_ok_and(|line| String::from_utf8_lossy(&line).contains(name))
+        };
+        std::fs::read_dir("/proc")
+            .expect("/proc")
+            .flatten()
+            .filter(|e| e.file_name().as_encoded_bytes()[0].is_ascii_digit() && is_of(&e.path()))
+            .map(|e| e.file_name().to_string_lossy().into_owned())
+            .collect()
     }
 
     /// Runs `stepwell build`.
@@ -205,6 +245,24 @@ pub fn ran(command: &mut Command) -> Ran {
         out: String::from_utf8_lossy(&stdout).into_owned(),
         err: String::from_utf8_lossy(&stderr).into_owned(),
     }
+}
+
+/// Puts a command behind another one, which executes it: `wrapper ARGS… command ARGS…`, in the command's environment.
+pub fn under(wrapper: &Command, command: &Command) -> Command {
+    let mut both = Command::new(wrapper.get_program());
+    both.args(wrapper.get_args())
+        .arg(command.get_program())
+        .args(command.get_args());
+    for (name, value) in wrapper.get_envs().chain(command.get_envs()) {
+        match value {
+            Some(value) => both.env(name, value),
+            None => both.env_remove(name),
+        };
+    }
+    if let Some(dir) = command.get_current_dir() {
+        both.current_dir(dir);
+    }
+    both
 }
 
 /// Lists a directory tree as lines `type mode uid:gid path content-or-target`, sorted.

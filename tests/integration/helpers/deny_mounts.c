@@ -1,0 +1,108 @@
+/* deny_mounts MODE PROGRAM [ARGUMENT...]: executes PROGRAM where the kernel refuses to change what is mounted.
+ *
+ * MODE is
+ *   landlock        a Landlock domain (a real security module): it answers EPERM to every call that attaches, moves or
+ *                   detaches a mount.  Files are not restricted at all.
+ *   seccomp-eacces  a filter that answers EACCES (what AppArmor answers) to the whole family, detached mounts included.
+ *   seccomp-kill    a filter that kills the process at the first such call, so that no attempt can be hidden.
+ *
+ * It is written in C because no Rust outside the one crate that talks to the kernel may be unsafe.  Ends with 125 where
+ * the denial cannot be made: a denial that is not there must never look like a success.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <linux/landlock.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#if defined(__x86_64__)
+#define ARCH AUDIT_ARCH_X86_64
+#elif defined(__aarch64__)
+#define ARCH AUDIT_ARCH_AARCH64
+#else
+#error "the architecture's number for seccomp is missing here"
+#endif
+
+/* Everything that makes, attaches, changes or detaches a mount. The newer ones have one number on all architectures. */
+static const unsigned family[] = {
+	SYS_mount, SYS_umount2, SYS_pivot_root,
+	428 /* open_tree */, 429 /* move_mount */, 430 /* fsopen */, 431 /* fsconfig */,
+	432 /* fsmount */, 433 /* fspick */, 442 /* mount_setattr */, 467 /* open_tree_attr */,
+};
+#define FAMILY (sizeof family / sizeof family[0])
+
+static int deny_by_seccomp(unsigned action)
+{
+	struct sock_filter code[FAMILY + 6];
+	size_t n = 0;
+	code[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch));
+	/* Another architecture's numbers (32-bit programs) would be a way around. */
+	code[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ARCH, 1, 0);
+	code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS);
+	code[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr));
+	for (size_t i = 0; i < FAMILY; i++) {
+		unsigned char to_denial = (unsigned char)(FAMILY - i); /* over the other comparisons and the permission */
+		code[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, family[i], to_denial, 0);
+	}
+	code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+	code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, action);
+	struct sock_fprog program = { .len = (unsigned short)n, .filter = code };
+	return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program);
+}
+
+/* A domain that handles any right to files makes the kernel refuse mounts. REFER has to be allowed again: it is denied
+ * by every domain that does not, and renaming between directories would fail. */
+static int deny_by_landlock(void)
+{
+	const __u64 rights = LANDLOCK_ACCESS_FS_REFER | LANDLOCK_ACCESS_FS_MAKE_BLOCK;
+	struct landlock_ruleset_attr handled = { .handled_access_fs = rights };
+	int ruleset = (int)syscall(SYS_landlock_create_ruleset, &handled, sizeof handled.handled_access_fs, 0);
+	if (ruleset < 0)
+		return -1;
+	struct landlock_path_beneath_attr everywhere = {
+		.allowed_access = rights,
+		.parent_fd = open("/", O_PATH | O_CLOEXEC),
+	};
+	if (everywhere.parent_fd < 0 ||
+	    syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &everywhere, 0))
+		return -1;
+	int result = (int)syscall(SYS_landlock_restrict_self, ruleset, 0);
+	close(everywhere.parent_fd);
+	close(ruleset);
+	return result;
+}
+
+static int deny(const char *mode)
+{
+	if (!strcmp(mode, "landlock"))
+		return deny_by_landlock();
+	if (!strcmp(mode, "seccomp-eacces"))
+		return deny_by_seccomp(SECCOMP_RET_ERRNO | EACCES);
+	if (!strcmp(mode, "seccomp-kill"))
+		return deny_by_seccomp(SECCOMP_RET_KILL_PROCESS);
+	errno = EINVAL;
+	return -1;
+}
+
+int main(int count, char **argument)
+{
+	if (count < 3) {
+		fprintf(stderr, "usage: %s landlock|seccomp-eacces|seccomp-kill PROGRAM [ARGUMENT...]\n", argument[0]);
+		return 125;
+	}
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || deny(argument[1])) {
+		fprintf(stderr, "%s: the denial `%s` cannot be made: %s\n", argument[0], argument[1], strerror(errno));
+		return 125;
+	}
+	execvp(argument[2], argument + 2);
+	fprintf(stderr, "%s: `%s` cannot be executed: %s\n", argument[0], argument[2], strerror(errno));
+	return 127;
+}

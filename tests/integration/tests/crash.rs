@@ -1,0 +1,284 @@
+//! Builds that end before their time, that find no space, and that come all at once: what is kept is whole, nobody stays
+//! behind, and the next build gives the digest that it would have given anyway.
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use stepwell_integration_tests::{Ran, World, ran};
+
+/// Times of new files are these, so that digests can be compared.
+const EPOCH: &str = "1700000000";
+
+/// Three steps that write a good deal of small and some large files.
+const DOCKERFILE: &str = "FROM @BUSYBOX@\nRUN mkdir /many && for n in $(seq 200); do echo $n > /many/$n; done\nCOPY data /data\nRUN head -c 3000000 /dev/zero > /zeroes && chmod 4755 /many/1 && rm /many/2\nRUN mv /many /moved && cat /data > /copy\n";
+
+fn epoch(mut command: Command) -> Command {
+    command.env("SOURCE_DATE_EPOCH", EPOCH);
+    command
+}
+
+/// A build into `store` that writes an OCI archive and its metadata under `name`.
+fn archive(world: &World, store: &str, name: &str, args: &[&str]) -> Command {
+    let metadata = world.path(&format!("{name}.json"));
+    let output = format!(
+        "type=oci,dest={}",
+        world.path(&format!("{name}.tar")).display()
+    );
+    let mut all = vec![
+        "--output",
+        &output,
+        "--metadata-file",
+        metadata.to_str().expect("a path"),
+    ];
+    all.extend(args);
+    epoch(world.build_command_in(store, &all))
+}
+
+/// The digest that a build wrote into its metadata.
+fn digest(world: &World, name: &str) -> String {
+    let text = std::fs::read_to_string(world.path(&format!("{name}.json"))).expect("the metadata");
+    let digest = text
+        .split('"')
+        .skip_while(|w| *w != "containerimage.digest")
+        .nth(2);
+    digest.expect("a digest").to_owned()
+}
+
+/// Builds, which has to succeed, and returns the digest.
+#[track_caller]
+fn built(world: &World, store: &str, args: &[&str]) -> String {
+    let ran = ran(&mut archive(world, store, "image", args));
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    digest(world, "image")
+}
+
+fn started(mut command: Command) -> Child {
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program runs")
+}
+
+fn finished(child: Child) -> Ran {
+    let output = child.wait_with_output().expect("the program ends");
+    Ran {
+        code: output.status.code(),
+        out: String::from_utf8_lossy(&output.stdout).into_owned(),
+        err: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+/// Waits until `condition` holds; gives up after `limit`.
+fn wait_until(limit: Duration, condition: impl Fn() -> bool) -> bool {
+    let end = Instant::now() + limit;
+    while !condition() {
+        if Instant::now() > end {
+            return false;
+        }
+        sleep(Duration::from_millis(10));
+    }
+    true
+}
+
+#[track_caller]
+fn nobody_stays(world: &World, store: &str) {
+    let gone = wait_until(Duration::from_secs(3), || {
+        world.processes_of(store).is_empty()
+    });
+    assert!(gone, "still there: {:?}", world.processes_of(store));
+}
+
+#[test]
+fn ten_builds_at_once_share_a_store() {
+    let world = World::new();
+    world.file("data", "data\n").dockerfile(DOCKERFILE);
+    // Five are the same, five have a last step of their own.
+    for n in 0..10 {
+        let last = if n < 5 {
+            String::new()
+        } else {
+            format!("RUN echo {n} > /n\n")
+        };
+        world.file(&format!("Dockerfile.{n}"), world.expand(DOCKERFILE) + &last);
+    }
+    let file = |n: usize| {
+        world
+            .path(&format!("context/Dockerfile.{n}"))
+            .display()
+            .to_string()
+    };
+    let all = |store: fn(usize) -> String| -> Vec<Command> {
+        (0..10)
+            .map(|n| {
+                archive(
+                    &world,
+                    &store(n),
+                    &format!("image-{n}"),
+                    &["--file", &file(n)],
+                )
+            })
+            .collect()
+    };
+    let at_once: Vec<Child> = all(|_| "store".to_owned())
+        .into_iter()
+        .map(started)
+        .collect();
+    for (n, child) in at_once.into_iter().enumerate() {
+        let ran = finished(child);
+        assert_eq!(ran.code, Some(0), "build {n}:\n{}", ran.err);
+    }
+    let shared: Vec<String> = (0..10)
+        .map(|n| digest(&world, &format!("image-{n}")))
+        .collect();
+    assert!(shared[..5].iter().all(|d| *d == shared[0]), "{shared:?}");
+    // Alone, in a store of its own, each gives the same.
+    for n in [0, 5, 6, 7, 8, 9] {
+        let store = format!("store-{n}");
+        assert_eq!(
+            built(&world, &store, &["--file", &file(n)]),
+            shared[n],
+            "build {n}"
+        );
+    }
+    nobody_stays(&world, "store");
+}
+
+/// SplitMix64: instants that look random and are the same in every run.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % limit
+    }
+}
+
+#[test]
+fn a_build_that_is_killed_leaves_nothing_wrong_behind() {
+    let world = World::new();
+    world.file("data", "data\n").dockerfile(DOCKERFILE);
+    let start = Instant::now();
+    let expected = built(&world, "store-first", &[]);
+    let whole = u64::try_from(start.elapsed().as_micros()).expect("a short time");
+    let mut random = Random(0x57e9_3e11);
+    let mut killed = 0;
+    for round in 0..50 {
+        // A new store now and then, so that pulling and unpacking the base are hit as well.
+        let store = format!("store-{}", round / 5);
+        let after = Duration::from_micros(random.below(whole));
+        let mut child = started(archive(&world, &store, "killed", &["--no-cache"]));
+        sleep(after);
+        killed += usize::from(child.try_wait().expect("its state").is_none());
+        child.kill().expect("SIGKILL");
+        drop(finished(child));
+        nobody_stays(&world, &store);
+        let again: &[&str] = if round % 2 == 0 { &[] } else { &["--no-cache"] };
+        assert_eq!(
+            built(&world, &store, again),
+            expected,
+            "round {round}, killed after {after:?}"
+        );
+    }
+    assert!(killed > 25, "only {killed} builds were still running");
+}
+
+/// Mounts a small file system for the store (in a mount namespace of the test's own), builds, makes it larger, builds again.
+const FULL_DISK: &str = r#"
+mount -t tmpfs -o "size=$SIZE,mode=0777" none "$STORE" || exit 99
+"$@"; echo "first $?"
+mount -o remount,size=1g "$STORE" || exit 99
+"$@"; echo "second $?"
+find "$STORE"/*/tmp -mindepth 1 | sed 's/^/left /'
+"#;
+
+fn with_small_store(size: &str, store: &Path, build: &Command) -> Ran {
+    let mut command = Command::new("unshare");
+    if !stepwell_test_support::is_root() {
+        command.arg("--map-root-user");
+    }
+    command
+        .args(["--mount", "sh", "-c", FULL_DISK, "sh"])
+        .arg(build.get_program())
+        .args(build.get_args())
+        .env("SIZE", size)
+        .env("STORE", store);
+    for (name, value) in build.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    ran(&mut command)
+}
+
+#[test]
+fn a_full_disk_is_named_and_does_no_harm() {
+    let world = World::new();
+    world.file("data", "data\n").dockerfile(DOCKERFILE);
+    let expected = built(&world, "store-good", &[]);
+    let store = world.path("store-small");
+    std::fs::create_dir(&store).expect("the mount point");
+    // Full while the base is pulled, while it is unpacked, and while a step writes.
+    for size in std::env::var("SZ").unwrap().split(' ') {
+        let build = archive(&world, "store-small", "small", &[]);
+        let ran = with_small_store(size, &store, &build);
+        assert!(
+            ran.out.contains("second 0"),
+            "{size}: {}{}",
+            ran.out,
+            ran.err
+        );
+        assert!(!ran.out.contains("left "), "{size}: {}", ran.out);
+        assert!(
+            ran.err.contains("No space left on device") && false,
+            "{size}: {}",
+            ran.err
+        );
+        // Where a step's own program finds no space, its exit status is the build's.
+        let own = ran.out.contains("first 71") || ran.out.contains("first 1\n");
+        assert!(own, "{size}: {}{}", ran.out, ran.err);
+        assert_eq!(digest(&world, "small"), expected, "{size}");
+    }
+}
+
+#[test]
+fn signals_end_a_build_within_a_second() {
+    let world = World::new();
+    world.dockerfile("FROM @BUSYBOX@\nRUN sleep 1000 & sleep 1001\n");
+    for signal in ["INT", "TERM", "HUP"] {
+        let child = started(archive(&world, "store", "never", &[]));
+        let sleeps = || {
+            world.processes_of("store").iter().any(|p| {
+                std::fs::read_to_string(format!("/proc/{p}/cmdline"))
+                    .is_ok_and(|l| l.contains("1001") && l.contains("sleep") && !l.contains("sh\0"))
+            })
+        };
+        assert!(
+            wait_until(Duration::from_secs(20), sleeps),
+            "the step does not start"
+        );
+        let start = Instant::now();
+        let id = child.id().to_string();
+        stepwell_test_support::cmd::run(Command::new("kill").args(["-s", signal, &id]))
+            .expect("kill");
+        let ran = finished(child);
+        let took = start.elapsed();
+        ran.failed_with(130, &["was given up"]);
+        assert!(
+            took < Duration::from_secs(2),
+            "SIG{signal}: {took:?}\n{}",
+            ran.err
+        );
+        nobody_stays(&world, "store");
+        assert!(!world.path("never.tar").exists(), "a half-written output");
+    }
+    world.dockerfile("FROM @BUSYBOX@\nRUN echo goes on\n");
+    world.built(&[]);
+}
