@@ -80,17 +80,34 @@ impl Builder {
     /// Opens the store; nobody is spoken to yet.
     pub fn new(options: BuilderOptions) -> Result<Self, BuildError> {
         // The store and the steps have to agree on who holds the owners of files.
-        std::fs::create_dir_all(&options.root).map_err(|source| BuildError::Setup { operation: "make the directory of the store", source })?;
-        let ids = if stepwell_sys::probe::holds_real_ids(&options.root) { Ids::Real } else { Ids::Emulated };
+        std::fs::create_dir_all(&options.root).map_err(|source| BuildError::Setup {
+            operation: "make the directory of the store",
+            source,
+        })?;
+        let ids = if stepwell_sys::probe::holds_real_ids(&options.root) {
+            Ids::Real
+        } else {
+            Ids::Emulated
+        };
         let store = Store::open(&options.root, StoreOptions::new(ids))?;
-        let engine = GuestEngine::new(Some(store.directory().join("guests"))).map_err(BuildError::Guest)?;
+        let engine =
+            GuestEngine::new(Some(store.directory().join("guests"))).map_err(BuildError::Guest)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
             .build()
-            .map_err(|source| BuildError::Setup { operation: "start the network threads", source })?;
+            .map_err(|source| BuildError::Setup {
+                operation: "start the network threads",
+                source,
+            })?;
         let machine = Machine::new(store.directory().to_owned());
-        Ok(Self { store, engine, registry: Registry::new(options.registry), runtime, machine })
+        Ok(Self {
+            store,
+            engine,
+            registry: Registry::new(options.registry),
+            runtime,
+            machine,
+        })
     }
 
     /// Returns the store.
@@ -99,7 +116,11 @@ impl Builder {
     }
 
     /// Turns the definition into a graph and carries nothing out (`--print=graph`).
-    pub fn graph(&self, request: &Request, events: &Arc<dyn EventSink>) -> Result<(Graph, Option<VertexId>), BuildError> {
+    pub fn graph(
+        &self,
+        request: &Request,
+        events: &Arc<dyn EventSink>,
+    ) -> Result<(Graph, Option<VertexId>), BuildError> {
         let images = self.images(request);
         let contexts = Contexts::open(request)?;
         let planned = self.plan(request, &contexts, &images, events)?;
@@ -107,19 +128,33 @@ impl Builder {
     }
 
     /// Builds.
-    pub fn build(&self, request: &Request, events: &Arc<dyn EventSink>, cancel: &CancelToken) -> Result<Outcome, BuildError> {
+    pub fn build(
+        &self,
+        request: &Request,
+        events: &Arc<dyn EventSink>,
+        cancel: &CancelToken,
+    ) -> Result<Outcome, BuildError> {
         self.with_session(request, events, cancel, |session, planned| {
             let layers = self.solve(session, planned)?;
             let exported = export::run(session, &planned.output, &layers)?;
-            Ok(Outcome { exported, tier: session.tier.get().cloned() })
+            Ok(Outcome {
+                exported,
+                tier: session.tier.get().cloned(),
+            })
         })
     }
 
     /// Says why steps would not be reused.
-    pub fn explain(&self, request: &Request, events: &Arc<dyn EventSink>) -> Result<Vec<Explanation>, BuildError> {
+    pub fn explain(
+        &self,
+        request: &Request,
+        events: &Arc<dyn EventSink>,
+    ) -> Result<Vec<Explanation>, BuildError> {
         let cancel = cancel_token()?;
         self.with_session(request, events, &cancel, |session, planned| {
-            let Some(target) = planned.output.result else { return Ok(Vec::new()) };
+            let Some(target) = planned.output.result else {
+                return Ok(Vec::new());
+            };
             let (context, decisions) = policy::plan(&self.engine, session)?;
             explain::run(session, target, &context, &decisions)
         })
@@ -160,22 +195,41 @@ impl Builder {
     }
 
     fn images<'a>(&'a self, request: &Request) -> Images<'a> {
-        Images::new(&self.store, &self.registry, self.runtime.handle().clone(), &request.named_contexts)
+        Images::new(
+            &self.store,
+            &self.registry,
+            self.runtime.handle().clone(),
+            &request.named_contexts,
+        )
     }
 
-    fn plan(&self, request: &Request, contexts: &Contexts, images: &Images<'_>, events: &Arc<dyn EventSink>) -> Result<Planned, BuildError> {
+    fn plan(
+        &self,
+        request: &Request,
+        contexts: &Contexts,
+        images: &Images<'_>,
+        events: &Arc<dyn EventSink>,
+    ) -> Result<Planned, BuildError> {
         let (output, path) = frontend::run(&self.engine, request, contexts, images, events)?;
         let path = std::fs::canonicalize(&path).unwrap_or(path);
-        Ok(Planned { output, definition: path.display().to_string() })
+        Ok(Planned {
+            output,
+            definition: path.display().to_string(),
+        })
     }
 
     fn solve(&self, session: &Session<'_>, planned: &Planned) -> Result<Layers, BuildError> {
-        let Some(target) = planned.output.result else { return Ok(Layers::default()) };
+        let Some(target) = planned.output.result else {
+            return Ok(Layers::default());
+        };
         let (context, decisions) = policy::plan(&self.engine, session)?;
         drive::drive(session, target, &context, &decisions)
     }
 }
 
 fn cancel_token() -> Result<CancelToken, BuildError> {
-    CancelToken::new().map_err(|e| BuildError::Setup { operation: "make an event descriptor", source: std::io::Error::other(e.to_string()) })
+    CancelToken::new().map_err(|e| BuildError::Setup {
+        operation: "make an event descriptor",
+        source: std::io::Error::other(e.to_string()),
+    })
 }

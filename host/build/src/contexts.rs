@@ -19,16 +19,25 @@ pub struct Contexts {
 impl Contexts {
     /// Opens the directories of the request.
     pub fn open(request: &Request) -> Result<Self, BuildError> {
-        let named = request.named_contexts.iter().filter_map(|(name, context)| match context {
-            NamedContext::Directory(path) => Some((name.clone(), path)),
-            NamedContext::Image(_) | NamedContext::OciLayout { .. } => None,
-        });
+        let named = request
+            .named_contexts
+            .iter()
+            .filter_map(|(name, context)| match context {
+                NamedContext::Directory(path) => Some((name.clone(), path)),
+                NamedContext::Image(_) | NamedContext::OciLayout { .. } => None,
+            });
         let mut dirs = HashMap::new();
         for (name, path) in std::iter::once((String::new(), &request.context)).chain(named) {
-            let dir = ContextDir::open(path, &[]).map_err(|source| BuildError::Context { path: path.clone(), source })?;
+            let dir = ContextDir::open(path, &[]).map_err(|source| BuildError::Context {
+                path: path.clone(),
+                source,
+            })?;
             dirs.insert(name, dir);
         }
-        Ok(Self { dirs, trees: Mutex::default() })
+        Ok(Self {
+            dirs,
+            trees: Mutex::default(),
+        })
     }
 
     /// Returns the whole directory `name`, nothing ignored.
@@ -42,7 +51,10 @@ impl Contexts {
         if let Some(tree) = trees.get(op) {
             return Ok(tree.clone());
         }
-        let dir = self.dirs.get(&op.name).ok_or_else(|| SourceError::UnknownContext(op.name.clone()))?;
+        let dir = self
+            .dirs
+            .get(&op.name)
+            .ok_or_else(|| SourceError::UnknownContext(op.name.clone()))?;
         let tree = dir.excluding(&op.exclude)?.tree().clone();
         trees.insert(op.clone(), tree.clone());
         Ok(tree)

@@ -14,32 +14,65 @@ use stepwell_store::{Record, chain_id};
 use crate::error::{BuildError, StepError};
 use crate::execute;
 use crate::names;
+use crate::selections;
 use crate::session::{Layers, Session, step_id};
 
 /// What a thread tells.
 enum Answer {
-    Inspected { vertex: VertexId, selected: Result<Vec<(u32, Digest)>, BuildError> },
-    Executed { vertex: VertexId, began: Instant, result: Result<execute::Done, BuildError> },
+    Inspected {
+        vertex: VertexId,
+        selected: Result<Vec<(u32, Digest)>, BuildError>,
+    },
+    Executed {
+        vertex: VertexId,
+        began: Instant,
+        result: Result<execute::Done, BuildError>,
+    },
 }
 
 /// Work for a thread.
 enum Work {
-    Inspect { vertex: VertexId, inputs: Vec<Option<Layers>> },
-    Execute { vertex: VertexId, inputs: Vec<Option<Layers>> },
+    Inspect {
+        vertex: VertexId,
+        inputs: Vec<Option<Layers>>,
+    },
+    Execute {
+        vertex: VertexId,
+        inputs: Vec<Option<Layers>>,
+    },
 }
 
 /// Solves `target` and returns its layers.
-pub fn drive(session: &Session<'_>, target: VertexId, context: &KeyContext, decisions: &[Decision]) -> Result<Layers, BuildError> {
+pub fn drive(
+    session: &Session<'_>,
+    target: VertexId,
+    context: &KeyContext,
+    decisions: &[Decision],
+) -> Result<Layers, BuildError> {
     let needed = session.graph.needed_by(target);
     for &vertex in &needed {
         let v = session.graph.vertex(vertex);
         if !matches!(v.op, Op::Context(_)) {
-            session.events.event(Event::Step { step: step_id(vertex), name: names::of(v), digest: Some(session.graph.digest(vertex)), origin: v.origin.clone() });
+            session.events.event(Event::Step {
+                step: step_id(vertex),
+                name: names::of(v),
+                digest: Some(session.graph.digest(vertex)),
+                origin: v.origin.clone(),
+            });
         }
     }
     let selected = session.select_all(&needed)?;
     let solver = Solver::new(session.graph, target, context, decisions, &selected);
-    let mut driver = Driver { session, target, solver, decisions, queue: VecDeque::new(), running: 0, told: Vec::new(), failed: None };
+    let mut driver = Driver {
+        session,
+        target,
+        solver,
+        decisions,
+        queue: VecDeque::new(),
+        running: 0,
+        told: Vec::new(),
+        failed: None,
+    };
     std::thread::scope(|scope| driver.run(scope))?;
     driver.tell_untouched(&needed);
     let solved = driver.solver.solved(target).map(|s| s.result.clone());
@@ -65,7 +98,9 @@ impl<'s> Driver<'s, '_> {
         loop {
             self.take_actions()?;
             while self.failed.is_none() && self.running < self.session.request.jobs.max(1) {
-                let Some(work) = self.queue.pop_front() else { break };
+                let Some(work) = self.queue.pop_front() else {
+                    break;
+                };
                 self.running += 1;
                 let (session, sender) = (self.session, sender.clone());
                 scope.spawn(move || sender.send(work.carry_out(session)));
@@ -73,7 +108,9 @@ impl<'s> Driver<'s, '_> {
             if self.running == 0 {
                 return self.failed.take().map_or(Ok(()), Err);
             }
-            let Ok(answer) = answers.recv() else { return Err(BuildError::Interrupted) };
+            let Ok(answer) = answers.recv() else {
+                return Err(BuildError::Interrupted);
+            };
             self.running -= 1;
             self.take_answer(answer);
         }
@@ -88,16 +125,30 @@ impl<'s> Driver<'s, '_> {
             }
             for action in actions {
                 match action {
-                    Action::Lookup { vertex, key } | Action::LookupContent { vertex, key } => self.look_up(vertex, &key)?,
-                    Action::Inspect { vertex } => self.queue.push_back(Work::Inspect { vertex, inputs: self.inputs(vertex) }),
-                    Action::Execute { vertex } => self.queue.push_back(Work::Execute { vertex, inputs: self.inputs(vertex) }),
+                    Action::Lookup { vertex, key } | Action::LookupContent { vertex, key } => {
+                        self.look_up(vertex, &key)?
+                    }
+                    Action::Inspect { vertex } => self.queue.push_back(Work::Inspect {
+                        vertex,
+                        inputs: self.inputs(vertex),
+                    }),
+                    Action::Execute { vertex } => self.queue.push_back(Work::Execute {
+                        vertex,
+                        inputs: self.inputs(vertex),
+                    }),
                 }
             }
         }
     }
 
     fn inputs(&self, vertex: VertexId) -> Vec<Option<Layers>> {
-        self.session.graph.vertex(vertex).inputs.iter().map(|i| self.solver.solved(*i).map(|s| s.result.clone())).collect()
+        self.session
+            .graph
+            .vertex(vertex)
+            .inputs
+            .iter()
+            .map(|i| self.solver.solved(*i).map(|s| s.result.clone()))
+            .collect()
     }
 
     fn look_up(&mut self, vertex: VertexId, key: &Digest) -> Result<(), BuildError> {
@@ -110,7 +161,11 @@ impl<'s> Driver<'s, '_> {
         // Found under its content: from now on the definition leads there, too.
         let definition = self.solver.preimage(vertex).key();
         if *key != definition {
-            let record = Record { preimage: self.preimage(vertex), slot: self.slot(vertex), ..record.clone() };
+            let record = Record {
+                preimage: self.preimage(vertex),
+                slot: self.slot(vertex),
+                ..record.clone()
+            };
             records.put(&definition, &record)?;
         } else if let Some(slot) = self.slot(vertex) {
             records.point(&slot, key)?;
@@ -124,18 +179,31 @@ impl<'s> Driver<'s, '_> {
 
     /// A record is of use while it is young enough and its layers can still be had.
     fn is_usable(&self, vertex: VertexId, record: &Record) -> bool {
-        let young = self.decisions[vertex.index()].ttl.is_none_or(|ttl| now().saturating_sub(record.created) < ttl);
+        let young = self.decisions[vertex.index()]
+            .ttl
+            .is_none_or(|ttl| now().saturating_sub(record.created) < ttl);
         young && self.session.has(record)
     }
 
     fn take_answer(&mut self, answer: Answer) {
         match answer {
-            Answer::Inspected { vertex, selected: Ok(selected) } => self.solver.content(vertex, &selected),
-            Answer::Executed { vertex, began, result: Ok(done) } => {
+            Answer::Inspected {
+                vertex,
+                selected: Ok(selected),
+            } => self.solver.content(vertex, &selected),
+            Answer::Executed {
+                vertex,
+                began,
+                result: Ok(done),
+            } => {
                 if let Err(error) = self.keep(vertex, began, &done.layers) {
                     return self.fail(vertex, Some(began), error);
                 }
-                let outcome = if done.reused { StepOutcome::Cached } else { StepOutcome::Done };
+                let outcome = if done.reused {
+                    StepOutcome::Cached
+                } else {
+                    StepOutcome::Done
+                };
                 self.tell(vertex, Some(began), outcome);
                 let chain = chain_id(&done.layers);
                 self.solver.executed(vertex, done.layers, chain);
@@ -145,8 +213,15 @@ impl<'s> Driver<'s, '_> {
                     }
                 }
             }
-            Answer::Inspected { vertex, selected: Err(error) } => self.fail(vertex, None, error),
-            Answer::Executed { vertex, began, result: Err(error) } => self.fail(vertex, Some(began), error),
+            Answer::Inspected {
+                vertex,
+                selected: Err(error),
+            } => self.fail(vertex, None, error),
+            Answer::Executed {
+                vertex,
+                began,
+                result: Err(error),
+            } => self.fail(vertex, Some(began), error),
         }
     }
 
@@ -166,9 +241,19 @@ impl<'s> Driver<'s, '_> {
             ..Record::default()
         };
         self.made(vertex, record.created);
-        self.session.store.records().put(&self.solver.preimage(vertex).key(), &record)?;
+        selections::keep(self.session, vertex)?;
+        self.session
+            .store
+            .records()
+            .put(&self.solver.preimage(vertex).key(), &record)?;
         if let Some(key) = self.solver.content_key(vertex) {
-            self.session.store.records().put(&key, &Record { slot: None, ..record })?;
+            self.session.store.records().put(
+                &key,
+                &Record {
+                    slot: None,
+                    ..record
+                },
+            )?;
         }
         Ok(())
     }
@@ -180,7 +265,12 @@ impl<'s> Driver<'s, '_> {
     }
 
     fn preimage(&self, vertex: VertexId) -> Vec<(String, String)> {
-        self.solver.preimage(vertex).0.iter().map(|p| (p.label.clone(), p.value.clone())).collect()
+        self.solver
+            .preimage(vertex)
+            .0
+            .iter()
+            .map(|p| (p.label.clone(), p.value.clone()))
+            .collect()
     }
 
     fn slot(&self, vertex: VertexId) -> Option<String> {
@@ -188,7 +278,13 @@ impl<'s> Driver<'s, '_> {
     }
 
     fn fail(&mut self, vertex: VertexId, began: Option<Instant>, error: BuildError) {
-        let outcome = if self.failed.is_some() { StepOutcome::Cancelled } else { StepOutcome::Failed { message: error.to_string() } };
+        let outcome = if self.failed.is_some() {
+            StepOutcome::Cancelled
+        } else {
+            StepOutcome::Failed {
+                message: error.to_string(),
+            }
+        };
         self.tell(vertex, began, outcome);
         if self.failed.is_none() {
             self.failed = Some(error);
@@ -205,7 +301,9 @@ impl<'s> Driver<'s, '_> {
     /// Steps that nobody had to look at are in what was reused.
     fn tell_untouched(&mut self, needed: &[VertexId]) {
         for vertex in needed {
-            if !self.told.contains(vertex) && !matches!(self.session.graph.vertex(*vertex).op, Op::Context(_)) {
+            if !self.told.contains(vertex)
+                && !matches!(self.session.graph.vertex(*vertex).op, Op::Context(_))
+            {
                 self.session.end(*vertex, None, StepOutcome::Cached);
             }
         }
@@ -215,23 +313,38 @@ impl<'s> Driver<'s, '_> {
 impl Work {
     fn carry_out(self, session: &Session<'_>) -> Answer {
         match self {
-            Self::Inspect { vertex, inputs } => Answer::Inspected { vertex, selected: inspect(session, vertex, &inputs) },
+            Self::Inspect { vertex, inputs } => Answer::Inspected {
+                vertex,
+                selected: inspect(session, vertex, &inputs),
+            },
             Self::Execute { vertex, inputs } => {
                 let began = session.begin(vertex);
-                Answer::Executed { vertex, began, result: execute::execute(session, vertex, &inputs) }
+                Answer::Executed {
+                    vertex,
+                    began,
+                    result: execute::execute(session, vertex, &inputs),
+                }
             }
         }
     }
 }
 
 /// Finds out which files a vertex takes from other stages.
-fn inspect(session: &Session<'_>, vertex: VertexId, inputs: &[Option<Layers>]) -> Result<Vec<(u32, Digest)>, BuildError> {
+fn inspect(
+    session: &Session<'_>,
+    vertex: VertexId,
+    inputs: &[Option<Layers>],
+) -> Result<Vec<(u32, Digest)>, BuildError> {
     let v = session.graph.vertex(vertex);
     let mut selected = Vec::new();
     for input in session.selecting(vertex) {
-        let Some(layers) = &inputs[input as usize] else { continue };
+        let Some(layers) = &inputs[input as usize] else {
+            continue;
+        };
         let open = || -> Result<_, StepError> {
-            let stage = session.stages.open(v.inputs[input as usize], layers, session)?;
+            let stage = session
+                .stages
+                .open(v.inputs[input as usize], layers, session)?;
             Ok((stage.tree()?, stage))
         };
         let (tree, _stage) = open().map_err(|e| session.step_error(vertex, e))?;
@@ -241,5 +354,7 @@ fn inspect(session: &Session<'_>, vertex: VertexId, inputs: &[Option<Layers>]) -
 }
 
 fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| d.as_secs())
 }

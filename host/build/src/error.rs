@@ -126,7 +126,9 @@ pub enum ImageError {
         diff_ids: usize,
     },
     /// A layer's blob is nowhere.
-    #[error("layer `{0}` is neither in the store nor in a known registry; build without the cache record with `--no-cache`")]
+    #[error(
+        "layer `{0}` is neither in the store nor in a known registry; build without the cache record with `--no-cache`"
+    )]
     LostLayer(Digest),
     /// A digest is written wrongly.
     #[error(transparent)]
@@ -172,7 +174,9 @@ impl StepError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Registry(e) => e.hint().map(str::to_owned),
-            Self::Isolation(_) => Some("`stepwell doctor` says what was tried and what to change".to_owned()),
+            Self::Isolation(_) => {
+                Some("`stepwell doctor` says what was tried and what to change".to_owned())
+            }
             _ => None,
         }
     }
@@ -180,7 +184,13 @@ impl StepError {
     /// Says whether the user's definition or context is at fault, and not the tool or the machine.
     pub fn is_users(&self) -> bool {
         match self {
-            Self::Files(e) => !matches!(e, FilesError::Layer { .. } | FilesError::Base { .. } | FilesError::MissingInput { .. } | FilesError::Threads(_)),
+            Self::Files(e) => !matches!(
+                e,
+                FilesError::Layer { .. }
+                    | FilesError::Base { .. }
+                    | FilesError::MissingInput { .. }
+                    | FilesError::Threads(_)
+            ),
             Self::Source(_) => true,
             Self::Run(e) => matches!(e, RunError::User(_) | RunError::Invalid { .. }),
             Self::Isolation(_) | Self::Store(_) | Self::Image(_) | Self::Registry(_) => false,

@@ -23,13 +23,28 @@ pub struct Done {
 }
 
 /// Carries out `vertex` on the layers of its inputs (none for contexts).
-pub fn execute(session: &Session<'_>, vertex: VertexId, inputs: &[Option<Layers>]) -> Result<Done, BuildError> {
-    let done = |layers| Done { layers: Arc::new(layers), reused: false };
+pub fn execute(
+    session: &Session<'_>,
+    vertex: VertexId,
+    inputs: &[Option<Layers>],
+) -> Result<Done, BuildError> {
+    let done = |layers| Done {
+        layers: Arc::new(layers),
+        reused: false,
+    };
     match &session.graph.vertex(vertex).op {
         Op::Image(op) => image(session, op).map_err(|e| session.step_error(vertex, e)),
         Op::Context(_) => Ok(done(Vec::new())),
-        Op::Merge(_) => Ok(done(inputs.iter().flatten().flat_map(|l| l.iter().copied()).collect())),
-        Op::Files(op) => files(session, vertex, op, inputs).map(done).map_err(|e| session.step_error(vertex, e)),
+        Op::Merge(_) => Ok(done(
+            inputs
+                .iter()
+                .flatten()
+                .flat_map(|l| l.iter().copied())
+                .collect(),
+        )),
+        Op::Files(op) => files(session, vertex, op, inputs)
+            .map(done)
+            .map_err(|e| session.step_error(vertex, e)),
         Op::Run(op) => run(session, vertex, op, &base(inputs, Some(0))).map(done),
     }
 }
@@ -37,15 +52,25 @@ pub fn execute(session: &Session<'_>, vertex: VertexId, inputs: &[Option<Layers>
 fn image(session: &Session<'_>, op: &ImageOp) -> Result<Done, StepError> {
     let layers = session.images.layers(op)?;
     let reused = session.store.has_layers(&layers);
-    Ok(Done { layers: Arc::new(layers), reused })
+    Ok(Done {
+        layers: Arc::new(layers),
+        reused,
+    })
 }
 
 fn base(inputs: &[Option<Layers>], index: Option<u32>) -> Layers {
-    index.and_then(|i| inputs.get(i as usize)?.clone()).unwrap_or_default()
+    index
+        .and_then(|i| inputs.get(i as usize)?.clone())
+        .unwrap_or_default()
 }
 
 /// Makes the layer of a file operation, without touching a tree.
-fn files(session: &Session<'_>, vertex: VertexId, op: &FilesOp, inputs: &[Option<Layers>]) -> Result<Vec<Layer>, StepError> {
+fn files(
+    session: &Session<'_>,
+    vertex: VertexId,
+    op: &FilesOp,
+    inputs: &[Option<Layers>],
+) -> Result<Vec<Layer>, StepError> {
     let v = session.graph.vertex(vertex);
     let base = base(inputs, op.base);
     if op.actions.is_empty() {
@@ -56,21 +81,35 @@ fn files(session: &Session<'_>, vertex: VertexId, op: &FilesOp, inputs: &[Option
     let mut open = Vec::new();
     for index in session.selecting(vertex) {
         let input = v.inputs[index as usize];
-        trees[index as usize] = Some(match (&session.graph.vertex(input).op, &inputs[index as usize]) {
-            (Op::Context(context), _) => session.contexts.tree(context)?,
-            (_, layers) => {
-                let stage = session.stages.open(input, &layers.clone().unwrap_or_default(), session)?;
-                let tree = stage.tree()?;
-                open.push(stage);
-                tree
-            }
-        });
+        trees[index as usize] = Some(
+            match (&session.graph.vertex(input).op, &inputs[index as usize]) {
+                (Op::Context(context), _) => session.contexts.tree(context)?,
+                (_, layers) => {
+                    let stage =
+                        session
+                            .stages
+                            .open(input, &layers.clone().unwrap_or_default(), session)?;
+                    let tree = stage.tree()?;
+                    open.push(stage);
+                    tree
+                }
+            },
+        );
     }
     let view = session.store.chain_view(&base)?;
     let mut sink = session.store.layer_sink(session.layer_options())?;
-    let notes = files::apply(op, &view, &trees, session.store, &mut sink, &files::Options::default())?;
+    let notes = files::apply(
+        op,
+        &view,
+        &trees,
+        session.store,
+        &mut sink,
+        &files::Options::default(),
+    )?;
     for note in notes {
-        session.events.event(Event::Note { text: format!("{}: {note}", names::of(v)) });
+        session.events.event(Event::Note {
+            text: format!("{}: {note}", names::of(v)),
+        });
     }
     session.check_unchanged(vertex, &trees)?;
     let layer = sink.finish()?;
@@ -78,24 +117,48 @@ fn files(session: &Session<'_>, vertex: VertexId, op: &FilesOp, inputs: &[Option
 }
 
 /// Runs a command in a tree of its own and makes a layer of what it changed.
-fn run(session: &Session<'_>, vertex: VertexId, op: &RunOp, base: &Layers) -> Result<Vec<Layer>, BuildError> {
+fn run(
+    session: &Session<'_>,
+    vertex: VertexId,
+    op: &RunOp,
+    base: &Layers,
+) -> Result<Vec<Layer>, BuildError> {
     let v = session.graph.vertex(vertex);
-    let ended = |exit, failure| BuildError::Step { step: names::of(v), origin: v.origin.clone().map(Box::new), exit, failure };
-    let (result, mut checkout) = run_in_tree(session, vertex, op, base).map_err(|e| session.step_error(vertex, e))?;
+    let ended = |exit, failure| BuildError::Step {
+        step: names::of(v),
+        origin: v.origin.clone().map(Box::new),
+        exit,
+        failure,
+    };
+    let (result, mut checkout) =
+        run_in_tree(session, vertex, op, base).map_err(|e| session.step_error(vertex, e))?;
     if result.exit != Exit::Code(0) {
         // What a failed step left is of no use; that it cannot be removed now is the next process's business.
         let _ = checkout.abandon();
         return Err(ended(result.exit, result.failure));
     }
-    let options = CaptureOptions { layer: session.layer_options(), side: Some(result.side), ignore: Vec::new() };
-    let captured = checkout.capture(options).map_err(|e| session.step_error(vertex, e.into()))?;
+    let options = CaptureOptions {
+        layer: session.layer_options(),
+        side: Some(result.side),
+        ignore: Vec::new(),
+    };
+    let captured = checkout
+        .capture(options)
+        .map_err(|e| session.step_error(vertex, e.into()))?;
     for (path, why) in captured.left_out {
-        session.events.event(Event::Note { text: format!("{}: `{path}` is not in the layer: {why}", names::of(v)) });
+        session.events.event(Event::Note {
+            text: format!("{}: `{path}` is not in the layer: {why}", names::of(v)),
+        });
     }
     Ok(base.iter().copied().chain([captured.layer]).collect())
 }
 
-fn run_in_tree<'a>(session: &Session<'a>, vertex: VertexId, op: &RunOp, base: &Layers) -> Result<(RunResult, Checkout<'a>), StepError> {
+fn run_in_tree<'a>(
+    session: &Session<'a>,
+    vertex: VertexId,
+    op: &RunOp,
+    base: &Layers,
+) -> Result<(RunResult, Checkout<'a>), StepError> {
     let step = step_id(vertex);
     let choice = tier::choose(session)?;
     session.images.fetch(base, session, step)?;
@@ -115,7 +178,13 @@ fn run_in_tree<'a>(session: &Session<'a>, vertex: VertexId, op: &RunOp, base: &L
         side: checkout.side_table(),
         init: &InitProgram::Myself,
     };
-    let mut output = |stream, bytes: &[u8]| session.events.event(Event::Output { step, stream, text: String::from_utf8_lossy(bytes).into_owned() });
+    let mut output = |stream, bytes: &[u8]| {
+        session.events.event(Event::Output {
+            step,
+            stream,
+            text: String::from_utf8_lossy(bytes).into_owned(),
+        })
+    };
     let result = run::run(spec, &mut output, session.cancel);
     let _ = std::fs::remove_dir_all(&scratch);
     Ok((result?, checkout))

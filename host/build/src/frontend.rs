@@ -6,12 +6,13 @@ use std::sync::Arc;
 use stepwell_model::event::{Event, EventSink};
 use stepwell_model::request::{Frontend, NamedContext, Request};
 use stepwell_model::{Platform, Reference};
+use stepwell_registry::ErrorKind;
 use stepwell_steps::source::SourceError;
 use stepwell_steps::source::node::Kind;
 use stepwell_wasm::frontend::{
-    self, AccessError, ContextKind, Definition, DirectoryEntry, EntryKind, EntryStat, FrontendHost, FrontendInput, FrontendOutput, FrontendSource, ResolveError, ResolvedImage,
+    self, AccessError, ContextKind, Definition, DirectoryEntry, EntryKind, EntryStat, FrontendHost,
+    FrontendInput, FrontendOutput, FrontendSource, ResolveError, ResolvedImage,
 };
-use stepwell_registry::ErrorKind;
 use stepwell_wasm::{GuestEngine, GuestError};
 
 use crate::contexts::Contexts;
@@ -22,7 +23,13 @@ use crate::images::Images;
 const LARGEST_DEFINITION: u64 = 16 << 20;
 
 /// Turns the definition into a graph; diagnostics are told as events.
-pub fn run(engine: &GuestEngine, request: &Request, contexts: &Contexts, images: &Images<'_>, events: &Arc<dyn EventSink>) -> Result<(FrontendOutput, PathBuf), BuildError> {
+pub fn run(
+    engine: &GuestEngine,
+    request: &Request,
+    contexts: &Contexts,
+    images: &Images<'_>,
+    events: &Arc<dyn EventSink>,
+) -> Result<(FrontendOutput, PathBuf), BuildError> {
     let source = match &request.frontend {
         Frontend::Dockerfile => FrontendSource::BuiltinDockerfile,
         Frontend::Component(path) => FrontendSource::File(path.clone()),
@@ -38,46 +45,80 @@ pub fn run(engine: &GuestEngine, request: &Request, contexts: &Contexts, images:
     for diagnostic in diagnostics {
         events.event(Event::Diagnostic(diagnostic.clone()));
     }
-    result.map(|output| (output, path)).map_err(|error| match error {
-        GuestError::Refused { diagnostics } => BuildError::Refused(diagnostics),
-        other => BuildError::Guest(other),
-    })
+    result
+        .map(|output| (output, path))
+        .map_err(|error| match error {
+            GuestError::Refused { diagnostics } => BuildError::Refused(diagnostics),
+            other => BuildError::Guest(other),
+        })
 }
 
 fn input(path: &Path, request: &Request) -> Result<FrontendInput, BuildError> {
-    let name = path.strip_prefix(&request.context).unwrap_or(path).display().to_string();
+    let name = path
+        .strip_prefix(&request.context)
+        .unwrap_or(path)
+        .display()
+        .to_string();
     Ok(FrontendInput {
-        definition: Definition { name, content: read_definition(path)? },
+        definition: Definition {
+            name,
+            content: read_definition(path)?,
+        },
         target: request.target.clone(),
         build_args: request.build_args.clone(),
         labels: request.labels.clone(),
         options: request.options.clone(),
         target_platform: request.platform.clone(),
         build_platform: Platform::host(),
-        named_contexts: request.named_contexts.iter().map(|(name, context)| (name.clone(), kind(name, context))).collect(),
+        named_contexts: request
+            .named_contexts
+            .iter()
+            .map(|(name, context)| (name.clone(), kind(name, context)))
+            .collect(),
         extra_hosts: request.extra_hosts.clone(),
         network: request.network,
     })
 }
 
 /// The file that the user named, else the first of the frontend's default names that is in the context.
-fn definition_path(engine: &GuestEngine, source: &FrontendSource, request: &Request) -> Result<PathBuf, BuildError> {
+fn definition_path(
+    engine: &GuestEngine,
+    source: &FrontendSource,
+    request: &Request,
+) -> Result<PathBuf, BuildError> {
     if let Some(file) = &request.file {
         return Ok(file.clone());
     }
-    let names = frontend::describe(engine, source, &request.guest_limits).map_err(BuildError::Guest)?.definition_names;
+    let names = frontend::describe(engine, source, &request.guest_limits)
+        .map_err(BuildError::Guest)?
+        .definition_names;
     let candidates: Vec<_> = names.iter().map(|n| request.context.join(n)).collect();
-    let found = candidates.iter().find(|p| p.is_file()).or(candidates.first());
-    Ok(found.cloned().unwrap_or_else(|| request.context.join("Dockerfile")))
+    let found = candidates
+        .iter()
+        .find(|p| p.is_file())
+        .or(candidates.first());
+    Ok(found
+        .cloned()
+        .unwrap_or_else(|| request.context.join("Dockerfile")))
 }
 
 fn read_definition(path: &Path) -> Result<Vec<u8>, BuildError> {
     use std::io::Read as _;
-    let fail = |source| BuildError::Read { path: path.to_owned(), source };
+    let fail = |source| BuildError::Read {
+        path: path.to_owned(),
+        source,
+    };
     let mut content = Vec::new();
-    std::fs::File::open(path).map_err(fail)?.take(LARGEST_DEFINITION + 1).read_to_end(&mut content).map_err(fail)?;
+    std::fs::File::open(path)
+        .map_err(fail)?
+        .take(LARGEST_DEFINITION + 1)
+        .read_to_end(&mut content)
+        .map_err(fail)?;
     if content.len() as u64 > LARGEST_DEFINITION {
-        return Err(fail(std::io::Error::new(std::io::ErrorKind::FileTooLarge, format!("it has more than {LARGEST_DEFINITION} bytes"))));
+        return Err(fail(std::io::Error::new(
+            std::io::ErrorKind::FileTooLarge,
+            format!("it has more than {LARGEST_DEFINITION} bytes"),
+        )));
     }
     Ok(content)
 }
@@ -98,7 +139,9 @@ struct Host<'a> {
 
 impl Host<'_> {
     fn dir(&self, context: &str) -> Result<&stepwell_steps::source::ContextDir, AccessError> {
-        self.contexts.dir(context).ok_or(AccessError::UnknownContext)
+        self.contexts
+            .dir(context)
+            .ok_or(AccessError::UnknownContext)
     }
 }
 
@@ -109,18 +152,42 @@ impl FrontendHost for Host<'_> {
 
     fn stat(&mut self, context: &str, path: &str) -> Result<EntryStat, AccessError> {
         let stat = self.dir(context)?.stat(path).map_err(access)?;
-        Ok(EntryStat { kind: entry_kind(stat.kind), size: stat.size, mode: stat.mode })
+        Ok(EntryStat {
+            kind: entry_kind(stat.kind),
+            size: stat.size,
+            mode: stat.mode,
+        })
     }
 
     fn list(&mut self, context: &str, path: &str) -> Result<Vec<DirectoryEntry>, AccessError> {
         let entries = self.dir(context)?.list(path).map_err(access)?;
         // A name that is not UTF-8 cannot be said to a guest.
-        Ok(entries.into_iter().filter_map(|e| Some(DirectoryEntry { name: String::from_utf8(e.name).ok()?, kind: entry_kind(e.kind) })).collect())
+        Ok(entries
+            .into_iter()
+            .filter_map(|e| {
+                Some(DirectoryEntry {
+                    name: String::from_utf8(e.name).ok()?,
+                    kind: entry_kind(e.kind),
+                })
+            })
+            .collect())
     }
 
-    fn resolve_image(&mut self, reference: &str, platform: &Platform) -> Result<ResolvedImage, ResolveError> {
-        let image = self.images.resolve(reference, platform).map_err(resolve_error)?;
-        Ok(ResolvedImage { reference: image.reference.clone(), digest: image.digest, platform: image.platform.clone(), config: image.config.clone() })
+    fn resolve_image(
+        &mut self,
+        reference: &str,
+        platform: &Platform,
+    ) -> Result<ResolvedImage, ResolveError> {
+        let image = self
+            .images
+            .resolve(reference, platform)
+            .map_err(resolve_error)?;
+        Ok(ResolvedImage {
+            reference: image.reference.clone(),
+            digest: image.digest,
+            platform: image.platform.clone(),
+            config: image.config.clone(),
+        })
     }
 }
 
@@ -160,5 +227,8 @@ fn resolve_error(failure: BuildError) -> ResolveError {
 
 /// Parses and normalises a reference.
 pub fn parse_reference(text: &str) -> Result<Reference, ImageError> {
-    text.parse().map_err(|e| ImageError::Reference { reference: text.to_owned(), reason: format!("{e}") })
+    text.parse().map_err(|e| ImageError::Reference {
+        reference: text.to_owned(),
+        reason: format!("{e}"),
+    })
 }

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 
-use stepwell_image::config::CONFIG_LIMIT;
-use stepwell_image::manifest::MANIFEST_LIMIT;
 use stepwell_image::blob::BlobSource as _;
+use stepwell_image::config::CONFIG_LIMIT;
 use stepwell_image::layout::Layout;
+use stepwell_image::manifest::MANIFEST_LIMIT;
 use stepwell_image::{Document, HistoryEntry, ImageDocument, Manifest};
 use stepwell_model::event::StepId;
 use stepwell_model::op::ImageOp;
@@ -64,12 +64,28 @@ pub struct Images<'a> {
 
 impl<'a> Images<'a> {
     /// Knows no image yet.
-    pub fn new(store: &'a Store, registry: &'a Registry, runtime: Handle, contexts: &[(String, NamedContext)]) -> Self {
+    pub fn new(
+        store: &'a Store,
+        registry: &'a Registry,
+        runtime: Handle,
+        contexts: &[(String, NamedContext)],
+    ) -> Self {
         let layouts = contexts.iter().filter_map(|(name, context)| match context {
-            NamedContext::OciLayout { path, reference } => Some((Self::layout_reference(name), (path.clone(), reference.clone()))),
+            NamedContext::OciLayout { path, reference } => Some((
+                Self::layout_reference(name),
+                (path.clone(), reference.clone()),
+            )),
             NamedContext::Directory(_) | NamedContext::Image(_) => None,
         });
-        Self { store, registry, runtime, layouts: layouts.collect(), resolved: Mutex::default(), places: Mutex::default(), fetching: Mutex::default() }
+        Self {
+            store,
+            registry,
+            runtime,
+            layouts: layouts.collect(),
+            resolved: Mutex::default(),
+            places: Mutex::default(),
+            fetching: Mutex::default(),
+        }
     }
 
     /// The reference by which a frontend asks for the OCI layout that is the named context `name`.
@@ -110,7 +126,13 @@ impl<'a> Images<'a> {
 
     /// Returns the image that an operation names.
     pub fn get(&self, op: &ImageOp) -> Result<Arc<Image>, ImageError> {
-        lock(&self.resolved).get(&op.digest).cloned().ok_or_else(|| ImageError::Unknown { reference: op.reference.clone(), digest: op.digest })
+        lock(&self.resolved)
+            .get(&op.digest)
+            .cloned()
+            .ok_or_else(|| ImageError::Unknown {
+                reference: op.reference.clone(),
+                digest: op.digest,
+            })
     }
 
     /// Returns its layers; their blobs need not be in the store.
@@ -132,58 +154,127 @@ impl<'a> Images<'a> {
     }
 
     /// Makes sure that the blobs of `layers` are in the store; those that are missing are fetched at the same time.
-    pub fn fetch(&self, layers: &[Layer], session: &Session<'_>, step: StepId) -> Result<(), StepError> {
-        let missing: Vec<_> = layers.iter().filter(|l| !self.store.has_layers(&[**l])).collect();
+    pub fn fetch(
+        &self,
+        layers: &[Layer],
+        session: &Session<'_>,
+        step: StepId,
+    ) -> Result<(), StepError> {
+        let missing: Vec<_> = layers
+            .iter()
+            .filter(|l| !self.store.has_layers(&[**l]))
+            .collect();
         std::thread::scope(|scope| {
-            let fetches: Vec<_> = missing.into_iter().map(|layer| scope.spawn(move || self.fetch_one(layer, session, step))).collect();
-            fetches.into_iter().try_for_each(|f| f.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            let fetches: Vec<_> = missing
+                .into_iter()
+                .map(|layer| scope.spawn(move || self.fetch_one(layer, session, step)))
+                .collect();
+            fetches.into_iter().try_for_each(|f| {
+                f.join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            })
         })
     }
 
-    fn fetch_one(&self, layer: &Layer, session: &Session<'_>, step: StepId) -> Result<(), StepError> {
-        let turn = lock(&self.fetching).entry(layer.digest).or_default().clone();
+    fn fetch_one(
+        &self,
+        layer: &Layer,
+        session: &Session<'_>,
+        step: StepId,
+    ) -> Result<(), StepError> {
+        let turn = lock(&self.fetching)
+            .entry(layer.digest)
+            .or_default()
+            .clone();
         let _turn = lock(&turn);
         if self.store.has_layers(&[*layer]) {
             return Ok(());
         }
-        let place = lock(&self.places).get(&layer.digest).cloned().ok_or(ImageError::LostLayer(layer.digest))?;
+        let place = lock(&self.places)
+            .get(&layer.digest)
+            .cloned()
+            .ok_or(ImageError::LostLayer(layer.digest))?;
         match place {
-            Place::Registry(reference) => self.pull(&reference, layer, session.transfer(step, "pull", layer.digest, layer.size))?,
+            Place::Registry(reference) => self.pull(
+                &reference,
+                layer,
+                session.transfer(step, "pull", layer.digest, layer.size),
+            )?,
             Place::Layout(layout) => {
                 let mut writer = self.store.blobs().writer()?;
-                layout.open(&layer.digest).and_then(|mut blob| std::io::copy(&mut blob, &mut writer)).map_err(|e| StoreError::io("copy", "layer", e))?;
+                layout
+                    .open(&layer.digest)
+                    .and_then(|mut blob| std::io::copy(&mut blob, &mut writer))
+                    .map_err(|e| StoreError::io("copy", "layer", e))?;
                 writer.commit(Some((layer.digest, layer.size)))?;
             }
         }
-        self.store.adopt_layer(layer.diff_id, layer.digest, layer.size, layer.compression)?;
+        self.store
+            .adopt_layer(layer.diff_id, layer.digest, layer.size, layer.compression)?;
         Ok(())
     }
 
     /// Streams a blob into the store; the store's writer stays on this thread, the network on its own.
-    fn pull(&self, reference: &Reference, layer: &Layer, progress: Progress) -> Result<(), StepError> {
+    fn pull(
+        &self,
+        reference: &Reference,
+        layer: &Layer,
+        progress: Progress,
+    ) -> Result<(), StepError> {
         let (sender, pieces) = sync_channel(16);
-        let (registry, reference, digest, size) = (self.registry.clone(), reference.clone(), layer.digest, layer.size);
-        let transfer = self.runtime.spawn(async move { registry.pull_blob(&reference, &digest, size, Pieces(sender), progress).await.map(drop) });
+        let (registry, reference, digest, size) = (
+            self.registry.clone(),
+            reference.clone(),
+            layer.digest,
+            layer.size,
+        );
+        let transfer = self.runtime.spawn(async move {
+            registry
+                .pull_blob(&reference, &digest, size, Pieces(sender), progress)
+                .await
+                .map(drop)
+        });
         let written = self.write(&pieces);
         drop(pieces);
-        // What the network says explains more than a stream that ended early.
-        self.runtime.block_on(transfer).unwrap_or_else(|e| std::panic::resume_unwind(e.into_panic()))?;
-        written?.commit(Some((layer.digest, layer.size)))?;
+        let transferred = self
+            .runtime
+            .block_on(transfer)
+            .unwrap_or_else(|e| std::panic::resume_unwind(e.into_panic()));
+        // A store that takes no more (a full disk) is why the transfer ended then; a transfer that ends early by itself is
+        // no error of the store.
+        let written = written?;
+        transferred?;
+        written.commit(Some((layer.digest, layer.size)))?;
         Ok(())
     }
 
-    fn write(&self, pieces: &Receiver<Vec<u8>>) -> Result<stepwell_store::BlobWriter<'a>, StepError> {
+    fn write(
+        &self,
+        pieces: &Receiver<Vec<u8>>,
+    ) -> Result<stepwell_store::BlobWriter<'a>, StepError> {
         let mut writer = self.store.blobs().writer()?;
         for piece in pieces {
-            writer.write_all(&piece).map_err(|e| StoreError::io("write", "blob", e))?;
+            writer
+                .write_all(&piece)
+                .map_err(|e| StoreError::io("write", "blob", e))?;
         }
         Ok(writer)
     }
 
-    fn in_registry(&self, reference: &Reference, platform: &Platform) -> Result<(Digest, Manifest), BuildError> {
+    fn in_registry(
+        &self,
+        reference: &Reference,
+        platform: &Platform,
+    ) -> Result<(Digest, Manifest), BuildError> {
         let mut digest: Digest = match reference.digest() {
             Some(pinned) => pinned.parse().map_err(ImageError::from)?,
-            None => self.runtime.block_on(self.registry.head(reference))?.digest().to_string().parse().map_err(ImageError::from)?,
+            None => self
+                .runtime
+                .block_on(self.registry.head(reference))?
+                .digest()
+                .to_string()
+                .parse()
+                .map_err(ImageError::from)?,
         };
         for _ in 0..=stepwell_image::manifest::INDEX_DEPTH {
             let pinned = reference.clone_with_digest(digest.to_string());
@@ -192,38 +283,87 @@ impl<'a> Images<'a> {
                 Err(_) => {
                     let found = self.runtime.block_on(self.registry.manifest(&pinned))?;
                     self.store.blobs().put(&found.bytes)?;
-                    (found.bytes.to_vec(), Some(found.descriptor.media_type().to_string()))
+                    (
+                        found.bytes.to_vec(),
+                        Some(found.descriptor.media_type().to_string()),
+                    )
                 }
             };
-            match Document::parse(&bytes, delivered.as_deref()).map_err(|source| manifest_error(reference, source))? {
+            match Document::parse(&bytes, delivered.as_deref())
+                .map_err(|source| manifest_error(reference, source))?
+            {
                 Document::Manifest(manifest) => return Ok((digest, manifest)),
-                Document::Index(index) => digest = index.select(platform).map_err(|source| manifest_error(reference, source))?.digest,
+                Document::Index(index) => {
+                    digest = index
+                        .select(platform)
+                        .map_err(|source| manifest_error(reference, source))?
+                        .digest
+                }
             }
         }
         Err(manifest_error(reference, stepwell_image::ManifestError::Depth).into())
     }
 
-    fn in_layout(&self, path: &Path, wanted: &str, platform: &Platform) -> Result<(Arc<Layout>, (Digest, Manifest)), BuildError> {
-        let fail = |source| ImageError::Layout { path: path.to_owned(), source };
+    fn in_layout(
+        &self,
+        path: &Path,
+        wanted: &str,
+        platform: &Platform,
+    ) -> Result<(Arc<Layout>, (Digest, Manifest)), BuildError> {
+        let fail = |source| ImageError::Layout {
+            path: path.to_owned(),
+            source,
+        };
         let layout = Layout::open(path).map_err(fail)?;
         let image = layout.resolve(wanted, platform).map_err(fail)?;
         self.store.blobs().put(&image.config_bytes)?;
         Ok((Arc::new(layout), (image.descriptor.digest, image.manifest)))
     }
 
-    fn load(&self, reference: String, digest: Digest, manifest: &Manifest, place: &Place) -> Result<Image, BuildError> {
+    fn load(
+        &self,
+        reference: String,
+        digest: Digest,
+        manifest: &Manifest,
+        place: &Place,
+    ) -> Result<Image, BuildError> {
         let bytes = self.configuration(manifest, place)?;
-        let fail = |source| ImageError::Manifest { reference: reference.clone(), source };
+        let fail = |source| ImageError::Manifest {
+            reference: reference.clone(),
+            source,
+        };
         let document = ImageDocument::parse(&bytes).map_err(fail)?;
         if document.diff_ids.len() != manifest.layers.len() {
-            return Err(ImageError::LayerCount { reference, layers: manifest.layers.len(), diff_ids: document.diff_ids.len() }.into());
+            return Err(ImageError::LayerCount {
+                reference,
+                layers: manifest.layers.len(),
+                diff_ids: document.diff_ids.len(),
+            }
+            .into());
         }
-        let layers = manifest.layers.iter().zip(&document.diff_ids).map(|(descriptor, diff_id)| {
-            let compression = descriptor.compression().map_err(fail)?;
-            Ok(Layer { diff_id: *diff_id, digest: descriptor.digest, size: descriptor.size, compression })
-        });
+        let layers = manifest
+            .layers
+            .iter()
+            .zip(&document.diff_ids)
+            .map(|(descriptor, diff_id)| {
+                let compression = descriptor.compression().map_err(fail)?;
+                Ok(Layer {
+                    diff_id: *diff_id,
+                    digest: descriptor.digest,
+                    size: descriptor.size,
+                    compression,
+                })
+            });
         let layers = layers.collect::<Result<_, ImageError>>()?;
-        Ok(Image { reference, digest, platform: document.platform, config: document.config, created: document.created, history: document.history, layers })
+        Ok(Image {
+            reference,
+            digest,
+            platform: document.platform,
+            config: document.config,
+            created: document.created,
+            history: document.history,
+            layers,
+        })
     }
 
     fn configuration(&self, manifest: &Manifest, place: &Place) -> Result<Vec<u8>, BuildError> {
@@ -232,7 +372,12 @@ impl<'a> Images<'a> {
             return Ok(bytes);
         }
         let bytes = match place {
-            Place::Registry(reference) => self.runtime.block_on(self.registry.blob(reference, &config.digest, config.size, CONFIG_LIMIT))?,
+            Place::Registry(reference) => self.runtime.block_on(self.registry.blob(
+                reference,
+                &config.digest,
+                config.size,
+                CONFIG_LIMIT,
+            ))?,
             // The configuration of a layout's image was kept when it was resolved.
             Place::Layout(_) => return Err(ImageError::LostLayer(config.digest).into()),
         };
@@ -242,7 +387,10 @@ impl<'a> Images<'a> {
 }
 
 fn manifest_error(reference: &Reference, source: stepwell_image::ManifestError) -> ImageError {
-    ImageError::Manifest { reference: reference.whole(), source }
+    ImageError::Manifest {
+        reference: reference.whole(),
+        source,
+    }
 }
 
 /// Hands pieces of a stream to another thread.
@@ -250,7 +398,9 @@ struct Pieces(SyncSender<Vec<u8>>);
 
 impl Write for Pieces {
     fn write(&mut self, piece: &[u8]) -> std::io::Result<usize> {
-        self.0.send(piece.to_vec()).map_err(|_| std::io::Error::new(std::io::ErrorKind::BrokenPipe, "the store takes no more"))?;
+        self.0.send(piece.to_vec()).map_err(|_| {
+            std::io::Error::new(std::io::ErrorKind::BrokenPipe, "the store takes no more")
+        })?;
         Ok(piece.len())
     }
 

@@ -17,6 +17,7 @@ mod frontend;
 mod images;
 mod names;
 mod policy;
+mod selections;
 mod session;
 mod stages;
 mod tier;

@@ -11,7 +11,11 @@ pub fn of(vertex: &Vertex) -> String {
     let name = match &vertex.origin {
         Some(origin) if !origin.text.is_empty() => {
             let text = origin.text.split_whitespace().collect::<Vec<_>>().join(" ");
-            if origin.stage.is_empty() { text } else { format!("[{}] {text}", origin.stage) }
+            if origin.stage.is_empty() {
+                text
+            } else {
+                format!("[{}] {text}", origin.stage)
+            }
         }
         _ => bare(&vertex.op),
     };
@@ -27,7 +31,12 @@ fn bare(op: &Op) -> String {
         Op::Context(context) if context.name.is_empty() => "context".to_owned(),
         Op::Context(context) => format!("context {}", context.name),
         Op::Run(run) => format!("RUN {}", run.args.join(" ")),
-        Op::Files(files) => files.actions.iter().map(action).collect::<Vec<_>>().join(", "),
+        Op::Files(files) => files
+            .actions
+            .iter()
+            .map(action)
+            .collect::<Vec<_>>()
+            .join(", "),
         Op::Merge(_) => "merge".to_owned(),
     }
 }
@@ -45,7 +54,12 @@ fn action(action: &FileAction) -> String {
 /// Names the place of a vertex in the definition, so that later builds find what was there before (`explain`).
 pub fn slot(definition: &str, vertex: &Vertex) -> Option<String> {
     let origin = vertex.origin.as_ref()?;
-    Some(format!("{definition}\n{}\n{}\n{}", origin.stage, origin.file, kind(&vertex.op)))
+    Some(format!(
+        "{definition}\n{}\n{}\n{}",
+        origin.stage,
+        origin.file,
+        kind(&vertex.op)
+    ))
 }
 
 fn kind(op: &Op) -> &'static str {

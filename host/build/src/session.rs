@@ -9,18 +9,18 @@ use stepwell_model::event::{Event, EventSink, StepId, StepOutcome};
 use stepwell_model::op::FilesOp;
 use stepwell_model::request::{Output, Request};
 use stepwell_model::{Digest, Graph, Op, VertexId};
-use stepwell_steps::files;
+use stepwell_registry::Progress;
+use stepwell_steps::files::{self, FilesError, Selected};
 use stepwell_steps::run::{CancelToken, TierChoice};
 use stepwell_steps::source::{SourceError, SourceTree, StatCache};
-use stepwell_registry::Progress;
 use stepwell_store::{Compression, Layer, LayerOptions, Record, Store};
 
 use crate::contexts::Contexts;
 use crate::error::{BuildError, StepError};
 use crate::images::Images;
 use crate::names;
-use crate::tier::Machine;
 use crate::stages::Stages;
+use crate::tier::Machine;
 
 /// Transfers are told at most this often.
 const TELL_EVERY: Duration = Duration::from_millis(100);
@@ -66,39 +66,117 @@ impl Session<'_> {
     }
 
     /// Returns the digest of the files that the vertex selects from its input `input`.
-    pub fn selection(&self, vertex: VertexId, input: u32, tree: &SourceTree) -> Result<Digest, BuildError> {
-        self.selection_of(vertex, input, tree).map_err(|e| self.step_error(vertex, e))
+    pub fn selection(
+        &self,
+        vertex: VertexId,
+        input: u32,
+        tree: &SourceTree,
+    ) -> Result<Digest, BuildError> {
+        self.selection_of(vertex, input, tree)
+            .map_err(|e| self.step_error(vertex, e))
     }
 
-    fn selection_of(&self, vertex: VertexId, input: u32, tree: &SourceTree) -> Result<Digest, StepError> {
+    fn selection_of(
+        &self,
+        vertex: VertexId,
+        input: u32,
+        tree: &SourceTree,
+    ) -> Result<Digest, StepError> {
+        self.with_selection(vertex, input, tree, |selected| {
+            selected.digest(self.stat_cache)
+        })
+    }
+
+    /// Lists the files that the vertex selects from the context `input`.
+    pub fn listing(
+        &self,
+        vertex: VertexId,
+        input: u32,
+    ) -> Result<Vec<(String, Digest)>, BuildError> {
+        let Op::Context(op) = &self
+            .graph
+            .vertex(self.graph.vertex(vertex).inputs[input as usize])
+            .op
+        else {
+            return Ok(Vec::new());
+        };
+        let list = || {
+            self.with_selection(vertex, input, &self.contexts.tree(op)?, |selected| {
+                selected.listing(self.stat_cache)
+            })
+        };
+        list().map_err(|e: StepError| self.step_error(vertex, e))
+    }
+
+    /// Digests of the files that the vertex selects from contexts, by input.
+    pub fn selected_by(&self, vertex: VertexId) -> Vec<(u32, Digest)> {
+        lock(&self.selected)
+            .iter()
+            .filter(|((v, _), _)| *v == vertex)
+            .map(|((_, input), digest)| (*input, *digest))
+            .collect()
+    }
+
+    /// Works with what the copy actions of the vertex that read `input` select from `tree`.
+    fn with_selection<T>(
+        &self,
+        vertex: VertexId,
+        input: u32,
+        tree: &SourceTree,
+        work: impl FnOnce(&Selected<'_>) -> Result<T, FilesError>,
+    ) -> Result<T, StepError> {
         let v = self.graph.vertex(vertex);
-        let Op::Files(op) = &v.op else { return Ok(Digest::of(&[])) };
-        let actions = op.actions.iter().filter(|a| reads(a, input)).cloned().collect();
-        let only = FilesOp { base: None, actions };
-        let trees: Vec<_> = (0..v.inputs.len() as u32).map(|i| (i == input).then(|| tree.clone())).collect();
-        Ok(files::select(&only, &trees)?.digest(self.stat_cache)?)
+        let actions = match &v.op {
+            Op::Files(op) => op
+                .actions
+                .iter()
+                .filter(|a| reads(a, input))
+                .cloned()
+                .collect(),
+            _ => Vec::new(),
+        };
+        let only = FilesOp {
+            base: None,
+            actions,
+        };
+        let trees: Vec<_> = (0..v.inputs.len() as u32)
+            .map(|i| (i == input).then(|| tree.clone()))
+            .collect();
+        Ok(work(&files::select(&only, &trees)?)?)
     }
 
     /// Returns the inputs that a vertex selects files from, which are not its base.
     pub fn selecting(&self, vertex: VertexId) -> Vec<u32> {
         match &self.graph.vertex(vertex).op {
-            Op::Files(op) => (0..self.graph.vertex(vertex).inputs.len() as u32).filter(|i| op.actions.iter().any(|a| reads(a, *i))).collect(),
+            Op::Files(op) => (0..self.graph.vertex(vertex).inputs.len() as u32)
+                .filter(|i| op.actions.iter().any(|a| reads(a, *i)))
+                .collect(),
             _ => Vec::new(),
         }
     }
 
     /// Computes the digests of all files that the vertices select from contexts.
-    pub fn select_all(&self, needed: &[VertexId]) -> Result<HashMap<(VertexId, u32), Digest>, BuildError> {
+    pub fn select_all(
+        &self,
+        needed: &[VertexId],
+    ) -> Result<HashMap<(VertexId, u32), Digest>, BuildError> {
         let mut wanted = Vec::new();
         for &vertex in needed {
             for input in self.selecting(vertex) {
-                if let Op::Context(op) = &self.graph.vertex(self.graph.vertex(vertex).inputs[input as usize]).op {
+                if let Op::Context(op) = &self
+                    .graph
+                    .vertex(self.graph.vertex(vertex).inputs[input as usize])
+                    .op
+                {
                     wanted.push((vertex, input, op));
                 }
             }
         }
         let selected = wanted.into_iter().map(|(vertex, input, op)| {
-            let tree = self.contexts.tree(op).map_err(|e| self.step_error(vertex, e.into()))?;
+            let tree = self
+                .contexts
+                .tree(op)
+                .map_err(|e| self.step_error(vertex, e.into()))?;
             Ok(((vertex, input), self.selection(vertex, input, &tree)?))
         });
         let selected: HashMap<_, _> = selected.collect::<Result<_, BuildError>>()?;
@@ -108,12 +186,21 @@ impl Session<'_> {
 
     /// Makes sure that a context's files are still those that the vertex has its key for: else their layer would be kept under
     /// the key of other files.
-    pub fn check_unchanged(&self, vertex: VertexId, trees: &[Option<SourceTree>]) -> Result<(), StepError> {
+    pub fn check_unchanged(
+        &self,
+        vertex: VertexId,
+        trees: &[Option<SourceTree>],
+    ) -> Result<(), StepError> {
         let known = lock(&self.selected);
         for (index, tree) in trees.iter().enumerate() {
-            let (Some(tree), Some(before)) = (tree, known.get(&(vertex, index as u32))) else { continue };
+            let (Some(tree), Some(before)) = (tree, known.get(&(vertex, index as u32))) else {
+                continue;
+            };
             if self.selection_of(vertex, index as u32, tree)? != *before {
-                return Err(SourceError::Changed { path: names::of(self.graph.vertex(vertex)) }.into());
+                return Err(SourceError::Changed {
+                    path: names::of(self.graph.vertex(vertex)),
+                }
+                .into());
             }
         }
         Ok(())
@@ -122,29 +209,51 @@ impl Session<'_> {
     /// Wraps what went wrong with a step.
     pub fn step_error(&self, vertex: VertexId, source: StepError) -> BuildError {
         let v = self.graph.vertex(vertex);
-        BuildError::StepSetup { step: names::of(v), origin: v.origin.clone().map(Box::new), source }
+        BuildError::StepSetup {
+            step: names::of(v),
+            origin: v.origin.clone().map(Box::new),
+            source,
+        }
     }
 
     /// Tells that a step began; the guard tells how it ended.
     pub fn begin(&self, vertex: VertexId) -> Instant {
-        self.events.event(Event::Started { step: step_id(vertex) });
+        self.events.event(Event::Started {
+            step: step_id(vertex),
+        });
         Instant::now()
     }
 
     /// Tells how a step ended.
     pub fn end(&self, vertex: VertexId, began: Option<Instant>, outcome: StepOutcome) {
         let millis = began.map_or(0, |b| b.elapsed().as_millis() as u64);
-        self.events.event(Event::Finished { step: step_id(vertex), outcome, millis });
+        self.events.event(Event::Finished {
+            step: step_id(vertex),
+            outcome,
+            millis,
+        });
     }
 
     /// Returns a function that tells how many bytes of a transfer are done; not more often than a person can see.
-    pub fn transfer(&self, step: StepId, verb: &'static str, digest: Digest, total: u64) -> Progress {
+    pub fn transfer(
+        &self,
+        step: StepId,
+        verb: &'static str,
+        digest: Digest,
+        total: u64,
+    ) -> Progress {
         let (events, last) = (self.events.clone(), Mutex::new(None::<Instant>));
         Arc::new(move |done| {
             let mut last = lock(&last);
             if done == total || last.is_none_or(|l| l.elapsed() > TELL_EVERY) {
                 *last = Some(Instant::now());
-                events.event(Event::Transfer { step, id: digest.short(), verb: verb.to_owned(), done, total: Some(total) });
+                events.event(Event::Transfer {
+                    step,
+                    id: digest.short(),
+                    verb: verb.to_owned(),
+                    done,
+                    total: Some(total),
+                });
             }
         })
     }
@@ -152,7 +261,12 @@ impl Session<'_> {
     /// Begins a step that is no vertex.
     pub fn extra_step(&self, name: String) -> StepId {
         let step = StepId(self.next_step.fetch_add(1, Ordering::Relaxed));
-        self.events.event(Event::Step { step, name, digest: None, origin: None });
+        self.events.event(Event::Step {
+            step,
+            name,
+            digest: None,
+            origin: None,
+        });
         self.events.event(Event::Started { step });
         step
     }
@@ -164,14 +278,23 @@ impl Session<'_> {
             let mut last = lock(&last);
             if done == total || last.is_none_or(|l| l.elapsed() > TELL_EVERY) {
                 *last = Some(Instant::now());
-                events.event(Event::Transfer { step, id: "tree".to_owned(), verb: "unpack".to_owned(), done, total: Some(total) });
+                events.event(Event::Transfer {
+                    step,
+                    id: "tree".to_owned(),
+                    verb: "unpack".to_owned(),
+                    done,
+                    total: Some(total),
+                });
             }
         }
     }
 
     /// Says whether a record's layers can still be had.
     pub fn has(&self, record: &Record) -> bool {
-        record.layers.iter().all(|l| self.store.has_layers(&[*l]) || self.images.knows(&l.digest))
+        record
+            .layers
+            .iter()
+            .all(|l| self.store.has_layers(&[*l]) || self.images.knows(&l.digest))
     }
 }
 

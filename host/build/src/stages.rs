@@ -23,14 +23,23 @@ impl<'a> Stages<'a> {
     }
 
     /// Opens the files of `vertex`.
-    pub fn open(&self, vertex: VertexId, layers: &Layers, session: &Session<'_>) -> Result<Arc<Stage>, StepError> {
+    pub fn open(
+        &self,
+        vertex: VertexId,
+        layers: &Layers,
+        session: &Session<'_>,
+    ) -> Result<Arc<Stage>, StepError> {
         // Held while unpacking: two copies from one stage would unpack it twice.
         let mut open = lock(&self.0);
         if let Some(stage) = open.get(&vertex) {
             return Ok(stage.clone());
         }
-        session.images.fetch(layers, session, crate::session::step_id(vertex))?;
-        let checkout = self.1.checkout_read(layers, &session.unpacking(crate::session::step_id(vertex)))?;
+        session
+            .images
+            .fetch(layers, session, crate::session::step_id(vertex))?;
+        let checkout = self
+            .1
+            .checkout_read(layers, &session.unpacking(crate::session::step_id(vertex)))?;
         let stage = Arc::new(Stage(checkout, Arc::new(self.1.chain_view(layers)?)));
         open.insert(vertex, stage.clone());
         Ok(stage)

@@ -20,12 +20,18 @@ pub struct Machine {
 impl Machine {
     /// Nothing is tried yet.
     pub fn new(dir: PathBuf) -> Self {
-        Self { dir, facts: OnceLock::new() }
+        Self {
+            dir,
+            facts: OnceLock::new(),
+        }
     }
 
     /// Returns what this machine permits.
     pub fn facts(&self) -> Result<&Facts, RunError> {
-        self.facts.get_or_init(|| run::probe(&InitProgram::Myself, &self.dir)).as_ref().map_err(Clone::clone)
+        self.facts
+            .get_or_init(|| run::probe(&InitProgram::Myself, &self.dir))
+            .as_ref()
+            .map_err(Clone::clone)
     }
 }
 
@@ -37,9 +43,13 @@ pub fn choose(session: &Session<'_>) -> Result<TierChoice, StepError> {
     let choice = choose_tier(session.request.isolation, session.machine.facts()?)?;
     if session.tier.set(choice.clone()).is_ok() {
         let ids = format!("{:?}", choice.ids).to_lowercase();
-        session.events.event(Event::Note { text: format!("RUN steps: isolation tier `{}`, {ids} ids", choice.tier) });
+        session.events.event(Event::Note {
+            text: format!("RUN steps: isolation tier `{}`, {ids} ids", choice.tier),
+        });
         for reason in &choice.reasons {
-            session.events.event(Event::Note { text: format!("no better tier: {reason}") });
+            session.events.event(Event::Note {
+                text: format!("no better tier: {reason}"),
+            });
         }
     }
     Ok(choice)

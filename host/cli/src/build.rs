@@ -23,7 +23,8 @@ pub fn build(args: &BuildArgs) -> ExitCode {
     run(args, |builder, cancel, progress| match args.print {
         Some(PrintWhat::Graph) => print_graph(builder, &request, progress),
         None => {
-            let outcome = builder.build(&request, &(progress.clone() as Arc<dyn EventSink>), cancel)?;
+            let outcome =
+                builder.build(&request, &(progress.clone() as Arc<dyn EventSink>), cancel)?;
             progress.finish();
             write_results(args, &outcome)
         }
@@ -54,7 +55,10 @@ pub fn explain(args: &BuildArgs) -> ExitCode {
 }
 
 /// Prepares the process and a builder, works, and turns the result into an exit code.
-fn run(args: &BuildArgs, work: impl FnOnce(&Builder, &CancelToken, &Arc<dyn Progress>) -> Result<(), BuildError>) -> ExitCode {
+fn run(
+    args: &BuildArgs,
+    work: impl FnOnce(&Builder, &CancelToken, &Arc<dyn Progress>) -> Result<(), BuildError>,
+) -> ExitCode {
     // Before any thread starts: a process with threads cannot enter a user namespace.
     let entered = stepwell_sys::namespace::enter_user_namespace();
     let cancel = match CancelToken::new() {
@@ -65,16 +69,26 @@ fn run(args: &BuildArgs, work: impl FnOnce(&Builder, &CancelToken, &Arc<dyn Prog
         }
     };
     signals::cancel_on_signal(&cancel);
-    let mode = if args.quiet { ProgressMode::Quiet } else { args.progress };
+    let mode = if args.quiet {
+        ProgressMode::Quiet
+    } else {
+        args.progress
+    };
     let progress = progress::start(mode);
-    let options = BuilderOptions { root: environment::store_root(args.store.root.as_ref(), entered == Entered::AlreadyRoot), registry: environment::registry(&args.insecure_registries) };
+    let options = BuilderOptions {
+        root: environment::store_root(args.store.root.as_ref(), entered == Entered::AlreadyRoot),
+        registry: environment::registry(&args.insecure_registries),
+    };
     let result = Builder::new(options).and_then(|builder| work(&builder, &cancel, &progress));
     progress.finish();
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             if let (BuildError::Refused(diagnostics), ProgressMode::Quiet) = (&error, mode) {
-                for line in diagnostics.iter().flat_map(|d| report::diagnostic(d, false)) {
+                for line in diagnostics
+                    .iter()
+                    .flat_map(|d| report::diagnostic(d, false))
+                {
                     eprintln!("{line}");
                 }
             }
@@ -83,13 +97,19 @@ fn run(args: &BuildArgs, work: impl FnOnce(&Builder, &CancelToken, &Arc<dyn Prog
     }
 }
 
-fn print_graph(builder: &Builder, request: &Request, progress: &Arc<dyn Progress>) -> Result<(), BuildError> {
+fn print_graph(
+    builder: &Builder,
+    request: &Request,
+    progress: &Arc<dyn Progress>,
+) -> Result<(), BuildError> {
     let (graph, result) = builder.graph(request, &(progress.clone() as Arc<dyn EventSink>))?;
     let vertices: Vec<_> = graph
         .iter()
         .map(|(id, v)| json!({"id": id.0, "digest": graph.digest(id), "op": v.op, "inputs": v.inputs, "platform": v.platform.to_string(), "origin": v.origin}))
         .collect();
-    let text = serde_json::to_string_pretty(&json!({"format": 1, "result": result, "vertices": vertices})).unwrap_or_default();
+    let text =
+        serde_json::to_string_pretty(&json!({"format": 1, "result": result, "vertices": vertices}))
+            .unwrap_or_default();
     println!("{text}");
     Ok(())
 }
@@ -97,14 +117,23 @@ fn print_graph(builder: &Builder, request: &Request, progress: &Arc<dyn Progress
 /// `--iidfile`, `--metadata-file`, and the digest for `--quiet`; the keys are buildx's.
 fn write_results(args: &BuildArgs, outcome: &Outcome) -> Result<(), BuildError> {
     let image = outcome.exported.iter().find_map(|e| match e {
-        Exported::Image { manifest, media_type, size, config, names } => Some((manifest, media_type, size, config, names)),
+        Exported::Image {
+            manifest,
+            media_type,
+            size,
+            config,
+            names,
+        } => Some((manifest, media_type, size, config, names)),
         Exported::Files => None,
     });
     let mut metadata = serde_json::Map::new();
     if let Some((manifest, media_type, size, config, names)) = image {
         metadata.insert("containerimage.digest".into(), json!(manifest));
         metadata.insert("containerimage.config.digest".into(), json!(config));
-        metadata.insert("containerimage.descriptor".into(), json!({"mediaType": media_type, "digest": manifest, "size": size}));
+        metadata.insert(
+            "containerimage.descriptor".into(),
+            json!({"mediaType": media_type, "digest": manifest, "size": size}),
+        );
         metadata.insert("image.name".into(), json!(names.join(",")));
         if let Some(file) = &args.iidfile {
             write(file, config.to_string().as_bytes())?;
@@ -117,17 +146,27 @@ fn write_results(args: &BuildArgs, outcome: &Outcome) -> Result<(), BuildError> 
         metadata.insert("stepwell.isolation".into(), json!(tier));
     }
     match &args.metadata_file {
-        Some(file) => write(file, serde_json::to_string_pretty(&metadata).unwrap_or_default().as_bytes()),
+        Some(file) => write(
+            file,
+            serde_json::to_string_pretty(&metadata)
+                .unwrap_or_default()
+                .as_bytes(),
+        ),
         None => Ok(()),
     }
 }
 
 /// Writes a file whole or not at all.
 fn write(file: &Path, content: &[u8]) -> Result<(), BuildError> {
-    let fail = |source| BuildError::Output { dest: file.display().to_string(), source };
+    let fail = |source| BuildError::Output {
+        dest: file.display().to_string(),
+        source,
+    };
     let part = file.with_extension(format!("part-{}", std::process::id()));
-    std::fs::write(&part, content).and_then(|()| std::fs::rename(&part, file)).map_err(|e| {
-        let _ = std::fs::remove_file(&part);
-        fail(e)
-    })
+    std::fs::write(&part, content)
+        .and_then(|()| std::fs::rename(&part, file))
+        .map_err(|e| {
+            let _ = std::fs::remove_file(&part);
+            fail(e)
+        })
 }

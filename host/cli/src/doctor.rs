@@ -23,22 +23,48 @@ struct Finding {
 }
 
 const ROWS: &[Row] = &[
-    ("user namespace", "tier `userns`", |f| attempt(&f.build.user_namespace)),
-    ("chroot in it", "tier `userns`", |f| attempt(&f.build.user_namespace_chroot)),
+    ("user namespace", "tier `userns`", |f| {
+        attempt(&f.build.user_namespace)
+    }),
+    ("chroot in it", "tier `userns`", |f| {
+        attempt(&f.build.user_namespace_chroot)
+    }),
     ("chroot", "tier `chroot`", |f| attempt(&f.build.chroot)),
-    ("seccomp notification", "all tiers", |f| attempt(&f.build.listener)),
+    ("seccomp notification", "all tiers", |f| {
+        attempt(&f.build.listener)
+    }),
     ("openat2", "all tiers", |f| attempt(&f.build.openat2)),
     ("pidfd", "all tiers", |f| attempt(&f.build.pidfd)),
-    ("reading memory of a child", "all tiers", |f| attempt(&f.build.read_memory)),
-    ("tracing a child", "not needed yet", |f| attempt(&f.build.ptrace)),
-    ("network namespace", "RUN --network=none", |f| attempt(&f.build.user_namespace_network)),
-    ("subordinate ids", "not needed: ids are emulated", |f| attempt(&f.subordinate_ids)),
+    ("reading memory of a child", "all tiers", |f| {
+        attempt(&f.build.read_memory)
+    }),
+    ("tracing a child", "not needed yet", |f| {
+        attempt(&f.build.ptrace)
+    }),
+    ("network namespace", "RUN --network=none", |f| {
+        attempt(&f.build.user_namespace_network)
+    }),
+    ("subordinate ids", "not needed: ids are emulated", |f| {
+        attempt(&f.subordinate_ids)
+    }),
     ("changing owners", "real ids", |f| attempt(&f.build.chown)),
-    ("device nodes", "not needed: emulated", |f| attempt(&f.build.device_nodes)),
-    ("user attributes in the store", "emulated ids", |f| attempt(&f.build.user_xattr)),
-    ("Landlock", "defence in depth", |f| Finding { good: f.build.landlock.is_some(), text: f.build.landlock.map_or("not there".to_owned(), |abi| format!("version {abi}")) }),
+    ("device nodes", "not needed: emulated", |f| {
+        attempt(&f.build.device_nodes)
+    }),
+    ("user attributes in the store", "emulated ids", |f| {
+        attempt(&f.build.user_xattr)
+    }),
+    ("Landlock", "defence in depth", |f| Finding {
+        good: f.build.landlock.is_some(),
+        text: f
+            .build
+            .landlock
+            .map_or("not there".to_owned(), |abi| format!("version {abi}")),
+    }),
     ("mount", "never used", |f| attempt(&f.mount)),
-    ("detached file systems", "never used yet", |f| attempt(&f.detached_tmpfs)),
+    ("detached file systems", "never used yet", |f| {
+        attempt(&f.detached_tmpfs)
+    }),
     ("open_tree", "never used yet", |f| attempt(&f.open_tree)),
     ("overlayfs", "never used yet", |f| attempt(&f.overlay)),
 ];
@@ -46,10 +72,18 @@ const ROWS: &[Row] = &[
 /// Prints the findings.
 pub fn run(args: &DoctorArgs) -> ExitCode {
     let users = users();
-    let root = environment::store_root(args.store.root.as_ref(), users.last().is_some_and(|uid| uid == "0"));
+    let root = environment::store_root(
+        args.store.root.as_ref(),
+        users.last().is_some_and(|uid| uid == "0"),
+    );
     // What can be done on the file system of the store: the nearest directory that is there.
-    let dir = root.ancestors().find(|d| d.is_dir()).map_or_else(|| PathBuf::from("/"), PathBuf::from);
-    let path: Vec<PathBuf> = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).chain(["/usr/bin".into(), "/bin".into()]).collect();
+    let dir = root
+        .ancestors()
+        .find(|d| d.is_dir())
+        .map_or_else(|| PathBuf::from("/"), PathBuf::from);
+    let path: Vec<PathBuf> = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())
+        .chain(["/usr/bin".into(), "/bin".into()])
+        .collect();
     let facts = match run::probe_doctor(&InitProgram::Myself, &dir, &users, &path) {
         Ok(facts) => facts,
         Err(error) => {
@@ -70,31 +104,58 @@ pub fn run(args: &DoctorArgs) -> ExitCode {
         println!();
         match &choice {
             Ok(choice) => {
-                println!("RUN steps get the isolation tier `{}` with {} ids", choice.tier, format!("{:?}", choice.ids).to_lowercase());
-                choice.reasons.iter().for_each(|reason| println!("  not better, because: {reason}"));
+                println!(
+                    "RUN steps get the isolation tier `{}` with {} ids",
+                    choice.tier,
+                    format!("{:?}", choice.ids).to_lowercase()
+                );
+                choice
+                    .reasons
+                    .iter()
+                    .for_each(|reason| println!("  not better, because: {reason}"));
             }
             Err(refusal) => {
                 println!("RUN steps cannot be carried out here; builds without them can");
-                refusal.reasons.iter().for_each(|reason| println!("  because: {reason}"));
+                refusal
+                    .reasons
+                    .iter()
+                    .for_each(|reason| println!("  because: {reason}"));
             }
         }
     }
-    if choice.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) }
+    if choice.is_ok() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(exit::FAILED)
+    }
 }
 
 fn machine(facts: &Facts) -> String {
     let mut traits = vec![format!("user {}", facts.uid)];
     traits.extend(facts.no_new_privs.then(|| "no_new_privs".to_owned()));
-    traits.extend(facts.seccomp_filtered.then(|| "under a seccomp filter".to_owned()));
+    traits.extend(
+        facts
+            .seccomp_filtered
+            .then(|| "under a seccomp filter".to_owned()),
+    );
     traits.extend(facts.proc_masked.then(|| "/proc is masked".to_owned()));
     traits.extend(facts.profile.as_ref().map(|p| format!("profile `{p}`")));
-    traits.extend((facts.apparmor_restricts_userns == Some(true)).then(|| "AppArmor restricts user namespaces".to_owned()));
-    format!("kernel         {}\nmachine        {}", facts.kernel, traits.join(", "))
+    traits.extend(
+        (facts.apparmor_restricts_userns == Some(true))
+            .then(|| "AppArmor restricts user namespaces".to_owned()),
+    );
+    format!(
+        "kernel         {}\nmachine        {}",
+        facts.kernel,
+        traits.join(", ")
+    )
 }
 
 fn process(entered: &Entered) -> String {
     match entered {
-        Entered::Entered { uid, gid } => format!("is user 0 of a user namespace of its own, {uid}:{gid} outside"),
+        Entered::Entered { uid, gid } => {
+            format!("is user 0 of a user namespace of its own, {uid}:{gid} outside")
+        }
         Entered::AlreadyRoot => "is root already".to_owned(),
         Entered::Refused(error) => format!("cannot enter a user namespace: {error}"),
     }
@@ -103,18 +164,32 @@ fn process(entered: &Entered) -> String {
 fn table(facts: &DoctorFacts) {
     for (name, purpose, finding) in ROWS {
         let finding = finding(facts);
-        println!("{} {name:<28} {:<44} {purpose}", if finding.good { "✔" } else { "✘" }, finding.text);
+        println!(
+            "{} {name:<28} {:<44} {purpose}",
+            if finding.good { "✔" } else { "✘" },
+            finding.text
+        );
     }
 }
 
 fn attempt(attempt: &Attempt) -> Finding {
-    Finding { good: attempt.works(), text: attempt.text() }
+    Finding {
+        good: attempt.works(),
+        text: attempt.text(),
+    }
 }
 
 /// Name and number of the caller, as `/etc/subuid` may have them.
 fn users() -> Vec<String> {
-    let uid = std::fs::metadata("/proc/self").map(|m| std::os::unix::fs::MetadataExt::uid(&m)).unwrap_or(0).to_string();
+    let uid = std::fs::metadata("/proc/self")
+        .map(|m| std::os::unix::fs::MetadataExt::uid(&m))
+        .unwrap_or(0)
+        .to_string();
     let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
-    let name = passwd.lines().map(|l| l.split(':').collect::<Vec<_>>()).find(|f| f.get(2) == Some(&&uid[..])).map(|f| f[0].to_owned());
+    let name = passwd
+        .lines()
+        .map(|l| l.split(':').collect::<Vec<_>>())
+        .find(|f| f.get(2) == Some(&&uid[..]))
+        .map(|f| f[0].to_owned());
     name.into_iter().chain([uid]).collect()
 }

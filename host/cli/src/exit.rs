@@ -29,7 +29,11 @@ pub fn usage(message: &str) -> ExitCode {
 pub fn failed(error: &BuildError) -> ExitCode {
     let (code, hint) = meaning(error);
     match error {
-        BuildError::Step { origin, .. } | BuildError::StepSetup { origin, .. } => report::error(&error.to_string(), &report::place(origin.as_deref()), hint.as_deref()),
+        BuildError::Step { origin, .. } | BuildError::StepSetup { origin, .. } => report::error(
+            &error.to_string(),
+            &report::place(origin.as_deref()),
+            hint.as_deref(),
+        ),
         _ => report::error(&error.to_string(), &[], hint.as_deref()),
     }
     ExitCode::from(code)
@@ -38,9 +42,17 @@ pub fn failed(error: &BuildError) -> ExitCode {
 fn meaning(error: &BuildError) -> (u8, Option<String>) {
     match error {
         BuildError::Refused(_) => (REFUSED, None),
-        BuildError::Guest(_) => (GUEST, Some("limits of guests have flags of their own: see `stepwell build --help`".to_owned())),
+        BuildError::Guest(_) => (
+            GUEST,
+            Some(
+                "limits of guests have flags of their own: see `stepwell build --help`".to_owned(),
+            ),
+        ),
         BuildError::Step { exit, .. } => (step(exit), None),
-        BuildError::StepSetup { source, .. } => (if source.is_users() { REFUSED } else { FAILED }, source.hint()),
+        BuildError::StepSetup { source, .. } => (
+            if source.is_users() { REFUSED } else { FAILED },
+            source.hint(),
+        ),
         BuildError::Interrupted => (INTERRUPTED, None),
         BuildError::Read { .. } => (REFUSED, Some("name the file with `--file`".to_owned())),
         BuildError::Registry(e) => (FAILED, e.hint().map(str::to_owned)),

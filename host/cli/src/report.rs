@@ -6,8 +6,13 @@ use stepwell_model::{Diagnostic, Origin, Severity};
 
 /// Writes an error to standard error: what, where, and what to do about it.
 pub fn error(message: &str, place: &[String], hint: Option<&str>) {
-    let color = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
-    eprintln!("{} {}", paint("error:", "1;31", color), message.replace('\n', "\n  "));
+    let color = std::io::stderr().is_terminal()
+        && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+    eprintln!(
+        "{} {}",
+        paint("error:", "1;31", color),
+        message.replace('\n', "\n  ")
+    );
     for line in place {
         eprintln!("{line}");
     }
@@ -18,10 +23,18 @@ pub fn error(message: &str, place: &[String], hint: Option<&str>) {
 
 /// Where a step was written, as lines.
 pub fn place(origin: Option<&Origin>) -> Vec<String> {
-    let Some(origin) = origin.filter(|o| o.span.line > 0) else { return Vec::new() };
+    let Some(origin) = origin.filter(|o| o.span.line > 0) else {
+        return Vec::new();
+    };
     let margin = origin.span.line.to_string().len();
     let first = origin.text.lines().next().unwrap_or_default();
-    vec![format!("  --> {}:{}:{}", origin.file, origin.span.line, origin.span.column), format!(" {:margin$} | {first}", origin.span.line)]
+    vec![
+        format!(
+            "  --> {}:{}:{}",
+            origin.file, origin.span.line, origin.span.column
+        ),
+        format!(" {:margin$} | {first}", origin.span.line),
+    ]
 }
 
 /// Writes a diagnostic as lines: what, where, the source with the place underlined, the hint.
@@ -31,10 +44,21 @@ pub fn diagnostic(d: &Diagnostic, color: bool) -> Vec<String> {
         Severity::Warning => ("warning", "1;33"),
         Severity::Note => ("note", "1;36"),
     };
-    let code = if d.code.is_empty() { String::new() } else { format!("[{}]", d.code) };
-    let mut lines = vec![format!("{}: {}", paint(&format!("{word}{code}"), style, color), d.message)];
+    let code = if d.code.is_empty() {
+        String::new()
+    } else {
+        format!("[{}]", d.code)
+    };
+    let mut lines = vec![format!(
+        "{}: {}",
+        paint(&format!("{word}{code}"), style, color),
+        d.message
+    )];
     if d.span.line > 0 {
-        lines.push(format!("  --> {}:{}:{}", d.file, d.span.line, d.span.column));
+        lines.push(format!(
+            "  --> {}:{}:{}",
+            d.file, d.span.line, d.span.column
+        ));
         lines.extend(source(d));
     } else if !d.file.is_empty() {
         lines.push(format!("  --> {}", d.file));
@@ -42,27 +66,49 @@ pub fn diagnostic(d: &Diagnostic, color: bool) -> Vec<String> {
     if !d.hint.is_empty() {
         lines.push(format!("  {} {}", paint("hint:", "1;36", color), d.hint));
     }
-    lines.into_iter().map(|l| l.chars().filter(|c| !c.is_control() || *c == '\x1b' && color).collect()).collect()
+    lines
+        .into_iter()
+        .map(|l| {
+            l.chars()
+                .filter(|c| !c.is_control() || *c == '\x1b' && color)
+                .collect()
+        })
+        .collect()
 }
 
 /// The source lines with numbers; in the first one the place is underlined.
 fn source(d: &Diagnostic) -> Vec<String> {
-    let margin = (d.span.line as usize + d.source.lines().count().saturating_sub(1)).to_string().len();
+    let margin = (d.span.line as usize + d.source.lines().count().saturating_sub(1))
+        .to_string()
+        .len();
     let mut lines = Vec::new();
     for (n, text) in d.source.lines().take(8).enumerate() {
         let number = d.span.line as usize + n;
         lines.push(format!(" {number:>margin$} | {}", text.replace('\t', " ")));
         if n == 0 && d.span.column > 0 {
             let start = d.span.column as usize - 1;
-            let end = if d.span.end_line > d.span.line { text.chars().count() } else { d.span.end_column.saturating_sub(1) as usize };
-            lines.push(format!(" {:margin$} | {:start$}{}", "", "", "^".repeat(end.saturating_sub(start).max(1))));
+            let end = if d.span.end_line > d.span.line {
+                text.chars().count()
+            } else {
+                d.span.end_column.saturating_sub(1) as usize
+            };
+            lines.push(format!(
+                " {:margin$} | {:start$}{}",
+                "",
+                "",
+                "^".repeat(end.saturating_sub(start).max(1))
+            ));
         }
     }
     lines
 }
 
 fn paint(text: &str, style: &str, color: bool) -> String {
-    if color { format!("\x1b[{style}m{text}\x1b[0m") } else { text.to_owned() }
+    if color {
+        format!("\x1b[{style}m{text}\x1b[0m")
+    } else {
+        text.to_owned()
+    }
 }
 
 #[cfg(test)]
@@ -77,11 +123,22 @@ mod tests {
             code: "UnknownInstruction".into(),
             message: "unknown instruction `RUM`".into(),
             file: "Dockerfile".into(),
-            span: Span { line: 9, column: 1, end_line: 9, end_column: 4 },
+            span: Span {
+                line: 9,
+                column: 1,
+                end_line: 9,
+                end_column: 4,
+            },
             source: "RUM make".into(),
             hint: "did you mean `RUN`?".into(),
         };
-        let want = ["error[UnknownInstruction]: unknown instruction `RUM`", "  --> Dockerfile:9:1", " 9 | RUM make", "   | ^^^", "  hint: did you mean `RUN`?"];
+        let want = [
+            "error[UnknownInstruction]: unknown instruction `RUM`",
+            "  --> Dockerfile:9:1",
+            " 9 | RUM make",
+            "   | ^^^",
+            "  hint: did you mean `RUN`?",
+        ];
         assert_eq!(diagnostic(&d, false), want);
     }
 }

@@ -17,23 +17,42 @@ pub fn from_args(args: &BuildArgs) -> Result<Request, String> {
         None => Platform::host(),
     };
     if !args.context.is_dir() {
-        return Err(format!("the context `{}` is not a directory; give the directory that holds the files of the build, for example `.`", args.context.display()));
+        return Err(format!(
+            "the context `{}` is not a directory; give the directory that holds the files of the build, for example `.`",
+            args.context.display()
+        ));
     }
     for tag in &args.tags {
-        tag.parse::<Reference>().map_err(|e| format!("--tag `{tag}` is not an image name: {e}"))?;
+        tag.parse::<Reference>()
+            .map_err(|e| format!("--tag `{tag}` is not an image name: {e}"))?;
     }
     Ok(Request {
-        frontend: args.frontend.clone().map_or(Frontend::Dockerfile, Frontend::Component),
+        frontend: args
+            .frontend
+            .clone()
+            .map_or(Frontend::Dockerfile, Frontend::Component),
         context: args.context.clone(),
         file: args.file.clone(),
-        named_contexts: args.build_contexts.iter().map(|t| named_context(t)).collect::<Result<_, _>>()?,
+        named_contexts: args
+            .build_contexts
+            .iter()
+            .map(|t| named_context(t))
+            .collect::<Result<_, _>>()?,
         target: args.target.clone(),
-        build_args: args.build_args.iter().filter_map(|t| build_arg(t).transpose()).collect::<Result<_, _>>()?,
+        build_args: args
+            .build_args
+            .iter()
+            .filter_map(|t| build_arg(t).transpose())
+            .collect::<Result<_, _>>()?,
         labels: pairs("--label", &args.labels)?,
         options: pairs("--opt", &args.options)?,
         platform,
         no_cache: args.no_cache,
-        extra_hosts: args.add_hosts.iter().map(|t| host_entry(t)).collect::<Result<_, _>>()?,
+        extra_hosts: args
+            .add_hosts
+            .iter()
+            .map(|t| host_entry(t))
+            .collect::<Result<_, _>>()?,
         network: match args.network {
             NetworkArg::Default => Network::Default,
             NetworkArg::None => Network::None,
@@ -51,46 +70,83 @@ pub fn from_args(args: &BuildArgs) -> Result<Request, String> {
         step_timeout: args.step_timeout,
         namespace: args.cache_namespace.clone(),
         insecure_registries: args.insecure_registries.clone(),
-        jobs: args.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(2, |n| n.get())).max(1),
+        jobs: args
+            .jobs
+            .unwrap_or_else(|| std::thread::available_parallelism().map_or(2, |n| n.get()))
+            .max(1),
     })
 }
 
 fn outputs(args: &BuildArgs) -> Result<Vec<Output>, String> {
-    let mut outputs = args.outputs.iter().map(|t| output::parse(t)).collect::<Result<Vec<_>, _>>()?;
+    let mut outputs = args
+        .outputs
+        .iter()
+        .map(|t| output::parse(t))
+        .collect::<Result<Vec<_>, _>>()?;
     if args.push {
-        match outputs.iter_mut().find_map(|o| if let Output::Image { push, .. } = o { Some(push) } else { None }) {
+        match outputs.iter_mut().find_map(|o| {
+            if let Output::Image { push, .. } = o {
+                Some(push)
+            } else {
+                None
+            }
+        }) {
             Some(push) => *push = true,
-            None => outputs.push(Output::Image { push: true, image: Default::default() }),
+            None => outputs.push(Output::Image {
+                push: true,
+                image: Default::default(),
+            }),
         }
     }
-    let unnamed = |o: &Output| matches!(o, Output::Image { push: true, image } if image.names.is_empty());
+    let unnamed =
+        |o: &Output| matches!(o, Output::Image { push: true, image } if image.names.is_empty());
     if args.tags.is_empty() && outputs.iter().any(unnamed) {
-        return Err("an image that is pushed needs a name: add `--tag registry/repository:tag`".to_owned());
+        return Err(
+            "an image that is pushed needs a name: add `--tag registry/repository:tag`".to_owned(),
+        );
     }
-    let to_stdout = |o: &&Output| matches!(o, Output::Oci { dest: None, .. } | Output::Docker { dest: None, .. } | Output::Tar { dest: None });
+    let to_stdout = |o: &&Output| {
+        matches!(
+            o,
+            Output::Oci { dest: None, .. }
+                | Output::Docker { dest: None, .. }
+                | Output::Tar { dest: None }
+        )
+    };
     if outputs.iter().filter(to_stdout).count() > 1 {
-        return Err("only one output can go to standard output: give the others `dest=FILE`".to_owned());
+        return Err(
+            "only one output can go to standard output: give the others `dest=FILE`".to_owned(),
+        );
     }
     Ok(outputs)
 }
 
 fn pairs(flag: &str, texts: &[String]) -> Result<Vec<(String, String)>, String> {
-    texts.iter().map(|t| pair(flag, t).map(|(k, v)| (k.to_owned(), v.to_owned()))).collect()
+    texts
+        .iter()
+        .map(|t| pair(flag, t).map(|(k, v)| (k.to_owned(), v.to_owned())))
+        .collect()
 }
 
 /// `NAME=VALUE`, or `NAME` for the environment's value; none where the environment has none (as docker does).
 fn build_arg(text: &str) -> Result<Option<(String, String)>, String> {
     match text.split_once('=') {
-        Some(("", _)) => Err(format!("`--build-arg {text}` must have the form NAME=VALUE")),
+        Some(("", _)) => Err(format!(
+            "`--build-arg {text}` must have the form NAME=VALUE"
+        )),
         Some((name, value)) => Ok(Some((name.to_owned(), value.to_owned()))),
-        None => Ok(std::env::var(text).ok().map(|value| (text.to_owned(), value))),
+        None => Ok(std::env::var(text)
+            .ok()
+            .map(|value| (text.to_owned(), value))),
     }
 }
 
 fn named_context(text: &str) -> Result<(String, NamedContext), String> {
     let (name, place) = pair("--build-context", text)?;
     let context = if let Some(reference) = place.strip_prefix("docker-image://") {
-        reference.parse::<Reference>().map_err(|e| format!("--build-context `{text}`: `{reference}` is not an image name: {e}"))?;
+        reference.parse::<Reference>().map_err(|e| {
+            format!("--build-context `{text}`: `{reference}` is not an image name: {e}")
+        })?;
         NamedContext::Image(reference.to_owned())
     } else if let Some(layout) = place.strip_prefix("oci-layout://") {
         let (path, reference) = match (layout.split_once('@'), layout.rsplit_once(':')) {
@@ -98,13 +154,20 @@ fn named_context(text: &str) -> Result<(String, NamedContext), String> {
             (None, Some((path, tag))) if !tag.contains('/') => (path, tag),
             _ => (layout, ""),
         };
-        NamedContext::OciLayout { path: PathBuf::from(path), reference: reference.to_owned() }
+        NamedContext::OciLayout {
+            path: PathBuf::from(path),
+            reference: reference.to_owned(),
+        }
     } else if place.contains("://") {
-        return Err(format!("--build-context `{text}`: this kind of context is not known here; a directory, `docker-image://` and `oci-layout://` are"));
+        return Err(format!(
+            "--build-context `{text}`: this kind of context is not known here; a directory, `docker-image://` and `oci-layout://` are"
+        ));
     } else {
         let path = PathBuf::from(place);
         if !path.is_dir() {
-            return Err(format!("--build-context `{text}`: `{place}` is not a directory"));
+            return Err(format!(
+                "--build-context `{text}`: `{place}` is not a directory"
+            ));
         }
         NamedContext::Directory(path)
     };
@@ -112,18 +175,35 @@ fn named_context(text: &str) -> Result<(String, NamedContext), String> {
 }
 
 fn host_entry(text: &str) -> Result<HostEntry, String> {
-    let (host, address) = text.split_once('=').or_else(|| text.split_once(':')).ok_or_else(|| format!("`--add-host {text}` must have the form HOST:IP"))?;
+    let (host, address) = text
+        .split_once('=')
+        .or_else(|| text.split_once(':'))
+        .ok_or_else(|| format!("`--add-host {text}` must have the form HOST:IP"))?;
     let address = address.trim_start_matches('[').trim_end_matches(']');
-    address.parse::<std::net::IpAddr>().map_err(|_| format!("`--add-host {text}`: `{address}` is not an IP address"))?;
-    Ok(HostEntry { host: host.to_owned(), address: address.to_owned() })
+    address
+        .parse::<std::net::IpAddr>()
+        .map_err(|_| format!("`--add-host {text}`: `{address}` is not an IP address"))?;
+    Ok(HostEntry {
+        host: host.to_owned(),
+        address: address.to_owned(),
+    })
 }
 
 /// The build argument of that name, else the environment variable, as buildx takes it.
 fn source_date_epoch(args: &BuildArgs) -> Result<Option<i64>, String> {
-    let argument = args.build_args.iter().rev().find_map(|t| t.strip_prefix("SOURCE_DATE_EPOCH=").map(str::to_owned));
-    match argument.or_else(|| std::env::var("SOURCE_DATE_EPOCH").ok()).filter(|v| !v.is_empty()) {
+    let argument = args
+        .build_args
+        .iter()
+        .rev()
+        .find_map(|t| t.strip_prefix("SOURCE_DATE_EPOCH=").map(str::to_owned));
+    match argument
+        .or_else(|| std::env::var("SOURCE_DATE_EPOCH").ok())
+        .filter(|v| !v.is_empty())
+    {
         None => Ok(None),
-        Some(text) => text.parse().map(Some).map_err(|_| format!("SOURCE_DATE_EPOCH `{text}` is not a number of seconds since 1970")),
+        Some(text) => text.parse().map(Some).map_err(|_| {
+            format!("SOURCE_DATE_EPOCH `{text}` is not a number of seconds since 1970")
+        }),
     }
 }
 

@@ -149,3 +149,35 @@ fn outputs_of_every_type_are_written() {
         "content\n"
     );
 }
+
+#[test]
+fn explain_names_what_changed() {
+    let world = World::new();
+    world
+        .file("src/a", "1")
+        .file("src/b", "1")
+        .dockerfile("FROM @BUSYBOX@\nRUN echo one\nCOPY src /src\nRUN cat /src/a\n");
+    world.built(&[]);
+    let reused = world.explain(&[]);
+    assert!(
+        reused.lines().all(|l| l.starts_with("reused")) && reused.lines().count() == 3,
+        "{reused}"
+    );
+    world.file("src/a", "2").file("src/c", "new");
+    let files = world.explain(&[]);
+    for part in [
+        "reused      [2/4] RUN echo one",
+        "file `src/a` changed",
+        "file `src/c` is new",
+        "it builds on `[3/4] COPY src /src`",
+    ] {
+        assert!(files.contains(part), "{part}: {files}");
+    }
+    assert!(!files.contains("src/b"), "{files}");
+    world.dockerfile("FROM @BUSYBOX@\nRUN echo two\nCOPY src /src\nRUN cat /src/a\n");
+    let instruction = world.explain(&[]);
+    assert!(
+        instruction.contains("echo one") && instruction.contains("echo two"),
+        "{instruction}"
+    );
+}

@@ -15,16 +15,31 @@ use crate::export::image::Made;
 use crate::session::Session;
 
 /// Writes an OCI layout, as a directory or a tar archive.
-pub fn oci(session: &Session<'_>, made: &Made, dest: Option<&Path>, tar: bool) -> Result<(), BuildError> {
+pub fn oci(
+    session: &Session<'_>,
+    made: &Made,
+    dest: Option<&Path>,
+    tar: bool,
+) -> Result<(), BuildError> {
     step(session, made, dest, |image, source| match dest {
         Some(dir) if !tar => layout::write_dir(dir, image, source).map_err(std::io::Error::other),
-        _ => super::to_file(dest, |out| layout::write_tar(out, image, source).map(drop).map_err(std::io::Error::other)),
+        _ => super::to_file(dest, |out| {
+            layout::write_tar(out, image, source)
+                .map(drop)
+                .map_err(std::io::Error::other)
+        }),
     })
 }
 
 /// Writes an archive for `docker load`.
 pub fn docker(session: &Session<'_>, made: &Made, dest: Option<&Path>) -> Result<(), BuildError> {
-    step(session, made, dest, |image, source| super::to_file(dest, |out| docker_archive::write(out, image, source).map(drop).map_err(std::io::Error::other)))
+    step(session, made, dest, |image, source| {
+        super::to_file(dest, |out| {
+            docker_archive::write(out, image, source)
+                .map(drop)
+                .map_err(std::io::Error::other)
+        })
+    })
 }
 
 /// Opens blobs of the store.
@@ -32,7 +47,13 @@ struct Blobs<'a>(&'a Session<'a>);
 
 impl BlobSource for Blobs<'_> {
     fn open(&self, digest: &Digest) -> std::io::Result<Box<dyn Read + '_>> {
-        Ok(Box::new(self.0.store.blobs().open(digest, None).map_err(std::io::Error::other)?))
+        Ok(Box::new(
+            self.0
+                .store
+                .blobs()
+                .open(digest, None)
+                .map_err(std::io::Error::other)?,
+        ))
     }
 }
 
@@ -47,18 +68,44 @@ fn step(
     let step = session.extra_step(format!("writing the image to {dest}"));
     let began = Instant::now();
     let result = prepared(session, made, step, &dest).and_then(|names| {
-        let image = ImageBundle { manifest: &made.manifest, config: &made.config, platform: &session.request.platform, names: &names };
-        write(&image, &Blobs(session)).map_err(|source| BuildError::Output { dest: dest.clone(), source })
+        let image = ImageBundle {
+            manifest: &made.manifest,
+            config: &made.config,
+            platform: &session.request.platform,
+            names: &names,
+        };
+        write(&image, &Blobs(session)).map_err(|source| BuildError::Output {
+            dest: dest.clone(),
+            source,
+        })
     });
     let outcome = match &result {
         Ok(()) => StepOutcome::Done,
-        Err(error) => StepOutcome::Failed { message: error.to_string() },
+        Err(error) => StepOutcome::Failed {
+            message: error.to_string(),
+        },
     };
-    session.events.event(Event::Finished { step, outcome, millis: began.elapsed().as_millis() as u64 });
+    session.events.event(Event::Finished {
+        step,
+        outcome,
+        millis: began.elapsed().as_millis() as u64,
+    });
     result
 }
 
-fn prepared(session: &Session<'_>, made: &Made, step: StepId, dest: &str) -> Result<Vec<String>, BuildError> {
-    session.images.fetch(&made.layers, session, step).map_err(|source| BuildError::StepSetup { step: format!("writing the image to {dest}"), origin: None, source })?;
+fn prepared(
+    session: &Session<'_>,
+    made: &Made,
+    step: StepId,
+    dest: &str,
+) -> Result<Vec<String>, BuildError> {
+    session
+        .images
+        .fetch(&made.layers, session, step)
+        .map_err(|source| BuildError::StepSetup {
+            step: format!("writing the image to {dest}"),
+            origin: None,
+            source,
+        })?;
     Ok(made.names.iter().map(Reference::whole).collect())
 }

@@ -45,36 +45,88 @@ impl Made {
 
     /// Media type of the manifest.
     pub fn media_type(&self) -> &'static str {
-        if self.manifest.docker { media_type::DOCKER_MANIFEST } else { media_type::OCI_MANIFEST }
+        if self.manifest.docker {
+            media_type::DOCKER_MANIFEST
+        } else {
+            media_type::OCI_MANIFEST
+        }
     }
 }
 
 /// Makes the image.
-pub fn make(session: &Session<'_>, output: &FrontendOutput, layers: &Layers, options: &ImageOptions) -> Result<Made, BuildError> {
+pub fn make(
+    session: &Session<'_>,
+    output: &FrontendOutput,
+    layers: &Layers,
+    options: &ImageOptions,
+) -> Result<Made, BuildError> {
     let layers = compressed(session, output, layers, options)?;
     let config = document(session, output, &layers)?.encode();
     let docker = options.docker_media_types;
     let manifest = Manifest {
         docker,
-        config: Descriptor::of(if docker { media_type::DOCKER_CONFIG } else { media_type::OCI_CONFIG }, &config),
-        layers: layers.iter().map(|l| Descriptor::new(layer_type(l.compression, docker), l.digest, l.size)).collect(),
+        config: Descriptor::of(
+            if docker {
+                media_type::DOCKER_CONFIG
+            } else {
+                media_type::OCI_CONFIG
+            },
+            &config,
+        ),
+        layers: layers
+            .iter()
+            .map(|l| Descriptor::new(layer_type(l.compression, docker), l.digest, l.size))
+            .collect(),
         annotations: options.annotations.iter().cloned().collect(),
     };
     let bytes = manifest.encode();
     session.store.blobs().put(&config)?;
     let digest = session.store.blobs().put(&bytes)?;
-    let names = if options.names.is_empty() { &session.request.tags } else { &options.names };
-    let names = names.iter().map(|n| parse_reference(n)).collect::<Result<_, _>>()?;
-    Ok(Made { names, digest, bytes, manifest, config, layers })
+    let names = if options.names.is_empty() {
+        &session.request.tags
+    } else {
+        &options.names
+    };
+    let names = names
+        .iter()
+        .map(|n| parse_reference(n))
+        .collect::<Result<_, _>>()?;
+    Ok(Made {
+        names,
+        digest,
+        bytes,
+        manifest,
+        config,
+        layers,
+    })
 }
 
 /// The layers of the base stay as they are; new ones are in the compression asked for already, unless an earlier build made
 /// them with another one.
-fn compressed(session: &Session<'_>, output: &FrontendOutput, layers: &Layers, options: &ImageOptions) -> Result<Vec<Layer>, BuildError> {
+fn compressed(
+    session: &Session<'_>,
+    output: &FrontendOutput,
+    layers: &Layers,
+    options: &ImageOptions,
+) -> Result<Vec<Layer>, BuildError> {
     let base = base(session, output.result).map_or(0, |image| image.1);
-    let wanted = LayerOptions { compression: options.compression, level: options.level, ..session.layer_options() };
-    let convert = |(index, layer): (usize, &Layer)| if index < base || layer.compression == wanted.compression { Ok(*layer) } else { session.store.layer_in(layer, &wanted) };
-    Ok(layers.iter().enumerate().map(convert).collect::<Result<_, _>>()?)
+    let wanted = LayerOptions {
+        compression: options.compression,
+        level: options.level,
+        ..session.layer_options()
+    };
+    let convert = |(index, layer): (usize, &Layer)| {
+        if index < base || layer.compression == wanted.compression {
+            Ok(*layer)
+        } else {
+            session.store.layer_in(layer, &wanted)
+        }
+    };
+    Ok(layers
+        .iter()
+        .enumerate()
+        .map(convert)
+        .collect::<Result<_, _>>()?)
 }
 
 /// The image that a vertex builds on, following the inputs that are changed, and how many layers it has.
@@ -88,25 +140,50 @@ fn base(session: &Session<'_>, vertex: Option<VertexId>) -> Option<(Arc<Image>, 
         }
         Op::Context(_) => None,
         Op::Run(_) | Op::Merge(_) => base(session, v.inputs.first().copied()),
-        Op::Files(files) => base(session, files.base.and_then(|i| v.inputs.get(i as usize)).copied()),
+        Op::Files(files) => base(
+            session,
+            files.base.and_then(|i| v.inputs.get(i as usize)).copied(),
+        ),
     }
 }
 
 /// The configuration: the frontend's, with the base's history in front of the new one.  Its time is that of the result, which
 /// is an earlier one when all was reused: a build without changes gives the same digest.
-fn document(session: &Session<'_>, output: &FrontendOutput, layers: &[Layer]) -> Result<ImageDocument, BuildError> {
+fn document(
+    session: &Session<'_>,
+    output: &FrontendOutput,
+    layers: &[Layer],
+) -> Result<ImageDocument, BuildError> {
     let base = base(session, output.result).map(|(image, _)| image);
-    let made = session.created.get().map(|secs| config::time(*secs as i64, 0));
+    let made = session
+        .created
+        .get()
+        .map(|secs| config::time(*secs as i64, 0));
     let created = match session.request.source_date_epoch {
         Some(secs) => Some(config::time(secs, 0)),
         None => made.or_else(|| base.as_ref().and_then(|b| b.created.clone())),
     };
     let mut history = base.map(|b| b.history.clone()).unwrap_or_default();
-    history.extend(output.history.iter().map(|line| HistoryEntry::new(line, created.clone())));
-    let mut document = ImageDocument { config: output.config.clone(), created, history, ..ImageDocument::scratch(session.request.platform.clone()) };
+    history.extend(
+        output
+            .history
+            .iter()
+            .map(|line| HistoryEntry::new(line, created.clone())),
+    );
+    let mut document = ImageDocument {
+        config: output.config.clone(),
+        created,
+        history,
+        ..ImageDocument::scratch(session.request.platform.clone())
+    };
     document.diff_ids = layers.iter().map(|l| l.diff_id).collect();
     if let Some(secs) = session.request.source_date_epoch {
-        document.clamp_times(secs).map_err(|source| ImageError::Manifest { reference: "(result)".to_owned(), source })?;
+        document
+            .clamp_times(secs)
+            .map_err(|source| ImageError::Manifest {
+                reference: "(result)".to_owned(),
+                source,
+            })?;
     }
     Ok(document)
 }

@@ -18,8 +18,19 @@ use crate::error::BuildError;
 use crate::session::{Layers, Session};
 
 /// Writes everything that the request asks for; without any output the result stays in the store.
-pub fn run(session: &Session<'_>, output: &FrontendOutput, layers: &Layers) -> Result<Vec<Exported>, BuildError> {
-    let requested = if session.request.outputs.is_empty() { &[Output::Image { push: false, image: Default::default() }][..] } else { &session.request.outputs };
+pub fn run(
+    session: &Session<'_>,
+    output: &FrontendOutput,
+    layers: &Layers,
+) -> Result<Vec<Exported>, BuildError> {
+    let requested = if session.request.outputs.is_empty() {
+        &[Output::Image {
+            push: false,
+            image: Default::default(),
+        }][..]
+    } else {
+        &session.request.outputs
+    };
     requested
         .iter()
         .map(|wanted| match wanted {
@@ -41,19 +52,29 @@ pub fn run(session: &Session<'_>, output: &FrontendOutput, layers: &Layers) -> R
                 Ok(made.exported())
             }
             Output::Local { dest } => files::local(session, layers, dest).map(|()| Exported::Files),
-            Output::Tar { dest } => files::tar(session, layers, dest.as_deref()).map(|()| Exported::Files),
+            Output::Tar { dest } => {
+                files::tar(session, layers, dest.as_deref()).map(|()| Exported::Files)
+            }
         })
         .collect()
 }
 
 /// Writes a file whole or not at all; without `dest`, to standard output.
-fn to_file(dest: Option<&Path>, work: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> std::io::Result<()> {
+fn to_file(
+    dest: Option<&Path>,
+    work: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
+) -> std::io::Result<()> {
     let Some(dest) = dest else {
         let mut out = std::io::stdout().lock();
         return work(&mut out).and_then(|()| out.flush());
     };
-    let parent = dest.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let part = tempfile::Builder::new().prefix(".stepwell-").tempfile_in(parent)?;
+    let parent = dest
+        .parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    let part = tempfile::Builder::new()
+        .prefix(".stepwell-")
+        .tempfile_in(parent)?;
     let mut out = BufWriter::with_capacity(1 << 18, part.as_file());
     work(&mut out)?;
     out.flush()?;

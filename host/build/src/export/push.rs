@@ -20,22 +20,41 @@ pub fn push(session: &Session<'_>, made: &Made) -> Result<(), BuildError> {
         let result = push_one(session, made, name, step);
         let outcome = match &result {
             Ok(()) => StepOutcome::Done,
-            Err(error) => StepOutcome::Failed { message: error.to_string() },
+            Err(error) => StepOutcome::Failed {
+                message: error.to_string(),
+            },
         };
-        session.events.event(Event::Finished { step, outcome, millis: began.elapsed().as_millis() as u64 });
+        session.events.event(Event::Finished {
+            step,
+            outcome,
+            millis: began.elapsed().as_millis() as u64,
+        });
         result?;
     }
     Ok(())
 }
 
-fn push_one(session: &Session<'_>, made: &Made, name: &Reference, step: StepId) -> Result<(), BuildError> {
+fn push_one(
+    session: &Session<'_>,
+    made: &Made,
+    name: &Reference,
+    step: StepId,
+) -> Result<(), BuildError> {
     let mut blobs: Vec<(Digest, u64)> = made.layers.iter().map(|l| (l.digest, l.size)).collect();
     blobs.push((made.manifest.config.digest, made.config.len() as u64));
     blobs.sort();
     blobs.dedup();
     std::thread::scope(|scope| {
-        let pushes: Vec<_> = blobs.iter().map(|(digest, size)| scope.spawn(move || push_blob(session, made, name, step, digest, *size))).collect();
-        pushes.into_iter().try_for_each(|p| p.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        let pushes: Vec<_> = blobs
+            .iter()
+            .map(|(digest, size)| {
+                scope.spawn(move || push_blob(session, made, name, step, digest, *size))
+            })
+            .collect();
+        pushes.into_iter().try_for_each(|p| {
+            p.join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
     })?;
     let (registry, runtime) = session.images.registry();
     runtime.block_on(registry.push_manifest(name, made.media_type(), made.bytes.clone().into()))?;
@@ -44,20 +63,47 @@ fn push_one(session: &Session<'_>, made: &Made, name: &Reference, step: StepId) 
 
 /// Pushes a blob that the registry does not have.  One of a base image that was never fetched may be in another repository of
 /// the same registry, and is then taken from there; else it has to be fetched after all.
-fn push_blob(session: &Session<'_>, made: &Made, name: &Reference, step: StepId, digest: &Digest, size: u64) -> Result<(), BuildError> {
+fn push_blob(
+    session: &Session<'_>,
+    made: &Made,
+    name: &Reference,
+    step: StepId,
+    digest: &Digest,
+    size: u64,
+) -> Result<(), BuildError> {
     let (registry, runtime) = session.images.registry();
     let from: Vec<Reference> = session.images.repository_of(digest).into_iter().collect();
     if !session.store.blobs().has(digest, Some(size)) {
         if runtime.block_on(registry.has_blob(name, digest))? {
             return Ok(());
         }
-        let layers: Vec<_> = made.layers.iter().filter(|l| l.digest == *digest).copied().collect();
-        session.images.fetch(&layers, session, step).map_err(|source| BuildError::StepSetup { step: format!("pushing {}", name.whole()), origin: None, source })?;
+        let layers: Vec<_> = made
+            .layers
+            .iter()
+            .filter(|l| l.digest == *digest)
+            .copied()
+            .collect();
+        session
+            .images
+            .fetch(&layers, session, step)
+            .map_err(|source| BuildError::StepSetup {
+                step: format!("pushing {}", name.whole()),
+                origin: None,
+                source,
+            })?;
     }
     let path = session.store.blobs().path(digest);
-    let source: BlobSource = Arc::new(move || Ok(Box::new(std::fs::File::open(&path)?) as Box<dyn Read + Send>));
+    let source: BlobSource =
+        Arc::new(move || Ok(Box::new(std::fs::File::open(&path)?) as Box<dyn Read + Send>));
     let progress = session.transfer(step, "push", *digest, size);
-    let outcome = runtime.block_on(registry.push_blob(name, digest, size, source, &from, progress.clone()))?;
+    let outcome = runtime.block_on(registry.push_blob(
+        name,
+        digest,
+        size,
+        source,
+        &from,
+        progress.clone(),
+    ))?;
     if outcome != PushOutcome::Sent {
         progress(size);
     }

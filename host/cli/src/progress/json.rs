@@ -25,8 +25,13 @@ impl Json {
 
 impl EventSink for Json {
     fn event(&self, event: Event) {
-        let line = Line { at: jiff::Timestamp::now().to_string(), event: &event };
-        let Ok(mut text) = serde_json::to_vec(&line) else { return };
+        let line = Line {
+            at: jiff::Timestamp::now().to_string(),
+            event: &event,
+        };
+        let Ok(mut text) = serde_json::to_vec(&line) else {
+            return;
+        };
         text.push(b'\n');
         let _guard = self.0.lock();
         let _ = std::io::stderr().write_all(&text);

@@ -24,7 +24,8 @@ pub trait Progress: EventSink {
 
 /// Chooses the way: `auto` is a live picture on a terminal and lines elsewhere.
 pub fn start(mode: ProgressMode) -> Arc<dyn Progress> {
-    let terminal = std::io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|t| t != "dumb");
+    let terminal =
+        std::io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|t| t != "dumb");
     let color = terminal && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
     match mode {
         ProgressMode::Quiet => Arc::new(Silent),

@@ -36,20 +36,53 @@ impl State {
     pub fn apply(&mut self, event: &Event) -> Vec<String> {
         match event {
             Event::Step { step, name, .. } => {
-                self.steps.insert(*step, Step { name: name.clone(), started: None, ended: None, lines: VecDeque::new(), partial: BTreeMap::new(), transfers: BTreeMap::new() });
+                self.steps.insert(
+                    *step,
+                    Step {
+                        name: name.clone(),
+                        started: None,
+                        ended: None,
+                        lines: VecDeque::new(),
+                        partial: BTreeMap::new(),
+                        transfers: BTreeMap::new(),
+                    },
+                );
             }
             Event::Started { step } => {
                 if let Some(step) = self.steps.get_mut(step) {
                     step.started = Some(Instant::now());
                 }
             }
-            Event::Output { step, stream, text } => return self.steps.get_mut(step).map(|s| s.output(*stream, text)).unwrap_or_default(),
-            Event::Transfer { step, id, verb, done, total } => {
+            Event::Output { step, stream, text } => {
+                return self
+                    .steps
+                    .get_mut(step)
+                    .map(|s| s.output(*stream, text))
+                    .unwrap_or_default();
+            }
+            Event::Transfer {
+                step,
+                id,
+                verb,
+                done,
+                total,
+            } => {
                 if let Some(step) = self.steps.get_mut(step) {
-                    step.transfers.insert(id.clone(), Transfer { verb: verb.clone(), done: *done, total: *total });
+                    step.transfers.insert(
+                        id.clone(),
+                        Transfer {
+                            verb: verb.clone(),
+                            done: *done,
+                            total: *total,
+                        },
+                    );
                 }
             }
-            Event::Finished { step, outcome, millis } => {
+            Event::Finished {
+                step,
+                outcome,
+                millis,
+            } => {
                 if let Some(step) = self.steps.get_mut(step) {
                     step.ended = Some((outcome.clone(), *millis));
                     return step.flush();
@@ -77,7 +110,11 @@ impl Step {
     }
 
     fn flush(&mut self) -> Vec<String> {
-        let rest: Vec<_> = std::mem::take(&mut self.partial).into_values().filter(|l| !l.is_empty()).map(|l| last_overprint(&l)).collect();
+        let rest: Vec<_> = std::mem::take(&mut self.partial)
+            .into_values()
+            .filter(|l| !l.is_empty())
+            .map(|l| last_overprint(&l))
+            .collect();
         self.keep(&rest);
         rest
     }
@@ -92,7 +129,11 @@ impl Step {
 
 /// What stays visible of a line that is overwritten after carriage returns (progress bars).
 fn last_overprint(line: &str) -> String {
-    line.trim_end_matches('\r').rsplit('\r').next().unwrap_or_default().to_owned()
+    line.trim_end_matches('\r')
+        .rsplit('\r')
+        .next()
+        .unwrap_or_default()
+        .to_owned()
 }
 
 #[cfg(test)]
@@ -103,24 +144,54 @@ mod tests {
     fn lines_are_put_together_per_stream() {
         let mut state = State::default();
         let step = StepId(1);
-        state.apply(&Event::Step { step, name: "x".into(), digest: None, origin: None });
-        let mut out = |stream, text: &str| state.apply(&Event::Output { step, stream, text: text.into() });
+        state.apply(&Event::Step {
+            step,
+            name: "x".into(),
+            digest: None,
+            origin: None,
+        });
+        let mut out = |stream, text: &str| {
+            state.apply(&Event::Output {
+                step,
+                stream,
+                text: text.into(),
+            })
+        };
         assert!(out(Stream::Stdout, "a").is_empty());
         assert_eq!(out(Stream::Stderr, "err\n"), ["err"]);
         assert_eq!(out(Stream::Stdout, "b\n10%\r20%\r\nrest"), ["ab", "20%"]);
-        assert_eq!(state.apply(&Event::Finished { step, outcome: StepOutcome::Done, millis: 0 }), ["rest"]);
+        assert_eq!(
+            state.apply(&Event::Finished {
+                step,
+                outcome: StepOutcome::Done,
+                millis: 0
+            }),
+            ["rest"]
+        );
     }
 
     #[test]
     fn memory_is_bounded() {
         let mut state = State::default();
         let step = StepId(1);
-        state.apply(&Event::Step { step, name: "x".into(), digest: None, origin: None });
+        state.apply(&Event::Step {
+            step,
+            name: "x".into(),
+            digest: None,
+            origin: None,
+        });
         for _ in 0..1000 {
-            state.apply(&Event::Output { step, stream: Stream::Stdout, text: "no line end ".repeat(1000) });
+            state.apply(&Event::Output {
+                step,
+                stream: Stream::Stdout,
+                text: "no line end ".repeat(1000),
+            });
         }
         let kept = &state.steps[&step];
         assert!(kept.lines.len() <= KEPT_LINES);
-        assert!(kept.lines.iter().map(String::len).sum::<usize>() < KEPT_LINES * (LONGEST_LINE + 13_000));
+        assert!(
+            kept.lines.iter().map(String::len).sum::<usize>()
+                < KEPT_LINES * (LONGEST_LINE + 13_000)
+        );
     }
 }

@@ -11,12 +11,20 @@ pub fn bytes(n: u64) -> String {
         value /= 1000.0;
         unit += 1;
     }
-    if unit == 0 { format!("{n} B") } else { format!("{value:.1} {}", UNITS[unit]) }
+    if unit == 0 {
+        format!("{n} B")
+    } else {
+        format!("{value:.1} {}", UNITS[unit])
+    }
 }
 
 /// Writes milliseconds as seconds, or minutes and seconds.
 pub fn time(millis: u64) -> String {
-    if millis < 60_000 { format!("{}.{}s", millis / 1000, millis % 1000 / 100) } else { format!("{}m{:02}s", millis / 60_000, millis / 1000 % 60) }
+    if millis < 60_000 {
+        format!("{}.{}s", millis / 1000, millis % 1000 / 100)
+    } else {
+        format!("{}m{:02}s", millis / 60_000, millis / 1000 % 60)
+    }
 }
 
 /// Takes control characters and escape sequences out of a line that a step wrote, so that it cannot move the cursor or
@@ -37,7 +45,10 @@ pub fn harmless(line: &str, color: bool) -> String {
                         _ => break None,
                     }
                 };
-                if end == Some('m') && color && sequence.bytes().all(|b| b.is_ascii_digit() || b == b';') {
+                if end == Some('m')
+                    && color
+                    && sequence.bytes().all(|b| b.is_ascii_digit() || b == b';')
+                {
                     out.push_str("\x1b[");
                     out.push_str(&sequence);
                     out.push('m');
@@ -94,7 +105,10 @@ mod tests {
 
     #[test]
     fn a_step_cannot_talk_to_the_terminal() {
-        assert_eq!(harmless("a\x1b[2Jb\x1b]0;title\x07c\rd\x08e\x07", true), "abcde");
+        assert_eq!(
+            harmless("a\x1b[2Jb\x1b]0;title\x07c\rd\x08e\x07", true),
+            "abcde"
+        );
         assert_eq!(harmless("\x1b[31mred", true), "\x1b[31mred\x1b[0m");
         assert_eq!(harmless("\x1b[31mred\x1b[0m", false), "red");
         assert_eq!(harmless("\x1b]8;;http://x\x1b\\link", true), "link");
@@ -111,7 +125,10 @@ mod tests {
 
     #[test]
     fn numbers() {
-        assert_eq!((bytes(5), bytes(1_500), bytes(999_999)), ("5 B".into(), "1.5 kB".into(), "1.0 MB".into()));
+        assert_eq!(
+            (bytes(5), bytes(1_500), bytes(999_999)),
+            ("5 B".into(), "1.5 kB".into(), "1.0 MB".into())
+        );
         assert_eq!((time(1_234), time(61_000)), ("1.2s".into(), "1m01s".into()));
     }
 }

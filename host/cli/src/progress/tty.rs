@@ -32,20 +32,33 @@ struct Shared {
 
 impl Tty {
     pub fn start(color: bool) -> Self {
-        let shared = Arc::new(Shared { color, began: Instant::now(), state: Mutex::default(), wake: Condvar::new() });
+        let shared = Arc::new(Shared {
+            color,
+            began: Instant::now(),
+            state: Mutex::default(),
+            wake: Condvar::new(),
+        });
         let painter = std::thread::spawn({
             let shared = shared.clone();
             move || shared.paint()
         });
-        Self { shared, painter: Mutex::new(Some(painter)) }
+        Self {
+            shared,
+            painter: Mutex::new(Some(painter)),
+        }
     }
 }
 
 impl EventSink for Tty {
     fn event(&self, event: Event) {
-        let Ok(mut state) = self.shared.state.lock() else { return };
+        let Ok(mut state) = self.shared.state.lock() else {
+            return;
+        };
         if let Event::Diagnostic(d) = &event {
-            state.0.notes.extend(crate::report::diagnostic(d, self.shared.color));
+            state
+                .0
+                .notes
+                .extend(crate::report::diagnostic(d, self.shared.color));
         }
         state.0.apply(&event);
     }
@@ -66,19 +79,34 @@ impl Progress for Tty {
 impl Shared {
     fn paint(&self) {
         let mut before = 0;
-        let Ok(mut state) = self.state.lock() else { return };
+        let Ok(mut state) = self.state.lock() else {
+            return;
+        };
         loop {
             let last = state.1;
-            let (columns, rows) = terminal_size::terminal_size().map_or((80, 24), |(w, h)| (w.0 as usize, h.0 as usize));
+            let (columns, rows) = terminal_size::terminal_size()
+                .map_or((80, 24), |(w, h)| (w.0 as usize, h.0 as usize));
             let notes = std::mem::take(&mut state.0.notes);
-            let lines = frame(&state.0, self.began.elapsed(), columns, if last { usize::MAX } else { rows.saturating_sub(1) }, self.color);
+            let lines = frame(
+                &state.0,
+                self.began.elapsed(),
+                columns,
+                if last {
+                    usize::MAX
+                } else {
+                    rows.saturating_sub(1)
+                },
+                self.color,
+            );
             drop(state);
             before = draw(before, &notes, &lines);
             if last {
                 return;
             }
             let Ok(guard) = self.state.lock() else { return };
-            let Ok((guard, _)) = self.wake.wait_timeout_while(guard, FRAME, |s| !s.1) else { return };
+            let Ok((guard, _)) = self.wake.wait_timeout_while(guard, FRAME, |s| !s.1) else {
+                return;
+            };
             state = guard;
         }
     }
@@ -100,14 +128,37 @@ fn draw(before: usize, notes: &[String], lines: &[String]) -> usize {
 }
 
 /// Draws the picture: at most `rows` lines of `columns` columns.
-fn frame(state: &State, elapsed: Duration, columns: usize, rows: usize, color: bool) -> Vec<String> {
+fn frame(
+    state: &State,
+    elapsed: Duration,
+    columns: usize,
+    rows: usize,
+    color: bool,
+) -> Vec<String> {
     let done = state.steps.values().filter(|s| s.ended.is_some()).count();
     let total = state.steps.len();
-    let mut lines = vec![paint(&cut(&format!("[+] building {} ({done}/{total})", time(elapsed.as_millis() as u64)), columns), "1", color)];
+    let mut lines = vec![paint(
+        &cut(
+            &format!(
+                "[+] building {} ({done}/{total})",
+                time(elapsed.as_millis() as u64)
+            ),
+            columns,
+        ),
+        "1",
+        color,
+    )];
     let spinner = SPINNER[(elapsed.as_millis() / FRAME.as_millis()) as usize % SPINNER.len()];
     // What is running matters most: where the terminal is too low, finished steps are left out first, oldest first.
-    let running: Vec<_> = state.steps.values().filter(|s| s.started.is_some() && s.ended.is_none()).collect();
-    let needed = running.iter().map(|s| 1 + s.transfers.len().min(TAIL) + s.lines.len().min(TAIL)).sum::<usize>();
+    let running: Vec<_> = state
+        .steps
+        .values()
+        .filter(|s| s.started.is_some() && s.ended.is_none())
+        .collect();
+    let needed = running
+        .iter()
+        .map(|s| 1 + s.transfers.len().min(TAIL) + s.lines.len().min(TAIL))
+        .sum::<usize>();
     let room = rows.saturating_sub(1 + needed);
     let ended = state.steps.values().filter(|s| s.ended.is_some()).count();
     let mut skip = ended.saturating_sub(room);
@@ -133,18 +184,50 @@ fn ended_line(step: &Step, columns: usize, color: bool) -> String {
         Some((StepOutcome::Failed { .. }, millis)) => ("✘ ", "31", time(*millis)),
         _ => ("- CANCELLED ", "33", String::new()),
     };
-    columns_line(&format!("{mark}{}", harmless(&step.name, false)), &right, columns, style, color)
+    columns_line(
+        &format!("{mark}{}", harmless(&step.name, false)),
+        &right,
+        columns,
+        style,
+        color,
+    )
 }
 
 fn running_lines(step: &Step, spinner: char, columns: usize, color: bool) -> Vec<String> {
     let elapsed = step.started.map_or(0, |s| s.elapsed().as_millis() as u64);
-    let mut lines = vec![columns_line(&format!("{spinner} {}", harmless(&step.name, false)), &time(elapsed), columns, "36", color)];
-    for (id, transfer) in step.transfers.iter().filter(|(_, t)| t.total != Some(t.done)).take(TAIL) {
-        let total = transfer.total.map(|t| format!(" / {}", bytes(t))).unwrap_or_default();
-        lines.push(columns_line(&format!("  {} {id}", transfer.verb), &format!("{}{total}", bytes(transfer.done)), columns, "2", color));
+    let mut lines = vec![columns_line(
+        &format!("{spinner} {}", harmless(&step.name, false)),
+        &time(elapsed),
+        columns,
+        "36",
+        color,
+    )];
+    for (id, transfer) in step
+        .transfers
+        .iter()
+        .filter(|(_, t)| t.total != Some(t.done))
+        .take(TAIL)
+    {
+        let total = transfer
+            .total
+            .map(|t| format!(" / {}", bytes(t)))
+            .unwrap_or_default();
+        lines.push(columns_line(
+            &format!("  {} {id}", transfer.verb),
+            &format!("{}{total}", bytes(transfer.done)),
+            columns,
+            "2",
+            color,
+        ));
     }
     let skip = step.lines.len().saturating_sub(TAIL);
-    lines.extend(step.lines.iter().skip(skip).map(|l| paint(&cut(&format!("  │ {}", harmless(l, false)), columns), "2", color)));
+    lines.extend(step.lines.iter().skip(skip).map(|l| {
+        paint(
+            &cut(&format!("  │ {}", harmless(l, false)), columns),
+            "2",
+            color,
+        )
+    }));
     lines
 }
 
@@ -160,7 +243,11 @@ fn columns_line(left: &str, right: &str, columns: usize, style: &str, color: boo
 }
 
 fn paint(text: &str, style: &str, color: bool) -> String {
-    if color { format!("\x1b[{style}m{text}\x1b[0m") } else { text.to_owned() }
+    if color {
+        format!("\x1b[{style}m{text}\x1b[0m")
+    } else {
+        text.to_owned()
+    }
 }
 
 #[cfg(test)]
@@ -172,14 +259,37 @@ mod tests {
         let mut state = State::default();
         for n in 0..6 {
             let step = StepId(n);
-            state.apply(&Event::Step { step, name: format!("[{}/6] RUN a rather long command number {n}", n + 1), digest: None, origin: None });
+            state.apply(&Event::Step {
+                step,
+                name: format!("[{}/6] RUN a rather long command number {n}", n + 1),
+                digest: None,
+                origin: None,
+            });
             state.apply(&Event::Started { step });
             if n < 4 {
-                state.apply(&Event::Finished { step, outcome: if n == 0 { StepOutcome::Cached } else { StepOutcome::Done }, millis: 1200 });
+                state.apply(&Event::Finished {
+                    step,
+                    outcome: if n == 0 {
+                        StepOutcome::Cached
+                    } else {
+                        StepOutcome::Done
+                    },
+                    millis: 1200,
+                });
             }
         }
-        state.apply(&Event::Output { step: StepId(4), stream: Stream::Stdout, text: "one\ntwo\x1b[2J\n".into() });
-        state.apply(&Event::Transfer { step: StepId(5), id: "abc".into(), verb: "push".into(), done: 5_000_000, total: Some(10_000_000) });
+        state.apply(&Event::Output {
+            step: StepId(4),
+            stream: Stream::Stdout,
+            text: "one\ntwo\x1b[2J\n".into(),
+        });
+        state.apply(&Event::Transfer {
+            step: StepId(5),
+            id: "abc".into(),
+            verb: "push".into(),
+            done: 5_000_000,
+            total: Some(10_000_000),
+        });
         state
     }
 
@@ -188,14 +298,23 @@ mod tests {
         for (columns, rows) in [(80, 24), (40, 10), (20, 5), (5, 3), (1, 1)] {
             let lines = frame(&state(), Duration::from_secs(3), columns, rows, false);
             assert!(lines.len() <= rows, "{columns}x{rows}: {lines:#?}");
-            assert!(lines.iter().all(|l| width(l) <= columns), "{columns}x{rows}: {lines:#?}");
+            assert!(
+                lines.iter().all(|l| width(l) <= columns),
+                "{columns}x{rows}: {lines:#?}"
+            );
         }
     }
 
     #[test]
     fn shows_what_runs_and_its_last_lines() {
         let lines = frame(&state(), Duration::from_secs(3), 60, 24, false).join("\n");
-        for part in ["[+] building 3.0s (4/6)", "✔ CACHED [1/6] RUN", "│ two", "push abc", "5.0 MB / 10.0 MB"] {
+        for part in [
+            "[+] building 3.0s (4/6)",
+            "✔ CACHED [1/6] RUN",
+            "│ two",
+            "push abc",
+            "5.0 MB / 10.0 MB",
+        ] {
             assert!(lines.contains(part), "{part} in:\n{lines}");
         }
         assert!(!lines.contains('\x1b'));
@@ -204,6 +323,9 @@ mod tests {
     #[test]
     fn a_low_terminal_leaves_out_finished_steps_first() {
         let lines = frame(&state(), Duration::from_secs(3), 60, 7, false).join("\n");
-        assert!(lines.contains("number 4") && lines.contains("number 5") && !lines.contains("number 0"), "{lines}");
+        assert!(
+            lines.contains("number 4") && lines.contains("number 5") && !lines.contains("number 0"),
+            "{lines}"
+        );
     }
 }

@@ -38,6 +38,27 @@ impl Selected<'_> {
         }
         Ok(hasher.finish())
     }
+
+    /// Lists every file that was selected, for people, each with a digest of all that counts of it: what differs
+    /// between two listings is why two digests differ.
+    pub fn listing(&self, cache: &StatCache) -> Result<Vec<(String, Digest)>, FilesError> {
+        let mut listing = Vec::new();
+        for copied in &self.copies {
+            for source in &copied.sources {
+                let below = source.below.iter().map(|w| (w.path.as_slice(), &w.node));
+                for (relative, node) in std::iter::once((&[][..], &source.node)).chain(below) {
+                    let path = path::join(&source.path, relative);
+                    let mut hasher = Hasher::new();
+                    hasher.field(node.kind.name().as_bytes());
+                    hasher.field(&node.target);
+                    hasher.update(&node.mode.to_le_bytes());
+                    hasher.update(facts(copied.tree, &path, node, cache)?.as_bytes());
+                    listing.push((path::show(&path), hasher.finish()));
+                }
+            }
+        }
+        Ok(listing)
+    }
 }
 
 impl Copied<'_> {
