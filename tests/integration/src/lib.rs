@@ -147,8 +147,12 @@ impl World {
     /// Runs `stepwell explain` and returns what it prints.
     pub fn explain(&self, args: &[&str]) -> String {
         let mut command = Command::new(program::debug());
-        command.args(["explain", "--progress=quiet", "--root"]).arg(self.path("store"));
-        command.args(args.iter().map(|a| self.expand(a))).arg(self.path("context"));
+        command
+            .args(["explain", "--progress=quiet", "--root"])
+            .arg(self.path("store"));
+        command
+            .args(args.iter().map(|a| self.expand(a)))
+            .arg(self.path("context"));
         user::give(self.dir.path()).expect("the user's directory");
         let ran = ran(&mut user::ordinary(command));
         assert_eq!(ran.code, Some(0), "{}", ran.err);
