@@ -2,8 +2,10 @@
 //!
 //! In order: a sysroot that `STEPWELL_WASM_SYSROOT` names; the active rustc, where rustup has added the target; the
 //! sysroot that the set-up makes where rustup cannot download, `$XDG_CACHE_HOME/stepwell/wasm-sysroot`.  A sysroot
-//! fits one version of rustc only, so that each candidate is tried with a crate of one line.
+//! fits one version of rustc only, so that each candidate is tried with a crate of one line: the active one, the operating
+//! system's, and the one that the set-up unpacks below `stepwell/tools` where it may not install packages.
 
+use std::ffi::OsString;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -19,9 +21,16 @@ const SYSTEM_RUSTC: &str = "/usr/bin/rustc";
 /// A compiler that has the target's standard library.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Toolchain {
-    rustc: PathBuf,
+    rustc: Rustc,
     sysroot: Option<PathBuf>,
     linker: Option<PathBuf>,
+}
+
+/// A compiler, and where its shared libraries are when the system's loader does not know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Rustc {
+    path: PathBuf,
+    libraries: Option<OsString>,
 }
 
 /// Why there is no usable compiler.
@@ -61,7 +70,8 @@ const OUTER: [&str; 9] = [
 impl Toolchain {
     /// Finds a compiler, by the rules above.
     pub fn find() -> Result<Self, ToolchainError> {
-        let active = std::env::var_os("RUSTC").map_or_else(|| "rustc".into(), PathBuf::from);
+        let path = std::env::var_os("RUSTC").map_or_else(|| "rustc".into(), PathBuf::from);
+        let active = Rustc::new(path);
         let mut tried = Vec::new();
         if let Some(path) = std::env::var_os(SYSROOT_VARIABLE).map(PathBuf::from) {
             return Self::with_sysroot(&active, &path, &mut tried).ok_or_else(|| {
@@ -83,7 +93,8 @@ impl Toolchain {
         for name in OUTER {
             cargo.env_remove(name);
         }
-        cargo.env("RUSTC", &self.rustc);
+        self.rustc.configure(cargo);
+        cargo.env("RUSTC", &self.rustc.path);
         cargo.env("CARGO_ENCODED_RUSTFLAGS", self.flags().join("\x1f"));
         if let Some(linker) = &self.linker {
             cargo.env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", linker);
@@ -103,30 +114,114 @@ impl Toolchain {
         flags
     }
 
-    fn with_sysroot(active: &Path, sysroot: &Path, tried: &mut Vec<String>) -> Option<Self> {
-        [active, Path::new(SYSTEM_RUSTC)]
-            .into_iter()
+    fn with_sysroot(active: &Rustc, sysroot: &Path, tried: &mut Vec<String>) -> Option<Self> {
+        let system = Rustc::new(SYSTEM_RUSTC.into());
+        [Some(active.clone()), Some(system), Rustc::unpacked()]
+            .iter()
+            .flatten()
             .find_map(|rustc| Self::try_one(active, rustc, Some(sysroot), tried))
     }
 
     fn try_one(
-        active: &Path,
-        rustc: &Path,
+        active: &Rustc,
+        rustc: &Rustc,
         sysroot: Option<&Path>,
         tried: &mut Vec<String>,
     ) -> Option<Self> {
-        match compile_a_line(rustc, sysroot) {
+        match rustc.compile_a_line(sysroot) {
             Ok(()) => Some(Self {
-                rustc: rustc.to_owned(),
+                rustc: rustc.clone(),
                 sysroot: sysroot.map(Path::to_owned),
-                linker: linker_of(active),
+                linker: active.linker(),
             }),
             Err(why) => {
                 let with = sysroot.map_or_else(String::new, |s| format!(" with {}", s.display()));
-                tried.push(format!("{}{with}: {why}", rustc.display()));
+                tried.push(format!("{}{with}: {why}", rustc.path.display()));
                 None
             }
         }
+    }
+}
+
+impl Rustc {
+    fn new(path: PathBuf) -> Self {
+        Self {
+            path,
+            libraries: None,
+        }
+    }
+
+    /// The compiler that the set-up unpacked from the operating system's packages.
+    fn unpacked() -> Option<Self> {
+        let tools = cache()?.join("stepwell/tools");
+        let path = tools.join("usr/bin/rustc");
+        let triplet = format!("{}-linux-gnu", std::env::consts::ARCH);
+        let places = [
+            tools.join("usr/lib").join(&triplet),
+            tools.join("lib").join(&triplet),
+            tools.join("usr/lib"),
+        ];
+        path.is_file().then(|| Self {
+            path,
+            libraries: std::env::join_paths(places).ok(),
+        })
+    }
+
+    /// Lets a command find the compiler's shared libraries.
+    fn configure(&self, command: &mut Command) {
+        if let Some(libraries) = &self.libraries {
+            command.env("LD_LIBRARY_PATH", libraries);
+        }
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.path);
+        self.configure(&mut command);
+        command
+    }
+
+    /// Compiles a crate of one line that needs the standard library; returns the first line of the complaint.
+    fn compile_a_line(&self, sysroot: Option<&Path>) -> Result<(), String> {
+        let mut command = self.command();
+        if let Some(sysroot) = sysroot {
+            command.arg("--sysroot").arg(sysroot);
+        }
+        let mut child = command
+            .args(["--target", TARGET, "--crate-type=lib", "--crate-name=probe"])
+            // To the standard output: rustc would replace a device that is named here by a file.
+            .args(["--emit=metadata=-", "-"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|e| e.to_string())?;
+        // A compiler that stops before it reads says why on its standard error.
+        let _ = child
+            .stdin
+            .take()
+            .map(|mut pipe| pipe.write_all(b"pub fn f() -> String { String::new() }"));
+        let output = child.wait_with_output().map_err(|e| e.to_string())?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        Err(stderr.lines().next().unwrap_or("failed").to_owned())
+    }
+
+    /// The linker that rustup's toolchains bring; a compiler of the operating system may lack it.
+    fn linker(&self) -> Option<PathBuf> {
+        let print = |what: &[&str]| {
+            let output = self.command().args(what).output().ok()?;
+            String::from_utf8(output.stdout).ok()
+        };
+        let sysroot = print(&["--print", "sysroot"])?;
+        let version = print(&["-vV"])?;
+        let host = version.lines().find_map(|l| l.strip_prefix("host: "))?;
+        let linker = PathBuf::from(sysroot.trim())
+            .join("lib/rustlib")
+            .join(host)
+            .join("bin/rust-lld");
+        linker.is_file().then_some(linker)
     }
 }
 
@@ -135,56 +230,17 @@ fn cargo_home() -> Option<PathBuf> {
     set.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo")))
 }
 
+/// The user's cache directory.
+fn cache() -> Option<PathBuf> {
+    let set = std::env::var_os("XDG_CACHE_HOME").filter(|v| !v.is_empty());
+    set.map(PathBuf::from)
+        .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")))
+}
+
 /// The sysroot that the set-up makes.
 fn made_by_setup() -> Option<PathBuf> {
-    let cache = std::env::var_os("XDG_CACHE_HOME")
-        .map(PathBuf::from)
-        .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")))?;
-    let sysroot = cache.join("stepwell/wasm-sysroot");
+    let sysroot = cache()?.join("stepwell/wasm-sysroot");
     sysroot.is_dir().then_some(sysroot)
-}
-
-/// Compiles a crate of one line that needs the standard library; returns the first line of the complaint.
-fn compile_a_line(rustc: &Path, sysroot: Option<&Path>) -> Result<(), String> {
-    let mut command = Command::new(rustc);
-    if let Some(sysroot) = sysroot {
-        command.arg("--sysroot").arg(sysroot);
-    }
-    let mut child = command
-        .args(["--target", TARGET, "--crate-type=lib", "--crate-name=probe"])
-        .args(["--emit=metadata=-", "-"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|e| e.to_string())?;
-    // A compiler that stops before it reads says why on its standard error.
-    let _ = child
-        .stdin
-        .take()
-        .map(|mut pipe| pipe.write_all(b"pub fn f() -> String { String::new() }"));
-    let output = child.wait_with_output().map_err(|e| e.to_string())?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    Err(stderr.lines().next().unwrap_or("failed").to_owned())
-}
-
-/// The linker that rustup's toolchains bring; a compiler of the operating system may lack it.
-fn linker_of(rustc: &Path) -> Option<PathBuf> {
-    let print = |what: &[&str]| {
-        let output = Command::new(rustc).args(what).output().ok()?;
-        String::from_utf8(output.stdout).ok()
-    };
-    let sysroot = print(&["--print", "sysroot"])?;
-    let version = print(&["-vV"])?;
-    let host = version.lines().find_map(|l| l.strip_prefix("host: "))?;
-    let linker = PathBuf::from(sysroot.trim())
-        .join("lib/rustlib")
-        .join(host)
-        .join("bin/rust-lld");
-    linker.is_file().then_some(linker)
 }
 
 #[cfg(test)]
@@ -194,9 +250,11 @@ mod tests {
     #[test]
     fn a_compiler_without_the_target_says_so() {
         let empty = tempfile();
-        let why = compile_a_line(Path::new("rustc"), Some(&empty)).unwrap_err();
+        let rustc = Rustc::new("rustc".into());
+        let why = rustc.compile_a_line(Some(&empty)).unwrap_err();
         assert!(why.contains("error"), "{why}");
-        assert!(compile_a_line(Path::new("/nonexistent/rustc"), None).is_err());
+        let missing = Rustc::new("/nonexistent/rustc".into());
+        assert!(missing.compile_a_line(None).is_err());
     }
 
     #[test]
