@@ -65,21 +65,21 @@ pub(crate) fn transform(
 ) -> Result<Index> {
     let mut side = std::mem::take(&mut index.side);
     let plan = Plan::new(&index, view);
-    let total = plan.bytes();
-    let creator = Creator::new(ids, &mut side);
-    let done = AtomicU64::new(0);
-    let apply = Apply {
-        store,
-        root,
-        view,
-        plan: &plan,
-        creator,
-        progress,
-        done,
-        total,
+    let stamps = {
+        let (total, done) = (plan.bytes(), AtomicU64::new(0));
+        let creator = Creator::new(ids, &mut side);
+        Apply {
+            store,
+            root,
+            view,
+            plan: &plan,
+            creator,
+            progress,
+            done,
+            total,
+        }
+        .run(&index)?
     };
-    let stamps = apply.run(&index)?;
-    drop(apply);
     let nodes = plan
         .wanted
         .iter()

@@ -5,17 +5,17 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, ResolveFlags, Statx};
 use rustix::io::Errno;
+use stepwell_image::layer::entry::display_path;
 use stepwell_image::{Entry, Kind, Mtime};
 use stepwell_model::{Digest, Hasher};
-use stepwell_sys::meta::{self, DeviceKind, InodeId, Meta, SideTable};
+use stepwell_sys::meta::{self, DeviceKind, InodeId, Meta, MetaError, SideTable};
 
 use crate::error::{Context as _, Result};
 use crate::store::Ids;
-use crate::view::split;
 
 use super::index::Stamp;
 
@@ -78,25 +78,19 @@ pub(crate) fn read(
     ids: Ids,
     side: &SideTable,
 ) -> Result<Option<Entry>> {
-    let (parent, name) = split(path);
-    let name = if name.is_empty() { b"." } else { name };
-    let dir = open(root, parent, OFlags::PATH | OFlags::DIRECTORY).entry("open", parent)?;
-    let is_link = file_type(stat) == FileType::Symlink;
-    let kept = match file_type(stat) {
-        FileType::RegularFile | FileType::Directory => {
-            let fd = open(root, path, OFlags::PATH).entry("open", path)?;
-            match meta::load(fd.as_fd(), stat, side)? {
-                // Where the kernel holds owners, only device nodes that could not be made are kept beside.
-                Some(meta) if ids == Ids::Real && meta.device.is_none() => None,
-                other => other,
-            }
-        }
-        _ if ids == Ids::Emulated => side.get(InodeId::of(stat)).cloned(),
-        _ => None,
+    let (mut kept, xattrs) = match file_type(stat) {
+        FileType::RegularFile | FileType::Directory => attributes(root, path, ids)?,
+        _ => Default::default(),
     };
-    let Some(kind) = kind(dir.as_fd(), name, path, stat, kept.as_ref())? else {
+    if ids == Ids::Emulated
+        && let Some(beside) = side.get(InodeId::of(stat))
+    {
+        kept = Some(beside.clone());
+    }
+    let Some(kind) = kind(root, path, stat, kept.as_ref())? else {
         return Ok(None);
     };
+    let is_link = matches!(kind, Kind::Symlink { .. });
     let mut entry = Entry::new(path, kind, if is_link { 0o777 } else { mode(stat) });
     entry.mtime = mtime(stat);
     (entry.uid, entry.gid) = match (ids, &kept) {
@@ -104,9 +98,7 @@ pub(crate) fn read(
         (_, Some(meta)) => (meta.uid, meta.gid),
         (Ids::Emulated, None) => (0, 0),
     };
-    if !is_link {
-        entry.xattrs = xattrs(root, path)?;
-    }
+    entry.xattrs = xattrs;
     entry
         .xattrs
         .extend(kept.map(|m| m.xattrs).unwrap_or_default());
@@ -118,8 +110,7 @@ pub(crate) fn mode(stat: &Statx) -> u32 {
 }
 
 fn kind(
-    dir: BorrowedFd<'_>,
-    name: &[u8],
+    root: BorrowedFd<'_>,
     path: &[u8],
     stat: &Statx,
     kept: Option<&Meta>,
@@ -141,7 +132,8 @@ fn kind(
         },
         (FileType::Directory, _) => Kind::Dir,
         (FileType::Symlink, _) => {
-            let target = fs::readlinkat(dir, name, Vec::new()).entry("read link", path)?;
+            let link = open(root, path, OFlags::PATH).entry("open", path)?;
+            let target = fs::readlinkat(&link, c"", Vec::new()).entry("read link", path)?;
             Kind::Symlink {
                 target: target.into_bytes(),
             }
@@ -153,36 +145,53 @@ fn kind(
     }))
 }
 
-/// Reads the attributes that belong into a layer.
-fn xattrs(root: BorrowedFd<'_>, path: &[u8]) -> Result<BTreeMap<Vec<u8>, Vec<u8>>> {
-    let mut found = BTreeMap::new();
-    // The calls on descriptors do not take O_PATH ones, and opening a device or a fifo has effects.
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let stat_flags = OFlags::PATH;
-    let handle = open(root, path, stat_flags).entry("open", path)?;
-    let kind = file_type(&stat_fd(handle.as_fd()).entry("stat", path)?);
-    if !matches!(kind, FileType::RegularFile | FileType::Directory) {
-        return Ok(found);
-    }
-    let fd = open(root, path, flags).entry("open", path)?;
+/// Extended attributes by their names.
+type Xattrs = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// Reads the attributes of a regular file or a directory: what is kept on it in place of the kernel, and those that
+/// belong into a layer.  Most have none: one open and one list are all that those cost.
+fn attributes(root: BorrowedFd<'_>, path: &[u8], ids: Ids) -> Result<(Option<Meta>, Xattrs)> {
+    let (mut kept, mut found) = (None, Xattrs::new());
+    let fd = open(root, path, OFlags::RDONLY | OFlags::NONBLOCK).entry("open", path)?;
     let mut names = vec![0; 1024];
     let length = loop {
         match fs::flistxattr(&fd, &mut names[..]) {
             Err(Errno::RANGE) if names.len() < XATTR_MAX => names.resize(XATTR_MAX, 0),
-            Err(Errno::OPNOTSUPP) => return Ok(found),
+            Err(Errno::OPNOTSUPP) => return Ok((None, found)),
             other => break other.entry("list the attributes of", path)?,
         }
     };
-    for name in names[..length].split(|b| *b == 0).filter(|n| belongs(n)) {
+    let is_own = |name: &[u8]| name == meta::XATTR.as_bytes();
+    for name in names[..length]
+        .split(|b| *b == 0)
+        .filter(|n| belongs(n) || is_own(n))
+    {
         let mut value = vec![0; XATTR_MAX];
         match fs::fgetxattr(&fd, name, &mut value[..]) {
             Ok(length) => value.truncate(length),
             Err(Errno::NODATA) => continue,
             Err(errno) => return Err(errno).entry("read an attribute of", path),
         }
-        found.insert(name.to_vec(), value);
+        if is_own(name) {
+            kept = own_notes(&value, path, ids)?;
+        } else {
+            found.insert(name.to_vec(), value);
+        }
     }
-    Ok(found)
+    Ok((kept, found))
+}
+
+/// What is kept on an inode in place of the kernel.  Where the kernel holds owners that is only the number of a device
+/// node that could not be made, and a step may have written anything there.
+fn own_notes(value: &[u8], path: &[u8], ids: Ids) -> Result<Option<Meta>> {
+    match (ids, Meta::decode(value)) {
+        (Ids::Emulated, Ok(meta)) => Ok(Some(meta)),
+        (Ids::Emulated, Err(what)) => {
+            let subject = display_path(path);
+            Err(MetaError::Malformed { subject, what }.into())
+        }
+        (Ids::Real, decoded) => Ok(decoded.ok().filter(|meta| meta.device.is_some())),
+    }
 }
 
 /// Says whether an attribute belongs into a layer: what programs and users set, not what this machine's own security

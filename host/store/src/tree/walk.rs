@@ -143,9 +143,7 @@ impl Walk<'_> {
         let found: Vec<Looked> = pairs
             .par_chunks(CHUNK)
             .map(|chunk| {
-                let look = |(name, node): &(&[u8], Option<u32>)| {
-                    self.child(dir.as_fd(), task, name, *node)
-                };
+                let look = |(name, node): &Pair<'_>| self.child(dir.as_fd(), task, name, *node);
                 chunk.iter().map(look).collect::<Result<Vec<_>>>()
             })
             .collect::<Result<Vec<_>>>()?
@@ -156,7 +154,7 @@ impl Walk<'_> {
         let mut listing = Listing::default();
         for looked in found {
             match looked {
-                Looked::Found { found, below } => {
+                Looked::Found(found, below) => {
                     listing.below.extend(below);
                     listing.found.push(found);
                 }
@@ -186,12 +184,7 @@ impl Walk<'_> {
     }
 
     /// Brings names on disk and nodes of the index together; both are in the order of their names.
-    fn pair<'n>(
-        &self,
-        names: &'n [Vec<u8>],
-        old: &[u32],
-        dir: &[u8],
-    ) -> (Vec<(&'n [u8], Option<u32>)>, Vec<u32>) {
+    fn pair<'n>(&self, names: &'n [Vec<u8>], old: &[u32], dir: &[u8]) -> (Vec<Pair<'n>>, Vec<u32>) {
         let skip = if dir.is_empty() { 0 } else { dir.len() + 1 };
         let mut old = old.iter().copied().peekable();
         let name_of = |node: u32| &self.index.nodes[node as usize].entry.path[skip..];
@@ -236,7 +229,7 @@ impl Walk<'_> {
             return Ok(Some(Looked::Stray(path)));
         }
         let found = self.look(path, &stat, node)?;
-        Ok(Some(Looked::Found { found, below }))
+        Ok(Some(Looked::Found(found, below)))
     }
 
     fn is_graft(&self, path: &[u8]) -> bool {
@@ -339,10 +332,17 @@ impl Walk<'_> {
     }
 }
 
+/// A name on disk, and the node of the index that it is.
+type Pair<'n> = (&'n [u8], Option<u32>);
+
 /// One name of a directory, looked at.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "strays are few, and boxing all the others costs"
+)]
 enum Looked {
     /// It is compared, and if it is a directory its names are next.
-    Found { found: Found, below: Option<Task> },
+    Found(Found, Option<Task>),
     /// The sandbox made it.
     Stray(Vec<u8>),
 }
