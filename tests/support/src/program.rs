@@ -19,7 +19,8 @@ pub fn debug() -> PathBuf {
         .clone()
 }
 
-fn target_dir() -> PathBuf {
+/// Directory that cargo builds into.
+pub fn target_dir() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), PathBuf::from)
 }
 

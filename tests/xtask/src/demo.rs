@@ -6,26 +6,31 @@ use std::process::Command;
 
 use stepwell_test_support::cmd::{run, show, tool};
 use stepwell_test_support::registry::Registry;
-use stepwell_test_support::{base, cache_dir, workspace};
+use stepwell_test_support::{base, program, user, workspace};
 
 use crate::{setup, test};
 
-/// Sets up, builds, pushes, runs.
+/// Sets up, builds, pushes, runs.  As root, the build is an ordinary user's all the same.
 pub fn main(_: &[String]) -> Result<(), String> {
     setup::build()?;
     setup::images()?;
     println!("demo: builds the program (minutes the first time)");
     show(test::cargo().args(["build", "--release", "--package", "stepwell"]))?;
-    let work = cache_dir().join("demo");
+    let work = tempfile::Builder::new()
+        .prefix("stepwell-demo-")
+        .tempdir_in("/var/tmp")
+        .map_err(|e| format!("a work directory: {e}"))?;
+    let work = work.path();
     let registry = Registry::start(&work.join("registry"))?;
     let base = base::push(&base::debian()?, &registry.host(), "debian:12")?;
     let image = format!("{}/demo/hello:latest", registry.host());
-    let program = workspace().join("target/release/stepwell");
-    println!(
-        "demo: {} build --build-arg BASE={base} --tag {image} --push examples/demo",
-        program.display()
-    );
-    let mut build = Command::new(&program);
+    run(Command::new("cp")
+        .arg("-r")
+        .arg(workspace().join("examples/demo"))
+        .arg(work.join("context")))?;
+    user::give(work)?;
+    println!("demo: stepwell build --build-arg BASE={base} --tag {image} --push examples/demo");
+    let mut build = Command::new(program::release());
     build
         .args([
             "build",
@@ -37,17 +42,16 @@ pub fn main(_: &[String]) -> Result<(), String> {
             "--root",
         ])
         .arg(work.join("store"));
-    show(build.arg(workspace().join("examples/demo")))?;
-    fetch_and_run(&work, &image)
+    show(&mut user::ordinary({
+        build.arg(work.join("context"));
+        build
+    }))?;
+    fetch_and_run(work, &image)
 }
 
 /// Fetches the image with skopeo, unpacks it with umoci and runs it with crun.
 fn fetch_and_run(work: &Path, image: &str) -> Result<(), String> {
     let (layout, bundle) = (work.join("layout"), work.join("bundle"));
-    for old in [&layout, &bundle] {
-        let _ = run(Command::new("chmod").args(["-R", "u+rwX"]).arg(old));
-        let _ = std::fs::remove_dir_all(old);
-    }
     println!("demo: skopeo fetches it, umoci unpacks it, crun runs it");
     run(tool("skopeo")
         .args([
