@@ -68,7 +68,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("stepwell-test-support", &[]),
     ("xtask", &["stepwell-test-support"]),
     ("stepwell-bench", &["stepwell-test-support"]),
-    ("stepwell-integration-tests", &["stepwell-test-support"]),
+    (
+        "stepwell-integration-tests",
+        &["stepwell-guest-build", "stepwell-test-support"],
+    ),
 ];
 
 fn metadata() -> Value {
