@@ -9,6 +9,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use stepwell_model::event::{Event, StepOutcome};
 use stepwell_model::{Digest, Op, VertexId};
 use stepwell_solve::{Action, Decision, KeyContext, Solver};
+use stepwell_steps::run::Exit;
 use stepwell_store::{Record, chain_id};
 
 use crate::error::{BuildError, StepError};
@@ -278,6 +279,19 @@ impl<'s> Driver<'s, '_> {
     }
 
     fn fail(&mut self, vertex: VertexId, began: Option<Instant>, error: BuildError) {
+        // Given up before anything failed: the user did it.
+        let interrupted = matches!(
+            error,
+            BuildError::Step {
+                exit: Exit::Cancelled,
+                ..
+            }
+        );
+        let error = if interrupted && self.failed.is_none() {
+            BuildError::Interrupted
+        } else {
+            error
+        };
         let outcome = if self.failed.is_some() {
             StepOutcome::Cancelled
         } else {

@@ -27,3 +27,4 @@ pub use error::{BuildError, ImageError, StepError};
 pub use explain::Explanation;
 pub use stepwell_registry::{Proxy, RegistryError, RegistryOptions};
 pub use stepwell_steps::run::{CancelToken, Exit};
+pub use stepwell_wasm::GuestError;

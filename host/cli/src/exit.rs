@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use stepwell_build::{BuildError, Exit};
+use stepwell_build::{BuildError, Exit, GuestError};
 
 use crate::report;
 
@@ -42,12 +42,13 @@ pub fn failed(error: &BuildError) -> ExitCode {
 fn meaning(error: &BuildError) -> (u8, Option<String>) {
     match error {
         BuildError::Refused(_) => (REFUSED, None),
-        BuildError::Guest(_) => (
+        BuildError::Guest(GuestError::Limit { .. }) => (
             GUEST,
             Some(
                 "limits of guests have flags of their own: see `stepwell build --help`".to_owned(),
             ),
         ),
+        BuildError::Guest(_) => (GUEST, None),
         BuildError::Step { exit, .. } => (step(exit), None),
         BuildError::StepSetup { source, .. } => (
             if source.is_users() { REFUSED } else { FAILED },
