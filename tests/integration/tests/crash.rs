@@ -269,7 +269,7 @@ fn signals_end_a_build_within_a_second() {
             .expect("kill");
         let ran = finished(child);
         let took = start.elapsed();
-        ran.failed_with(130, &["was given up"]);
+        ran.failed_with(130, &["the build was interrupted"]);
         assert!(
             took < Duration::from_secs(2),
             "SIG{signal}: {took:?}\n{}",
