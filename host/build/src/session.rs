@@ -258,9 +258,14 @@ impl Session<'_> {
         })
     }
 
-    /// Begins a step that is no vertex.
-    pub fn extra_step(&self, name: String) -> StepId {
+    /// Carries out a step that is no vertex, and tells how it goes.
+    pub fn extra_step<T>(
+        &self,
+        name: String,
+        work: impl FnOnce(StepId) -> Result<T, BuildError>,
+    ) -> Result<T, BuildError> {
         let step = StepId(self.next_step.fetch_add(1, Ordering::Relaxed));
+        let began = Instant::now();
         self.events.event(Event::Step {
             step,
             name,
@@ -268,7 +273,20 @@ impl Session<'_> {
             origin: None,
         });
         self.events.event(Event::Started { step });
-        step
+        let result = work(step);
+        let outcome = match &result {
+            Ok(_) => StepOutcome::Done,
+            Err(error) => StepOutcome::Failed {
+                message: error.to_string(),
+            },
+        };
+        let millis = began.elapsed().as_millis() as u64;
+        self.events.event(Event::Finished {
+            step,
+            outcome,
+            millis,
+        });
+        result
     }
 
     /// Hears how far the unpacking of a tree for a step is.

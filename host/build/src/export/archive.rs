@@ -2,12 +2,11 @@
 
 use std::io::Read;
 use std::path::Path;
-use std::time::Instant;
 
 use stepwell_image::archive::ImageBundle;
 use stepwell_image::blob::BlobSource;
 use stepwell_image::{docker_archive, layout};
-use stepwell_model::event::{Event, StepId, StepOutcome};
+use stepwell_model::event::StepId;
 use stepwell_model::{Digest, Reference};
 
 use crate::error::BuildError;
@@ -65,32 +64,17 @@ fn step(
     write: impl FnOnce(&ImageBundle<'_>, &dyn BlobSource) -> std::io::Result<()>,
 ) -> Result<(), BuildError> {
     let dest = dest.map_or_else(|| "-".to_owned(), |d| d.display().to_string());
-    let step = session.extra_step(format!("writing the image to {dest}"));
-    let began = Instant::now();
-    let result = prepared(session, made, step, &dest).and_then(|names| {
+    session.extra_step(format!("writing the image to {dest}"), |step| {
+        let names = prepared(session, made, step, &dest)?;
         let image = ImageBundle {
             manifest: &made.manifest,
             config: &made.config,
             platform: &session.request.platform,
             names: &names,
         };
-        write(&image, &Blobs(session)).map_err(|source| BuildError::Output {
-            dest: dest.clone(),
-            source,
-        })
-    });
-    let outcome = match &result {
-        Ok(()) => StepOutcome::Done,
-        Err(error) => StepOutcome::Failed {
-            message: error.to_string(),
-        },
-    };
-    session.events.event(Event::Finished {
-        step,
-        outcome,
-        millis: began.elapsed().as_millis() as u64,
-    });
-    result
+        let dest = dest.clone();
+        write(&image, &Blobs(session)).map_err(|source| BuildError::Output { dest, source })
+    })
 }
 
 fn prepared(

@@ -11,7 +11,6 @@ use std::path::{Path, PathBuf};
 
 use cap_std::fs::{Dir, DirBuilder, DirBuilderExt, OpenOptions, OpenOptionsExt, Permissions};
 use stepwell_image::{Entry, Kind, LayerOptions, LayerWriter};
-use stepwell_model::event::{Event, StepOutcome};
 use stepwell_store::{ChainView, Compression, ReadCheckout, StoreError};
 
 use crate::error::{BuildError, StepError};
@@ -159,47 +158,32 @@ fn step(
     layers: &Layers,
 ) -> Result<(), BuildError> {
     let name = format!("writing files to {}", dest.display());
-    let step = session.extra_step(name.clone());
-    let began = std::time::Instant::now();
-    let open = || -> Result<Files, StepError> {
-        session.images.fetch(layers, session, step)?;
-        let checkout = session
-            .store
-            .checkout_read(layers, &session.unpacking(step))?;
-        let root = checkout
-            .root_dir()
-            .try_clone()
-            .map_err(|e| StoreError::io("open", "tree", e))?;
-        Ok(Files {
-            view: session.store.chain_view(layers)?,
-            root,
-            _checkout: checkout,
-        })
-    };
-    let result = open()
-        .map_err(|source| BuildError::StepSetup {
+    session.extra_step(name.clone(), |step| {
+        let open = || -> Result<Files, StepError> {
+            session.images.fetch(layers, session, step)?;
+            let checkout = session
+                .store
+                .checkout_read(layers, &session.unpacking(step))?;
+            let root = checkout
+                .root_dir()
+                .try_clone()
+                .map_err(|e| StoreError::io("open", "tree", e))?;
+            Ok(Files {
+                view: session.store.chain_view(layers)?,
+                root,
+                _checkout: checkout,
+            })
+        };
+        let result = open().map_err(|source| BuildError::StepSetup {
             step: name,
             origin: None,
             source,
+        })?;
+        work(&result).map_err(|source| BuildError::Output {
+            dest: dest.display().to_string(),
+            source,
         })
-        .and_then(|result| {
-            work(&result).map_err(|source| BuildError::Output {
-                dest: dest.display().to_string(),
-                source,
-            })
-        });
-    let outcome = match &result {
-        Ok(()) => StepOutcome::Done,
-        Err(error) => StepOutcome::Failed {
-            message: error.to_string(),
-        },
-    };
-    session.events.event(Event::Finished {
-        step,
-        outcome,
-        millis: began.elapsed().as_millis() as u64,
-    });
-    result
+    })
 }
 
 fn make_dir(dir: &Dir, name: &Path) -> std::io::Result<()> {

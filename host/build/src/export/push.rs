@@ -2,9 +2,8 @@
 
 use std::io::Read;
 use std::sync::Arc;
-use std::time::Instant;
 
-use stepwell_model::event::{Event, StepId, StepOutcome};
+use stepwell_model::event::StepId;
 use stepwell_model::{Digest, Reference};
 use stepwell_registry::{BlobSource, PushOutcome};
 
@@ -15,21 +14,9 @@ use crate::session::Session;
 /// Pushes to the registries of all names.
 pub fn push(session: &Session<'_>, made: &Made) -> Result<(), BuildError> {
     for name in &made.names {
-        let step = session.extra_step(format!("pushing {}", name.whole()));
-        let began = Instant::now();
-        let result = push_one(session, made, name, step);
-        let outcome = match &result {
-            Ok(()) => StepOutcome::Done,
-            Err(error) => StepOutcome::Failed {
-                message: error.to_string(),
-            },
-        };
-        session.events.event(Event::Finished {
-            step,
-            outcome,
-            millis: began.elapsed().as_millis() as u64,
-        });
-        result?;
+        session.extra_step(format!("pushing {}", name.whole()), |step| {
+            push_one(session, made, name, step)
+        })?;
     }
     Ok(())
 }
