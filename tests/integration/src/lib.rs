@@ -4,7 +4,6 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::OnceLock;
 
 use serde_json::Value;
 use stepwell_test_support::cmd::{output, run, tool};
@@ -287,10 +286,4 @@ pub fn listing(root: &Path) -> Vec<String> {
     let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
     lines.sort();
     lines
-}
-
-/// Says whether slow tests that need the Debian base can run here; a skip is loud and CI fails on it.
-pub fn debian_is_there() -> bool {
-    static THERE: OnceLock<bool> = OnceLock::new();
-    *THERE.get_or_init(|| base::debian().is_ok())
 }

@@ -4,15 +4,19 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::cache_dir;
 use crate::cmd::{run, tool, which};
+use crate::{cache_dir, debian};
 
-/// Returns the OCI layout of the Debian base image (tag `12`, or the machine's own release), made when missing.
+/// Says whether the Debian base image is still to be made, and needs `stepwell` for it.
+pub fn debian_needs_stepwell() -> bool {
+    !directory("debian").join("index.json").is_file() && !debian::mmdebstrap_works()
+}
+
+/// Returns the OCI layout of the Debian base image (the machine's own release), made when missing.
 pub fn debian() -> Result<PathBuf, String> {
     layout("debian", |dir| {
-        println!("setup: makes the Debian base image with mmdebstrap");
         let archive = dir.join("rootfs.tar");
-        bootstrap(&archive)?;
+        debian::bootstrap(dir, &archive)?;
         Ok(archive)
     })
 }
@@ -74,12 +78,16 @@ pub fn push(layout: &Path, registry: &str, name: &str) -> Result<String, String>
     Ok(reference)
 }
 
+fn directory(name: &str) -> PathBuf {
+    cache_dir().join("base").join(name)
+}
+
 /// Makes `name` in the cache directory if it is not there: `make` returns the archive of a root file system.
 fn layout(
     name: &str,
     make: impl FnOnce(&Path) -> Result<PathBuf, String>,
 ) -> Result<PathBuf, String> {
-    let done = cache_dir().join("base").join(name);
+    let done = directory(name);
     if done.join("index.json").is_file() {
         return Ok(done);
     }
@@ -132,60 +140,4 @@ fn architecture() -> String {
         "aarch64" => "arm64".to_owned(),
         other => other.to_owned(),
     }
-}
-
-/// Makes the archive of a Debian `minbase` with the machine's own package sources and download settings.
-fn bootstrap(archive: &Path) -> Result<(), String> {
-    let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
-    let suite = release
-        .lines()
-        .find_map(|l| l.strip_prefix("VERSION_CODENAME="))
-        .unwrap_or("bookworm")
-        .to_owned();
-    let mut command = tool("mmdebstrap");
-    command.args([
-        "--quiet",
-        "--variant=minbase",
-        "--aptopt=Acquire::Languages \"none\"",
-    ]);
-    for setting in download_settings() {
-        command.arg(format!("--aptopt={setting}"));
-    }
-    command.arg("--customize-hook=rm -rf \"$1\"/var/lib/apt/lists/* \"$1\"/var/cache/apt/*.bin");
-    command.arg(suite).arg(archive).args(sources());
-    run(&mut command).map(drop)
-}
-
-/// The machine's package sources that are in use.
-fn sources() -> Vec<PathBuf> {
-    let list = PathBuf::from("/etc/apt/sources.list");
-    let parts = std::fs::read_dir("/etc/apt/sources.list.d")
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|e| e.path());
-    let mut sources: Vec<_> = std::iter::once(list)
-        .chain(parts.filter(|p| p.extension().is_some_and(|e| e == "sources" || e == "list")))
-        .filter(|p| p.is_file())
-        .collect();
-    sources.sort();
-    sources.retain(|p| std::fs::read_to_string(p).is_ok_and(|t| t.contains("debian")));
-    sources
-}
-
-/// The machine's `Acquire` settings (proxies, checks), so that they hold in the base image too.
-fn download_settings() -> Vec<String> {
-    let dump = run(Command::new("apt-config").arg("dump")).unwrap_or_default();
-    let wanted = [
-        "Acquire::http",
-        "Acquire::https",
-        "Acquire::Check-Valid-Until",
-        "Acquire::Check-Date",
-        "Acquire::Retries",
-    ];
-    dump.lines()
-        .filter(|l| wanted.iter().any(|w| l.starts_with(w)))
-        .map(|l| l.trim_end_matches(';').to_owned())
-        .filter(|l| !l.ends_with("\"\""))
-        .collect()
 }

@@ -6,6 +6,7 @@
 pub mod base;
 pub mod bundle;
 pub mod cmd;
+mod debian;
 pub mod program;
 pub mod registry;
 pub mod tools;

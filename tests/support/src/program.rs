@@ -19,6 +19,15 @@ pub fn debug() -> PathBuf {
         .clone()
 }
 
+/// Whichever of the two is there, the optimised one first.
+pub fn any() -> Result<PathBuf, String> {
+    ["release", "debug"]
+        .map(|profile| target_dir().join(profile).join("stepwell"))
+        .into_iter()
+        .find(|program| program.is_file())
+        .ok_or_else(|| "`stepwell` is not built yet".to_owned())
+}
+
 /// Directory that cargo builds into.
 pub fn target_dir() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), PathBuf::from)

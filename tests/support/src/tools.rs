@@ -162,27 +162,38 @@ fn privilege() -> Option<Vec<&'static str>> {
         .then(|| vec!["sudo", "-n"])
 }
 
-/// Downloads packages with their missing dependencies and unpacks them; apt keeps its lists in a directory of ours.
+/// Downloads packages with their missing dependencies and unpacks them.
 fn unpack(names: &[&str]) -> Result<(), String> {
-    let dir = cache_dir().join("apt");
     println!(
         "setup: no root and no sudo: unpacking {} below {}",
         names.join(" "),
         unpacked().display()
     );
+    let archives = download(&cache_dir().join("apt"), &[], names)?;
+    for deb in &archives {
+        show(Command::new("dpkg-deb").arg("-x").arg(deb).arg(unpacked()))?;
+        std::fs::remove_file(deb)
+            .map_err(|e| format!("`{}` cannot be removed: {e}", deb.display()))?;
+    }
+    Ok(())
+}
+
+/// Downloads packages with their missing dependencies, and returns the archives; apt keeps its lists in `dir`.
+pub fn download(dir: &Path, options: &[String], names: &[&str]) -> Result<Vec<PathBuf>, String> {
     for sub in ["lists/partial", "archives/partial"] {
         std::fs::create_dir_all(dir.join(sub))
             .map_err(|e| format!("`{}` cannot be made: {e}", dir.join(sub).display()))?;
     }
+    let ours = [
+        format!("Dir::State::lists={}", dir.join("lists").display()),
+        format!("Dir::Cache={}", dir.display()),
+        "Debug::NoLocking=1".into(),
+        "APT::Sandbox::User=".into(),
+    ];
     let apt = |args: &[&str]| {
         let mut command = Command::new("apt-get");
-        for option in [
-            format!("Dir::State::lists={}", dir.join("lists").display()),
-            format!("Dir::Cache={}", dir.display()),
-            "Debug::NoLocking=1".into(),
-            "APT::Sandbox::User=".into(),
-        ] {
-            command.args(["-o", &option]);
+        for option in ours.iter().chain(options) {
+            command.args(["-o", option]);
         }
         run(command.args(args))
     };
@@ -196,19 +207,13 @@ fn unpack(names: &[&str]) -> Result<(), String> {
     ];
     args.extend(names);
     apt(&args)?;
-    unpack_archives(&dir.join("archives"))
-}
-
-fn unpack_archives(archives: &Path) -> Result<(), String> {
-    let entries = std::fs::read_dir(archives)
-        .map_err(|e| format!("`{}` cannot be read: {e}", archives.display()))?;
-    for entry in entries.flatten() {
-        let deb = entry.path();
-        if deb.extension().is_some_and(|e| e == "deb") {
-            show(Command::new("dpkg-deb").arg("-x").arg(&deb).arg(unpacked()))?;
-            std::fs::remove_file(&deb)
-                .map_err(|e| format!("`{}` cannot be removed: {e}", deb.display()))?;
-        }
-    }
-    Ok(())
+    let archives = dir.join("archives");
+    let mut debs: Vec<_> = std::fs::read_dir(&archives)
+        .map_err(|e| format!("`{}` cannot be read: {e}", archives.display()))?
+        .flatten()
+        .map(|e| e.path())
+        .filter(|p| p.extension().is_some_and(|e| e == "deb"))
+        .collect();
+    debs.sort();
+    Ok(debs)
 }

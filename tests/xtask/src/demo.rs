@@ -13,9 +13,10 @@ use crate::{setup, test};
 /// Sets up, builds, pushes, runs.  As root, the build is an ordinary user's all the same.
 pub fn main(_: &[String]) -> Result<(), String> {
     setup::build()?;
-    setup::images()?;
+    setup::tools()?;
     println!("demo: builds the program (minutes the first time)");
     show(test::cargo().args(["build", "--release", "--package", "stepwell"]))?;
+    setup::images()?;
     let work = tempfile::Builder::new()
         .prefix("stepwell-demo-")
         .tempdir_in("/var/tmp")

@@ -11,9 +11,10 @@ use crate::setup;
 /// Sets up and runs all tests.
 pub fn main(args: &[String]) -> Result<(), String> {
     setup::build()?;
-    setup::images()?;
-    // The tests run the program; building it first gives them its path in the same target directory.
+    setup::tools()?;
+    // The tests run the program, and so may the set-up; it is built first, into the same target directory.
     show(cargo().args(["build", "--package", "stepwell"]))?;
+    setup::images()?;
     let runner = nextest()?;
     show(
         cargo()
@@ -26,8 +27,9 @@ pub fn main(args: &[String]) -> Result<(), String> {
 /// Sets up and runs the benchmark with an optimised program.
 pub fn bench(args: &[String]) -> Result<(), String> {
     setup::build()?;
-    setup::images()?;
+    setup::tools()?;
     show(cargo().args(["build", "--release", "--package", "stepwell"]))?;
+    setup::images()?;
     show(
         cargo()
             .args([
