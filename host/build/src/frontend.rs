@@ -227,7 +227,7 @@ fn resolve_error(failure: BuildError) -> ResolveError {
 
 /// Parses and normalises a reference.
 pub fn parse_reference(text: &str) -> Result<Reference, ImageError> {
-    text.parse().map_err(|e| ImageError::Reference {
+    stepwell_model::parse_reference(text).map_err(|e| ImageError::Reference {
         reference: text.to_owned(),
         reason: format!("{e}"),
     })

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use stepwell_model::op::{HostEntry, Network};
 use stepwell_model::request::{Frontend, GuestLimits, Isolation, NamedContext, Output, Request};
-use stepwell_model::{Platform, Reference};
+use stepwell_model::{Platform, parse_reference};
 
 use crate::args::{BuildArgs, GuestArgs, IsolationArg, NetworkArg};
 use crate::output;
@@ -23,8 +23,7 @@ pub fn from_args(args: &BuildArgs) -> Result<Request, String> {
         ));
     }
     for tag in &args.tags {
-        tag.parse::<Reference>()
-            .map_err(|e| format!("--tag `{tag}` is not an image name: {e}"))?;
+        parse_reference(tag).map_err(|e| format!("--tag `{tag}` is not an image name: {e}"))?;
     }
     Ok(Request {
         frontend: args
@@ -144,7 +143,7 @@ fn build_arg(text: &str) -> Result<Option<(String, String)>, String> {
 fn named_context(text: &str) -> Result<(String, NamedContext), String> {
     let (name, place) = pair("--build-context", text)?;
     let context = if let Some(reference) = place.strip_prefix("docker-image://") {
-        reference.parse::<Reference>().map_err(|e| {
+        parse_reference(reference).map_err(|e| {
             format!("--build-context `{text}`: `{reference}` is not an image name: {e}")
         })?;
         NamedContext::Image(reference.to_owned())

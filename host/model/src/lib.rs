@@ -13,6 +13,7 @@ pub mod graph;
 pub mod ignore;
 pub mod op;
 pub mod platform;
+pub mod reference;
 pub mod request;
 
 pub use config::{Healthcheck, History, ImageConfig};
@@ -22,3 +23,4 @@ pub use graph::{Graph, GraphBuilder, GraphError, Vertex, VertexId};
 pub use oci_spec::distribution::Reference;
 pub use op::Op;
 pub use platform::Platform;
+pub use reference::{ReferenceError, parse_reference};

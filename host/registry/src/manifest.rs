@@ -15,7 +15,7 @@ use stepwell_model::{Digest, Platform, Reference};
 use crate::auth::Scopes;
 use crate::endpoint::{manifest_path, pinned, refused, repository};
 use crate::error::{ErrorKind, RegistryError, Result};
-use crate::registry::{Call, Registry};
+use crate::registry::{Call, Registry, Target};
 use crate::select;
 use crate::transport::{Answer, Payload};
 
@@ -160,6 +160,21 @@ impl Registry {
         }
         let media_type = content_type(&answer).unwrap_or_else(|| OCI_IMAGE_MEDIA_TYPE.to_owned());
         Ok(descriptor(&media_type, digest, size))
+    }
+
+    /// Says whether the tag of `reference` names the manifest `digest` already; then its blobs are there too, as
+    /// registries take no manifest without them.  Asked with the rights of a push, so that one token serves all of it.
+    pub async fn has_manifest(&self, reference: &Reference, digest: &Digest) -> Result<bool> {
+        let host = self.host(reference)?;
+        let mut call = read(Method::HEAD, reference)?;
+        call.target = Target::Path(manifest_path(reference, true)?);
+        call.scopes = Scopes::push(repository(reference)?);
+        match self.call(&host, &call, &[200]).await {
+            Ok(answer) => Ok(announced(&answer) == Some(*digest)),
+            // Whatever is wrong, the push itself meets it, and says it better.
+            Err(error) if matches!(error.status(), Some(400..=499)) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Pushes a manifest or an index under the tag of `reference`, or under its digest where it has no tag.

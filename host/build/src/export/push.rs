@@ -27,6 +27,10 @@ fn push_one(
     name: &Reference,
     step: StepId,
 ) -> Result<(), BuildError> {
+    let (registry, runtime) = session.images.registry();
+    if runtime.block_on(registry.has_manifest(name, &made.digest))? {
+        return Ok(());
+    }
     let mut blobs: Vec<(Digest, u64)> = made.layers.iter().map(|l| (l.digest, l.size)).collect();
     blobs.push((made.manifest.config.digest, made.config.len() as u64));
     blobs.sort();
@@ -43,7 +47,6 @@ fn push_one(
                 .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
     })?;
-    let (registry, runtime) = session.images.registry();
     runtime.block_on(registry.push_manifest(name, made.media_type(), made.bytes.clone().into()))?;
     Ok(())
 }

@@ -49,6 +49,15 @@ async fn an_image_goes_there_and_comes_back() {
     assert!(resolved.index.is_none());
     let head = registry.head(&tag).await.unwrap();
     assert_eq!(head, resolved.manifest.descriptor);
+    assert!(registry.has_manifest(&tag, &digest).await.unwrap());
+    for (name, other) in [
+        ("team/app:1", Digest::of(b"")),
+        ("team/app:2", digest),
+        ("new:1", digest),
+    ] {
+        let name = reference(&server.authority, name);
+        assert!(!registry.has_manifest(&name, &other).await.unwrap());
+    }
 
     let seen = Arc::new(AtomicU64::new(0));
     let counter = Arc::clone(&seen);
