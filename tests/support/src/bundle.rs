@@ -1,9 +1,10 @@
 //! Running an unpacked image with crun.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Output;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::cmd::{output, tool};
 
@@ -24,7 +25,8 @@ pub fn run(dir: &Path) -> Result<(), String> {
 
 /// Runs the bundle in `dir` and returns what it did.
 pub fn run_output(dir: &Path) -> Result<Output, String> {
-    simplify(&dir.join("config.json"))?;
+    let config = dir.join("config.json");
+    simplify(&config, own_ids())?;
     let name = format!(
         "stepwell-{}-{}",
         std::process::id(),
@@ -39,6 +41,8 @@ pub fn run_output(dir: &Path) -> Result<Output, String> {
     let mut flags = vec!["--mount", "--cgroup"];
     if !crate::is_root() {
         flags.push("--map-root-user");
+        // In that name space, the own ids are 0.
+        simplify(&config, (0, 0))?;
     }
     let script = r#"umount -R /sys/fs/cgroup 2>/dev/null; mount -t cgroup2 none /sys/fs/cgroup && exec "$@""#;
     output(
@@ -51,13 +55,30 @@ pub fn run_output(dir: &Path) -> Result<Output, String> {
     )
 }
 
-/// Takes out of a bundle's configuration what needs a terminal or control groups.
-fn simplify(file: &Path) -> Result<(), String> {
+/// User and group of this process.
+fn own_ids() -> (u32, u32) {
+    std::fs::metadata("/proc/self").map_or((0, 0), |m| (m.uid(), m.gid()))
+}
+
+/// Takes out of a bundle's configuration what needs a terminal or control groups.  Without root there is one id to be
+/// had: the container's user gets it, whoever that is.
+fn simplify(file: &Path, (uid, gid): (u32, u32)) -> Result<(), String> {
     let fail = |e: String| format!("`{}`: {e}", file.display());
     let text = std::fs::read_to_string(file).map_err(|e| fail(e.to_string()))?;
     let mut config: Value = serde_json::from_str(&text).map_err(|e| fail(e.to_string()))?;
     config["process"]["terminal"] = Value::Bool(false);
+    let user = config["process"]["user"].clone();
+    if !crate::is_root()
+        && let Some(user) = config["process"]["user"].as_object_mut()
+    {
+        user.remove("additionalGids");
+    }
     if let Some(linux) = config["linux"].as_object_mut() {
+        if !crate::is_root() {
+            let one = |inside: &Value, outside| json!([{"containerID": inside.as_u64().unwrap_or(0), "hostID": outside, "size": 1}]);
+            linux.insert("uidMappings".into(), one(&user["uid"], uid));
+            linux.insert("gidMappings".into(), one(&user["gid"], gid));
+        }
         linux.remove("resources");
         linux.remove("cgroupsPath");
         if let Some(namespaces) = linux.get_mut("namespaces").and_then(Value::as_array_mut) {
