@@ -59,8 +59,7 @@ fn run(
     args: &BuildArgs,
     work: impl FnOnce(&Builder, &CancelToken, &Arc<dyn Progress>) -> Result<(), BuildError>,
 ) -> ExitCode {
-    // Before any thread starts: a process with threads cannot enter a user namespace.
-    let entered = stepwell_sys::namespace::enter_user_namespace();
+    let entered = environment::enter_user_namespace();
     let cancel = match CancelToken::new() {
         Ok(cancel) => cancel,
         Err(error) => {

@@ -71,7 +71,7 @@ const ROWS: &[Row] = &[
 
 /// Prints the findings.
 pub fn run(args: &DoctorArgs) -> ExitCode {
-    let users = users();
+    let users = environment::users();
     let root = environment::store_root(
         args.store.root.as_ref(),
         users.last().is_some_and(|uid| uid == "0"),
@@ -81,19 +81,22 @@ pub fn run(args: &DoctorArgs) -> ExitCode {
         .ancestors()
         .find(|d| d.is_dir())
         .map_or_else(|| PathBuf::from("/"), PathBuf::from);
-    let path: Vec<PathBuf> = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())
-        .chain(["/usr/bin".into(), "/bin".into()])
-        .collect();
-    let facts = match run::probe_doctor(&InitProgram::Myself, &dir, &users, &path) {
-        Ok(facts) => facts,
+    // From outside of the builder's user namespace, as only there the helpers for subordinate ids can be tried; the tier is
+    // chosen inside.
+    let path = environment::program_path();
+    let mut entered = Entered::AlreadyRoot;
+    let found = run::probe_doctor(&InitProgram::Myself, &dir, &users, &path).and_then(|facts| {
+        entered = environment::enter_user_namespace();
+        Ok((facts, run::probe(&InitProgram::Myself, &dir)?))
+    });
+    let (facts, inside) = match found {
+        Ok(found) => found,
         Err(error) => {
             report::error(&error.to_string(), &[], None);
             return ExitCode::from(exit::FAILED);
         }
     };
-    // Only now: the helpers for subordinate ids can be tried from outside alone.
-    let entered = stepwell_sys::namespace::enter_user_namespace();
-    let choice = choose_tier(Isolation::Auto, &facts.build);
+    let choice = choose_tier(Isolation::Auto, &inside);
     if args.json {
         let text = json!({"facts": facts, "entered": format!("{entered:?}"), "isolation": choice.as_ref().ok(), "refusal": choice.as_ref().err()});
         println!("{text:#}");
@@ -153,8 +156,17 @@ fn machine(facts: &Facts) -> String {
 
 fn process(entered: &Entered) -> String {
     match entered {
-        Entered::Entered { uid, gid } => {
-            format!("is user 0 of a user namespace of its own, {uid}:{gid} outside")
+        Entered::Entered {
+            uid,
+            gid,
+            subordinate,
+        } => {
+            let ids = if *subordinate {
+                "with subordinate ids"
+            } else {
+                "with one id"
+            };
+            format!("is user 0 of a user namespace of its own {ids}, {uid}:{gid} outside")
         }
         Entered::AlreadyRoot => "is root already".to_owned(),
         Entered::Refused(error) => format!("cannot enter a user namespace: {error}"),
@@ -177,19 +189,4 @@ fn attempt(attempt: &Attempt) -> Finding {
         good: attempt.works(),
         text: attempt.text(),
     }
-}
-
-/// Name and number of the caller, as `/etc/subuid` may have them.
-fn users() -> Vec<String> {
-    let uid = std::fs::metadata("/proc/self")
-        .map(|m| std::os::unix::fs::MetadataExt::uid(&m))
-        .unwrap_or(0)
-        .to_string();
-    let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
-    let name = passwd
-        .lines()
-        .map(|l| l.split(':').collect::<Vec<_>>())
-        .find(|f| f.get(2) == Some(&&uid[..]))
-        .map(|f| f[0].to_owned());
-    name.into_iter().chain([uid]).collect()
 }

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 
 use stepwell_build::{Proxy, RegistryOptions};
+use stepwell_sys::namespace::Entered;
+use stepwell_sys::subordinate::SubordinateIds;
 
 fn var(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|v| !v.is_empty())
@@ -25,6 +27,35 @@ pub fn store_root(asked: Option<&PathBuf>, root: bool) -> PathBuf {
         None if root => PathBuf::from("/var/lib/stepwell"),
         None => home().join(".local/share/stepwell"),
     }
+}
+
+/// Directories that programs are looked for in.
+pub fn program_path() -> Vec<PathBuf> {
+    std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())
+        .chain(["/usr/bin".into(), "/bin".into()])
+        .collect()
+}
+
+/// Puts this process into a user namespace, with subordinate ids where they are to be had.  Before any thread starts: a
+/// process with threads cannot enter one.
+pub fn enter_user_namespace() -> Entered {
+    let subordinate = SubordinateIds::find(&users(), &program_path());
+    stepwell_sys::namespace::enter_user_namespace(subordinate.as_ref())
+}
+
+/// Name and number of the caller, as `/etc/subuid` may have them.
+pub fn users() -> Vec<String> {
+    let uid = std::fs::metadata("/proc/self")
+        .map(|m| std::os::unix::fs::MetadataExt::uid(&m))
+        .unwrap_or(0)
+        .to_string();
+    let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let name = passwd
+        .lines()
+        .map(|l| l.split(':').collect::<Vec<_>>())
+        .find(|f| f.get(2) == Some(&&uid[..]))
+        .map(|f| f[0].to_owned());
+    name.into_iter().chain([uid]).collect()
 }
 
 /// How registries are spoken to.

@@ -62,7 +62,7 @@ fn with_store(
     work: impl FnOnce(&Store) -> Result<(), stepwell_store::StoreError>,
 ) -> ExitCode {
     // Trees may hold files that only a user 0 with all of its rights may remove.
-    let entered = stepwell_sys::namespace::enter_user_namespace();
+    let entered = environment::enter_user_namespace();
     let root = environment::store_root(args.root.as_ref(), entered == Entered::AlreadyRoot);
     match Store::open(&root, StoreOptions::new(Ids::Emulated)).and_then(|store| work(&store)) {
         Ok(()) => ExitCode::SUCCESS,

@@ -56,7 +56,7 @@ fn main() {
     if options.container {
         enter_container();
     }
-    let _ = stepwell_sys::namespace::enter_user_namespace();
+    let _ = stepwell_sys::namespace::enter_user_namespace(None);
     match step(&options) {
         Ok(code) => exit(code),
         Err(error) => {

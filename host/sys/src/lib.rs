@@ -19,5 +19,6 @@ pub mod namespace;
 pub mod probe;
 pub mod process;
 pub mod seccomp;
+pub mod subordinate;
 
 pub use error::{SysError, SysResult};

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, SysError, SysResult};
 use crate::process::thread_count;
+use crate::subordinate::{Mapper, SubordinateIds};
 
 /// Kinds of namespaces that a process can get new ones of.  Of these flags only the `NEW…` ones for users, pids,
 /// ipc, host name and network are for use here.
@@ -66,7 +67,10 @@ pub fn map_single_id(uid: u32, gid: u32) -> SysResult<()> {
             count: 1,
         }]
     };
-    write_text("/proc/self/uid_map", &map_text(&one(uid)))?;
+    // A helper may have mapped the users and failed on the groups.
+    if id_map("uid_map")?.is_empty() {
+        write_text("/proc/self/uid_map", &map_text(&one(uid)))?;
+    }
     // Without privilege a group may be mapped only after giving up setgroups(2) (user_namespaces(7)).
     write_text("/proc/self/setgroups", "deny")?;
     write_text("/proc/self/gid_map", &map_text(&one(gid)))
@@ -117,6 +121,8 @@ pub enum Entered {
         uid: u32,
         /// Group outside.
         gid: u32,
+        /// Whether the namespace has the user's subordinate ids, too.
+        subordinate: bool,
     },
     /// It is root already, so there is nothing to gain.
     AlreadyRoot,
@@ -125,10 +131,11 @@ pub enum Entered {
 }
 
 /// Puts an ordinary user's process into a user namespace in which its one id is 0, so that its own files are
-/// its to handle whatever their modes are.  For the start of a program, while there is one thread.
+/// its to handle whatever their modes are.  For the start of a program, while there is one thread.  With `subordinate`
+/// ids there are those as well, where the helpers may do their work.
 ///
 /// A refusal leaves the process as it was: the namespace is tried in a child first.
-pub fn enter_user_namespace() -> Entered {
+pub fn enter_user_namespace(subordinate: Option<&SubordinateIds>) -> Entered {
     let (uid, gid) = (
         rustix::process::geteuid().as_raw(),
         rustix::process::getegid().as_raw(),
@@ -136,20 +143,35 @@ pub fn enter_user_namespace() -> Entered {
     if uid == 0 {
         return Entered::AlreadyRoot;
     }
-    let enter = || {
-        unshare(Namespaces::NEWUSER)?;
-        map_single_id(uid, gid)
-    };
     let trial = || {
-        enter()?;
+        enter((uid, gid), None)?;
         crate::capability::is_usable()
     };
     match crate::probe::in_child(trial)
         .and_then(|()| single_threaded())
-        .and_then(|()| enter())
+        .and_then(|()| enter((uid, gid), subordinate))
     {
-        Ok(()) => Entered::Entered { uid, gid },
+        Ok(subordinate) => Entered::Entered {
+            uid,
+            gid,
+            subordinate,
+        },
         Err(error) => Entered::Refused(error),
+    }
+}
+
+/// Enters a new user namespace, and says whether it has subordinate ids.
+fn enter(own: (u32, u32), subordinate: Option<&SubordinateIds>) -> SysResult<bool> {
+    // With no_new_privs the helpers have no rights to do it with.
+    let useful = subordinate.filter(|_| !crate::process::no_new_privs());
+    let mapper = useful.map(|ids| ids.mapper(own)).transpose()?;
+    if let Err(error) = unshare(Namespaces::NEWUSER) {
+        mapper.map(Mapper::end).transpose()?;
+        return Err(error);
+    }
+    match mapper.map(Mapper::map).transpose()? {
+        Some(true) => Ok(true),
+        _ => map_single_id(own.0, own.1).map(|()| false),
     }
 }
 

@@ -15,7 +15,7 @@ use crate::capability::Capabilities;
 use crate::error::{SysResult, errno_name};
 use crate::namespace::{IdRange, Namespaces};
 use crate::process::status_field;
-use crate::{capability, landlock, namespace, process, seccomp};
+use crate::{capability, landlock, namespace, process, seccomp, subordinate};
 
 pub use attempts::in_child;
 use attempts::{
@@ -242,8 +242,6 @@ pub fn probe_build(store: &Path) -> Facts {
 ///
 /// Forks nothing, so it may be asked at any time.  The store and the steps must be given the same answer.
 pub fn holds_real_ids(store: &Path) -> bool {
-    // Images use numbers up to 65535 (nobody is 65534).
-    const ENOUGH: u64 = 65_536;
     let needed = Capabilities::CHOWN
         | Capabilities::DAC_OVERRIDE
         | Capabilities::FOWNER
@@ -256,8 +254,8 @@ pub fn holds_real_ids(store: &Path) -> bool {
     };
     rustix::process::geteuid().is_root()
         && capability::effective().is_ok_and(|held| held.contains(needed))
-        && count("uid_map") >= ENOUGH
-        && count("gid_map") >= ENOUGH
+        && count("uid_map") >= subordinate::ENOUGH
+        && count("gid_map") >= subordinate::ENOUGH
         && with_scratch_file(store, try_chown).is_ok()
 }
 

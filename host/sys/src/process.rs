@@ -203,6 +203,17 @@ pub fn set_tracing(allowed: bool) -> SysResult<()> {
     process::set_dumpable_behavior(behaviour).context("prctl", "PR_SET_DUMPABLE")
 }
 
+/// Ends a throw-away child without running what its parent registered for its own exit.
+pub(crate) fn exit_now(code: i32) -> ! {
+    // SAFETY: _exit ends the process at once; nothing of Rust's runs afterwards.
+    unsafe { libc::_exit(code) }
+}
+
+/// Says whether programs executed from here gain no privileges any more (PR_SET_NO_NEW_PRIVS(2const)).
+pub fn no_new_privs() -> bool {
+    rustix::thread::no_new_privs().unwrap_or(false)
+}
+
 /// Starts a session and a process group of its own, without a terminal.
 pub fn new_session() -> SysResult<()> {
     process::setsid().context("setsid", "").map(drop)

@@ -93,6 +93,11 @@ impl World {
 
     /// The same with another store of this world.
     pub fn build_command_in(&self, store: &str, args: &[&str]) -> Command {
+        user::ordinary(self.plain_command(store, args))
+    }
+
+    /// The same by whoever runs the tests.
+    pub fn plain_command(&self, store: &str, args: &[&str]) -> Command {
         self.give();
         let mut command = Command::new(program::debug());
         command
@@ -100,7 +105,7 @@ impl World {
             .arg(self.path(store))
             .args(args.iter().map(|a| self.expand(a)))
             .arg(self.path("context"));
-        user::ordinary(command)
+        command
     }
 
     /// Gives the world to the ordinary user, but for stores, which are the user's already: chown(2) clears setuid bits and

@@ -4,32 +4,51 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::cmd::run;
-use crate::is_root;
+use crate::cmd::{run, which};
+use crate::{is_root, tools};
 
 /// The account's name.
 pub const NAME: &str = "stepwell-test";
 
-/// Turns a command into one that the ordinary user runs, with nothing of root's environment left.
+/// Turns a command into one that the ordinary user runs, with nothing of root's environment left, and with no way to gain
+/// privileges (buildah alone cannot work so).
 pub fn ordinary(command: Command) -> Command {
+    let is_buildah = Path::new(command.get_program())
+        .file_name()
+        .is_some_and(|name| name == "buildah");
+    as_user(command, !is_buildah)
+}
+
+/// The same for a command that may use setuid helpers (newuidmap).
+pub fn with_helpers(command: Command) -> Command {
+    as_user(command, false)
+}
+
+/// Says whether the ordinary user has subordinate ids, and helpers that may map them.
+pub fn has_subordinate_ids() -> bool {
+    let name = if is_root() {
+        NAME.to_owned()
+    } else {
+        std::env::var("USER").unwrap_or_default()
+    };
+    let has = |file: &str| {
+        std::fs::read_to_string(file)
+            .unwrap_or_default()
+            .lines()
+            .any(|line| line.starts_with(&format!("{name}:")))
+    };
+    let helper = which("newuidmap").is_some_and(|p| !p.starts_with(tools::unpacked()));
+    helper && has("/etc/subuid") && has("/etc/subgid")
+}
+
+fn as_user(command: Command, no_new_privs: bool) -> Command {
     if !is_root() {
         return command;
     }
     let mut own = Command::new("setpriv");
-    own.args([
-        "--reuid",
-        NAME,
-        "--regid",
-        NAME,
-        "--init-groups",
-        "--no-new-privs",
-    ]);
-    if needs_helpers(&command) {
-        // Setuid helpers (newuidmap) are of no use with no_new_privs.
-        own = Command::new("setpriv");
-        own.args(["--reuid", NAME, "--regid", NAME, "--init-groups"]);
-    }
-    own.arg("--")
+    own.args(["--reuid", NAME, "--regid", NAME, "--init-groups"])
+        .args(no_new_privs.then_some("--no-new-privs"))
+        .arg("--")
         .arg(command.get_program())
         .args(command.get_args());
     own.env("HOME", home())
@@ -47,12 +66,6 @@ pub fn ordinary(command: Command) -> Command {
         own.current_dir(dir);
     }
     own
-}
-
-fn needs_helpers(command: &Command) -> bool {
-    Path::new(command.get_program())
-        .file_name()
-        .is_some_and(|name| name == "buildah")
 }
 
 /// Home directory of the ordinary user.

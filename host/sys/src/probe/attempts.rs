@@ -28,7 +28,7 @@ pub fn in_child(attempt: impl FnOnce() -> SysResult<()>) -> SysResult<()> {
             };
             // The parent tells an empty pipe from an answer, so a failure to write is not lost.
             let _ = rustix::io::write(&write, text.as_bytes());
-            exit_now()
+            process::exit_now(0)
         }
         Forked::Parent(pid) => {
             drop(write);
@@ -37,12 +37,6 @@ pub fn in_child(attempt: impl FnOnce() -> SysResult<()>) -> SysResult<()> {
             parse_answer(&answer)
         }
     }
-}
-
-/// Ends a throw-away child without running what the parent registered for its own exit.
-pub(super) fn exit_now() -> ! {
-    // SAFETY: _exit ends the process at once; nothing of Rust's runs afterwards.
-    unsafe { libc::_exit(0) }
 }
 
 pub(super) fn read_all(fd: &OwnedFd) -> String {
@@ -129,7 +123,7 @@ pub(super) fn with_new_user_namespace(attempt: impl FnOnce(u32) -> SysResult<()>
             }
             drop(tell);
             read_all(&release);
-            exit_now()
+            process::exit_now(0)
         }
         Forked::Parent(pid) => {
             drop((tell, release));

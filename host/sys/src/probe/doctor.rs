@@ -3,9 +3,7 @@
 //! Nothing here may be called on the way of a build.
 
 use std::ffi::CString;
-use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, OpenTreeFlags};
@@ -14,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::{Attempt, Facts, in_child, probe_build};
 use crate::error::{Context, SysError, SysResult};
 use crate::namespace;
+use crate::subordinate::{self, SubordinateIds};
 
 /// What a person may want to know of the machine, on top of what a build needs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,14 +40,9 @@ pub struct DoctorFacts {
 /// Finds out everything; `store` as in [`probe_build`], `user` is the name or number of the caller as
 /// `/etc/subuid` has it, `path` the directories that programs are looked for in.
 pub fn probe_doctor(store: &Path, user: &[String], path: &[PathBuf]) -> DoctorFacts {
-    let find = |program: &str| {
-        path.iter()
-            .map(|dir| dir.join(program))
-            .find(|file| file.is_file())
-    };
-    let id_helpers = find("newuidmap").zip(find("newgidmap"));
-    let users = subordinate(Path::new("/etc/subuid"), user);
-    let groups = subordinate(Path::new("/etc/subgid"), user);
+    let id_helpers = subordinate::helpers(path);
+    let users = subordinate::ranges(Path::new("/etc/subuid"), user);
+    let groups = subordinate::ranges(Path::new("/etc/subgid"), user);
     DoctorFacts {
         build: probe_build(store),
         mount: in_child(|| in_mount_namespace().and_then(|()| try_mount())).into(),
@@ -109,69 +103,28 @@ fn try_open_tree() -> SysResult<()> {
         .map(drop)
 }
 
-/// Maps this user's id and the first subordinate range in a child's new user namespace.
+/// Maps this user's id and its subordinate ranges in a child's new user namespace.
 fn try_subordinate_ids(
     helpers: Option<&(PathBuf, PathBuf)>,
     users: &[(u32, u32)],
     groups: &[(u32, u32)],
 ) -> SysResult<()> {
-    let missing = |what: &str| SysError::new("newuidmap", what, Errno::NOENT);
-    let (newuidmap, newgidmap) = helpers.ok_or_else(|| missing("the helpers are not installed"))?;
-    let users = users
-        .first()
-        .ok_or_else(|| missing("no range in /etc/subuid"))?;
-    let groups = groups
-        .first()
-        .ok_or_else(|| missing("no range in /etc/subgid"))?;
-    let (uid, gid) = (
+    let missing = |what: &str| Err(SysError::new("newuidmap", what, Errno::NOENT));
+    let Some(helpers) = helpers.cloned() else {
+        return missing("the helpers are not installed");
+    };
+    if users.is_empty() || groups.is_empty() {
+        return missing("no range in /etc/subuid and /etc/subgid");
+    }
+    let own = (
         rustix::process::getuid().as_raw(),
         rustix::process::getgid().as_raw(),
     );
-    super::attempts::with_new_user_namespace(|pid| {
-        let run = |helper: &Path, own: u32, (first, count): &(u32, u32)| {
-            let numbers = [pid, 0, own, 1, 1, *first, *count].map(|n| n.to_string());
-            let output = Command::new(helper)
-                .args(numbers)
-                .output()
-                .context("execve", helper.to_string_lossy())?;
-            let told = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-            if output.status.success() {
-                Ok(())
-            } else {
-                Err(SysError::new("newuidmap", told, Errno::PERM))
-            }
-        };
-        run(newuidmap, uid, users)?;
-        run(newgidmap, gid, groups)
-    })
-}
-
-fn subordinate(file: &Path, user: &[String]) -> Vec<(u32, u32)> {
-    parse_subordinate(&fs::read_to_string(file).unwrap_or_default(), user)
-}
-
-/// Parses `/etc/subuid` (subuid(5)): the ranges of the user that has one of these names or numbers.
-pub fn parse_subordinate(text: &str, user: &[String]) -> Vec<(u32, u32)> {
-    let range = |line: &str| {
-        let mut fields = line.trim().split(':');
-        let name = fields.next()?;
-        user.iter().any(|u| u == name).then_some(())?;
-        Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
+    let (users, groups) = (users.to_vec(), groups.to_vec());
+    let ids = SubordinateIds {
+        helpers,
+        users,
+        groups,
     };
-    text.lines().filter_map(range).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn subordinate_ranges_of_one_user() {
-        let text = "root:1:2\ntester:100000:65536\n4242:300000:10\nbad\n";
-        let who = ["tester".to_owned(), "4242".to_owned()];
-        assert_eq!(
-            parse_subordinate(text, &who),
-            [(100_000, 65_536), (300_000, 10)]
-        );
-    }
+    super::attempts::with_new_user_namespace(|pid| ids.map(pid, own))
 }

@@ -1,0 +1,52 @@
+//! Owners of files, held by the kernel with subordinate ids and by Stepwell without: the same image.
+
+use std::process::Command;
+
+use stepwell_integration_tests::{World, ran};
+use stepwell_test_support::{program, user};
+
+/// What needs ids: other owners, other users, setuid bits, a user that becomes another one.
+const DOCKERFILE: &str = "\
+FROM @BUSYBOX@
+RUN adduser -D -u 1000 app && mkdir /data && echo 1 > /data/a && chown -R app:app /data && chown 5:6 /data/a
+RUN chmod 4755 /data/a && su -s /bin/sh app -c 'id -u > /data/who' && stat -c %u:%g:%a /data/a > /seen
+COPY --chown=7:8 f /data/f
+USER app
+RUN echo mine > /data/mine && id > /data/id
+";
+
+#[test]
+fn subordinate_ids_and_emulated_ones_make_the_same_image() {
+    if !user::has_subordinate_ids() {
+        println!("NOT RUN: this user has no subordinate ids, or no helper that may map them");
+        return;
+    }
+    let mut doctor = Command::new(program::debug());
+    let root = World::new();
+    doctor.arg("doctor").arg("--root").arg(root.path(""));
+    let seen = ran(&mut user::with_helpers(doctor));
+    assert!(seen.out.contains("with real ids"), "{seen:?}");
+    let digest = |store: &str, with_helpers: bool| {
+        root.file("f", "content\n").dockerfile(DOCKERFILE);
+        let iid = root.path(&format!("iid-{store}-{with_helpers}"));
+        let mut command = root.plain_command(store, &["--iidfile", iid.to_str().expect("a path")]);
+        command.env("SOURCE_DATE_EPOCH", "1000000000");
+        let built = ran(&mut if with_helpers {
+            user::with_helpers(command)
+        } else {
+            user::ordinary(command)
+        });
+        assert_eq!(built.code, Some(0), "{}", built.err);
+        std::fs::read_to_string(iid).expect("the digest")
+    };
+    // Trees of both kinds may lie in one store.
+    let emulated = digest("store", false);
+    assert_eq!(digest("store-real", true), emulated);
+    assert_eq!(digest("store", true), emulated);
+    let mut prune = Command::new(program::debug());
+    prune
+        .args(["prune", "--all", "--root"])
+        .arg(root.path("store-real"));
+    let pruned = ran(&mut user::with_helpers(prune));
+    assert_eq!(pruned.code, Some(0), "{}", pruned.err);
+}
