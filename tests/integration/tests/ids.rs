@@ -7,8 +7,8 @@ use stepwell_test_support::{program, user};
 
 /// What needs ids: other owners, other users, setuid bits, a user that becomes another one.
 const DOCKERFILE: &str = "\
-FROM @BUSYBOX@
-RUN adduser -D -u 1000 app && mkdir /data && echo 1 > /data/a && chown -R app:app /data && chown 5:6 /data/a
+FROM @DEBIAN@
+RUN useradd -m -u 1000 app && mkdir /data && echo 1 > /data/a && chown -R app:app /data && chown 5:6 /data/a
 RUN chmod 4755 /data/a && su -s /bin/sh app -c 'id -u > /data/who' && stat -c %u:%g:%a /data/a > /seen
 COPY --chown=7:8 f /data/f
 USER app
@@ -21,11 +21,7 @@ fn subordinate_ids_and_emulated_ones_make_the_same_image() {
         println!("NOT RUN: this user has no subordinate ids, or no helper that may map them");
         return;
     }
-    let mut doctor = Command::new(program::debug());
-    let root = World::new();
-    doctor.arg("doctor").arg("--root").arg(root.path(""));
-    let seen = ran(&mut user::with_helpers(doctor));
-    assert!(seen.out.contains("with real ids"), "{seen:?}");
+    let root = World::with_debian();
     let digest = |store: &str, with_helpers: bool| {
         root.file("f", "content\n").dockerfile(DOCKERFILE);
         let iid = root.path(&format!("iid-{store}-{with_helpers}"));
@@ -41,6 +37,10 @@ fn subordinate_ids_and_emulated_ones_make_the_same_image() {
     };
     // Trees of both kinds may lie in one store.
     let emulated = digest("store", false);
+    let mut doctor = Command::new(program::debug());
+    doctor.arg("doctor").arg("--root").arg(root.path("store"));
+    let seen = ran(&mut user::with_helpers(doctor));
+    assert!(seen.out.contains("with real ids"), "{seen:?}");
     assert_eq!(digest("store-real", true), emulated);
     assert_eq!(digest("store", true), emulated);
     let mut prune = Command::new(program::debug());
