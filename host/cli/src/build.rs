@@ -97,6 +97,10 @@ fn run(
                     eprintln!("{line}");
                 }
             }
+            if matches!(mode, ProgressMode::Rawjson) {
+                progress.event(exit::failed_event(&error));
+                return ExitCode::from(exit::code(&error));
+            }
             exit::failed(&error)
         }
     }

@@ -3,6 +3,8 @@
 use std::process::ExitCode;
 
 use stepwell_build::{BuildError, Exit};
+use stepwell_model::Origin;
+use stepwell_model::event::Event;
 
 use crate::report;
 
@@ -27,17 +29,30 @@ pub fn usage(message: &str) -> ExitCode {
 
 /// Shows why a build failed and returns the exit code for it.
 pub fn failed(error: &BuildError) -> ExitCode {
-    let place = match error {
-        BuildError::Step { origin, .. } | BuildError::StepSetup { origin, .. } => {
-            report::place(origin.as_deref())
-        }
-        _ => Vec::new(),
-    };
+    let place = report::place(origin(error));
     report::error(&error.to_string(), &place, error.hint().as_deref());
     ExitCode::from(code(error))
 }
 
-fn code(error: &BuildError) -> u8 {
+/// The same as the last event, for those who read events.
+pub fn failed_event(error: &BuildError) -> Event {
+    Event::Failed {
+        message: error.to_string(),
+        origin: origin(error).cloned(),
+        hint: error.hint(),
+        code: code(error),
+    }
+}
+
+fn origin(error: &BuildError) -> Option<&Origin> {
+    match error {
+        BuildError::Step { origin, .. } | BuildError::StepSetup { origin, .. } => origin.as_deref(),
+        _ => None,
+    }
+}
+
+/// The exit code for an error.
+pub fn code(error: &BuildError) -> u8 {
     match error {
         BuildError::Guest(_) => GUEST,
         BuildError::Step { exit, .. } => step(exit),
