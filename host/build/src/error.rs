@@ -60,7 +60,7 @@ pub enum BuildError {
         /// Where it was written.
         origin: Option<Box<Origin>>,
         /// Why.
-        source: StepError,
+        source: Box<StepError>,
     },
     /// The user stopped the build.
     #[error("the build was interrupted")]
@@ -252,7 +252,7 @@ pub enum StepError {
         /// The image.
         image: String,
         /// What is wrong.
-        source: StoreError,
+        source: Box<StoreError>,
     },
     /// A registry.
     #[error(transparent)]

@@ -211,7 +211,10 @@ impl Session<'_> {
         let v = self.graph.vertex(vertex);
         let source = match source {
             StepError::Store(source) => match self.images.with_layer(source.broken_layer()) {
-                Some(image) => StepError::Broken { image, source },
+                Some(image) => StepError::Broken {
+                    image,
+                    source: Box::new(source),
+                },
                 None => StepError::Store(source),
             },
             other => other,
@@ -219,7 +222,7 @@ impl Session<'_> {
         BuildError::StepSetup {
             step: names::of(v),
             origin: v.origin.clone().map(Box::new),
-            source,
+            source: Box::new(source),
         }
     }
 
