@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 
-use stepwell_model::event::EventSink;
+use stepwell_model::event::{Event, EventSink};
 use stepwell_model::request::Request;
 use stepwell_model::{Digest, Graph, VertexId};
 use stepwell_registry::{Registry, RegistryOptions};
@@ -22,6 +23,9 @@ use crate::session::{Layers, Session};
 use crate::stages::Stages;
 use crate::tier::Machine;
 use crate::{drive, export, frontend, policy};
+
+/// Shorter pauses before a request is sent again are not told.
+const WORTH_TELLING: Duration = Duration::from_secs(1);
 
 /// What a builder is made with.
 #[derive(Debug, Clone)]
@@ -194,6 +198,17 @@ impl Builder {
         result
     }
 
+    /// Tells when a registry is waited for: a build that stands still for no reason that is seen looks hung.
+    fn tell_retries(&self, events: &Arc<dyn EventSink>) {
+        let events = events.clone();
+        self.registry.on_retry(Arc::new(move |error, pause| {
+            if pause >= WORTH_TELLING {
+                let text = format!("{error}; trying again in {:.0} s", pause.as_secs_f64());
+                events.event(Event::Note { text });
+            }
+        }));
+    }
+
     fn images<'a>(&'a self, request: &Request) -> Images<'a> {
         Images::new(
             &self.store,
@@ -210,6 +225,7 @@ impl Builder {
         images: &Images<'_>,
         events: &Arc<dyn EventSink>,
     ) -> Result<Planned, BuildError> {
+        self.tell_retries(events);
         let (output, path) = frontend::run(&self.engine, request, contexts, images, events)?;
         let path = std::fs::canonicalize(&path).unwrap_or(path);
         Ok(Planned {

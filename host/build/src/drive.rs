@@ -292,7 +292,7 @@ impl<'s> Driver<'s, '_> {
         } else {
             error
         };
-        let outcome = if self.failed.is_some() {
+        let outcome = if interrupted || self.failed.is_some() {
             StepOutcome::Cancelled
         } else {
             StepOutcome::Failed {

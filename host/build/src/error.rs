@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use stepwell_model::{Diagnostic, Digest, DigestError, Origin};
-use stepwell_registry::RegistryError;
+use stepwell_registry::{ErrorKind, RegistryError};
 use stepwell_steps::files::FilesError;
 use stepwell_steps::run::{ExecFailure, Exit, Refusal, RunError};
 use stepwell_steps::source::SourceError;
@@ -17,6 +17,26 @@ pub enum BuildError {
     /// What the user wrote is refused; the diagnostics were reported as events already.
     #[error("the definition is refused: {} error{}", .0.len(), if .0.len() == 1 { "" } else { "s" })]
     Refused(Vec<Diagnostic>),
+    /// The same, because an image that the user named cannot be had: at fault may be the name, or a registry.
+    #[error("the image `{reference}` cannot be had")]
+    Unresolved {
+        /// The image.
+        reference: String,
+        /// What the frontend said of it; reported as events already.
+        diagnostics: Vec<Diagnostic>,
+        /// Why; the diagnostics have it in their words.
+        source: Box<BuildError>,
+    },
+    /// An image cannot be pushed.
+    #[error("cannot push {what} to `{name}`: {source}")]
+    Push {
+        /// The image's name there.
+        name: String,
+        /// Which part of it.
+        what: String,
+        /// Why.
+        source: RegistryError,
+    },
     /// A guest trapped, reached a limit, or is no usable component.
     #[error(transparent)]
     Guest(GuestError),
@@ -40,7 +60,7 @@ pub enum BuildError {
         /// Where it was written.
         origin: Option<Box<Origin>>,
         /// Why.
-        source: StepError,
+        source: Box<StepError>,
     },
     /// The user stopped the build.
     #[error("the build was interrupted")]
@@ -88,6 +108,49 @@ pub enum BuildError {
     },
 }
 
+impl BuildError {
+    /// How to mend it, where that is known.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Registry(e) | Self::Push { source: e, .. } => e.hint().map(str::to_owned),
+            Self::StepSetup { source, .. } => source.hint(),
+            Self::Unresolved { source, .. } => source.hint(),
+            Self::Image(e) => e.hint(),
+            Self::Read { .. } => Some("name the file with `--file`".to_owned()),
+            Self::Guest(GuestError::Limit { .. }) => Some(
+                "limits of guests have flags of their own: see `stepwell build --help`".to_owned(),
+            ),
+            _ => None,
+        }
+    }
+
+    /// Says whether what the user wrote is at fault, and not the tool, the machine, the network or a registry.
+    pub fn is_users(&self) -> bool {
+        match self {
+            Self::Refused(_) | Self::Read { .. } => true,
+            Self::StepSetup { source, .. } => source.is_users(),
+            Self::Unresolved { source, .. } => source.is_users(),
+            Self::Image(e) => matches!(
+                e,
+                ImageError::Reference { .. }
+                    | ImageError::Digest(_)
+                    | ImageError::Manifest {
+                        source: stepwell_image::ManifestError::Platform { .. },
+                        ..
+                    }
+            ),
+            Self::Registry(e) => {
+                let kind = e.kind();
+                matches!(
+                    kind,
+                    ErrorKind::NoPlatform { .. } | ErrorKind::Reference { .. }
+                ) || e.status() == Some(404) && e.url().is_some_and(|u| u.contains("/manifests/"))
+            }
+            _ => false,
+        }
+    }
+}
+
 /// Why an image cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
@@ -106,6 +169,16 @@ pub enum ImageError {
         reference: String,
         /// Why.
         source: stepwell_image::ManifestError,
+    },
+    /// Its registry names a manifest that it does not have.
+    #[error("the registry says that `{reference}` is `{digest}`, and does not have that: {source}")]
+    Inconsistent {
+        /// The image.
+        reference: String,
+        /// The manifest.
+        digest: Digest,
+        /// What it answered.
+        source: RegistryError,
     },
     /// It was asked for by an operation, but no frontend resolved it.
     #[error("image `{reference}` at `{digest}` was not resolved in this build")]
@@ -143,6 +216,15 @@ pub enum ImageError {
     },
 }
 
+impl ImageError {
+    fn hint(&self) -> Option<String> {
+        matches!(self, Self::Inconsistent { .. }).then(|| {
+            "a mirror or a cache may lag behind: try again later, or push the image again"
+                .to_owned()
+        })
+    }
+}
+
 /// Why a step could not be carried out.
 #[derive(Debug, thiserror::Error)]
 pub enum StepError {
@@ -164,6 +246,14 @@ pub enum StepError {
     /// An image.
     #[error(transparent)]
     Image(#[from] ImageError),
+    /// A layer of an image is not what it has to be.
+    #[error("the image `{image}` is broken: {source}")]
+    Broken {
+        /// The image.
+        image: String,
+        /// What is wrong.
+        source: Box<StoreError>,
+    },
     /// A registry.
     #[error(transparent)]
     Registry(#[from] RegistryError),
@@ -174,6 +264,10 @@ impl StepError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Registry(e) => e.hint().map(str::to_owned),
+            Self::Image(e) => e.hint(),
+            Self::Broken { .. } => Some(
+                "push the image again from where it is whole, or build on another one".to_owned(),
+            ),
             Self::Isolation(_) => {
                 Some("`stepwell doctor` says what was tried and what to change".to_owned())
             }
@@ -193,7 +287,11 @@ impl StepError {
             ),
             Self::Source(_) => true,
             Self::Run(e) => matches!(e, RunError::User(_) | RunError::Invalid { .. }),
-            Self::Isolation(_) | Self::Store(_) | Self::Image(_) | Self::Registry(_) => false,
+            Self::Isolation(_)
+            | Self::Store(_)
+            | Self::Image(_)
+            | Self::Broken { .. }
+            | Self::Registry(_) => false,
         }
     }
 }

@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use stepwell_image::ManifestError;
 use stepwell_model::event::{Event, EventSink};
 use stepwell_model::request::{Frontend, NamedContext, Request};
-use stepwell_model::{Platform, Reference};
+use stepwell_model::{Diagnostic, Platform, Reference};
 use stepwell_registry::ErrorKind;
 use stepwell_steps::source::SourceError;
 use stepwell_steps::source::node::Kind;
@@ -36,7 +37,11 @@ pub fn run(
     };
     let path = definition_path(engine, &source, request)?;
     let input = input(&path, request)?;
-    let mut host = Host { contexts, images };
+    let mut host = Host {
+        contexts,
+        images,
+        failed: Vec::new(),
+    };
     let result = frontend::run(engine, &source, &input, &request.guest_limits, &mut host);
     let diagnostics = match &result {
         Ok(output) => &output.diagnostics[..],
@@ -48,9 +53,26 @@ pub fn run(
     result
         .map(|output| (output, path))
         .map_err(|error| match error {
-            GuestError::Refused { diagnostics } => BuildError::Refused(diagnostics),
+            GuestError::Refused { diagnostics } => refused(diagnostics, host.failed),
             other => BuildError::Guest(other),
         })
+}
+
+/// A guest says that it refuses the definition also where only an image could not be had.  It is believed to mean that
+/// where it hands on what it was told of the failure.
+fn refused(diagnostics: Vec<Diagnostic>, failed: Vec<(String, BuildError)>) -> BuildError {
+    let is_told = |e: &BuildError| {
+        let text = e.to_string();
+        diagnostics.iter().any(|d| d.message.contains(&text))
+    };
+    match failed.into_iter().find(|(_, e)| is_told(e)) {
+        None => BuildError::Refused(diagnostics),
+        Some((reference, source)) => BuildError::Unresolved {
+            reference,
+            diagnostics,
+            source: Box::new(source),
+        },
+    }
 }
 
 fn input(path: &Path, request: &Request) -> Result<FrontendInput, BuildError> {
@@ -135,6 +157,8 @@ fn kind(name: &str, context: &NamedContext) -> ContextKind {
 struct Host<'a> {
     contexts: &'a Contexts,
     images: &'a Images<'a>,
+    /// Images that could not be had, and why.
+    failed: Vec<(String, BuildError)>,
 }
 
 impl Host<'_> {
@@ -178,10 +202,14 @@ impl FrontendHost for Host<'_> {
         reference: &str,
         platform: &Platform,
     ) -> Result<ResolvedImage, ResolveError> {
-        let image = self
-            .images
-            .resolve(reference, platform)
-            .map_err(resolve_error)?;
+        let image = match self.images.resolve(reference, platform) {
+            Ok(image) => image,
+            Err(error) => {
+                let answer = resolve_error(&error);
+                self.failed.push((reference.to_owned(), error));
+                return Err(answer);
+            }
+        };
         Ok(ResolvedImage {
             reference: image.reference.clone(),
             digest: image.digest,
@@ -211,10 +239,14 @@ fn access(error: SourceError) -> AccessError {
     }
 }
 
-fn resolve_error(failure: BuildError) -> ResolveError {
+fn resolve_error(failure: &BuildError) -> ResolveError {
     let text = failure.to_string();
     match failure {
         BuildError::Image(ImageError::Reference { .. }) => ResolveError::InvalidReference(text),
+        BuildError::Image(ImageError::Manifest {
+            source: ManifestError::Platform { .. },
+            ..
+        }) => ResolveError::NoSuchPlatform(text),
         BuildError::Registry(e) => match (e.kind(), e.status()) {
             (ErrorKind::NoPlatform { .. }, _) => ResolveError::NoSuchPlatform(text),
             (_, Some(404)) => ResolveError::NotFound(text),

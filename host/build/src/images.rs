@@ -17,7 +17,7 @@ use stepwell_model::event::StepId;
 use stepwell_model::op::ImageOp;
 use stepwell_model::request::NamedContext;
 use stepwell_model::{Digest, ImageConfig, Platform, Reference};
-use stepwell_registry::{Progress, Registry};
+use stepwell_registry::{Progress, Registry, RegistryError};
 use stepwell_store::{Layer, Store, StoreError};
 use tokio::runtime::Handle;
 
@@ -143,6 +143,19 @@ impl<'a> Images<'a> {
     /// Says whether a blob can be fetched.
     pub fn knows(&self, digest: &Digest) -> bool {
         lock(&self.places).contains_key(digest)
+    }
+
+    /// The image that has this layer, by its diff id or by its blob.
+    pub fn with_layer(&self, layer: Option<Digest>) -> Option<String> {
+        let layer = layer?;
+        lock(&self.resolved)
+            .values()
+            .find(|i| {
+                i.layers
+                    .iter()
+                    .any(|l| l.diff_id == layer || l.digest == layer)
+            })
+            .map(|i| i.reference.clone())
     }
 
     /// The repository that a blob comes from, where it is in a registry.
@@ -281,7 +294,8 @@ impl<'a> Images<'a> {
             let (bytes, delivered) = match self.store.blobs().read(&digest, MANIFEST_LIMIT) {
                 Ok(bytes) => (bytes, None),
                 Err(_) => {
-                    let found = self.runtime.block_on(self.registry.manifest(&pinned))?;
+                    let found = self.runtime.block_on(self.registry.manifest(&pinned));
+                    let found = found.map_err(|e| missing(reference, &digest, e))?;
                     self.store.blobs().put(&found.bytes)?;
                     (
                         found.bytes.to_vec(),
@@ -384,6 +398,20 @@ impl<'a> Images<'a> {
         self.store.blobs().put(&bytes)?;
         Ok(bytes)
     }
+}
+
+/// A manifest that is not there is the user's mistake only where the user wrote its digest.
+fn missing(reference: &Reference, digest: &Digest, source: RegistryError) -> BuildError {
+    let is_the_users = reference.digest() == Some(digest.to_string().as_str());
+    if source.status() != Some(404) || is_the_users {
+        return source.into();
+    }
+    ImageError::Inconsistent {
+        reference: reference.whole(),
+        digest: *digest,
+        source,
+    }
+    .into()
 }
 
 fn manifest_error(reference: &Reference, source: stepwell_image::ManifestError) -> ImageError {

@@ -209,10 +209,20 @@ impl Session<'_> {
     /// Wraps what went wrong with a step.
     pub fn step_error(&self, vertex: VertexId, source: StepError) -> BuildError {
         let v = self.graph.vertex(vertex);
+        let source = match source {
+            StepError::Store(source) => match self.images.with_layer(source.broken_layer()) {
+                Some(image) => StepError::Broken {
+                    image,
+                    source: Box::new(source),
+                },
+                None => StepError::Store(source),
+            },
+            other => other,
+        };
         BuildError::StepSetup {
             step: names::of(v),
             origin: v.origin.clone().map(Box::new),
-            source,
+            source: Box::new(source),
         }
     }
 

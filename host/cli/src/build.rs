@@ -83,13 +83,22 @@ fn run(
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            if let (BuildError::Refused(diagnostics), ProgressMode::Quiet) = (&error, mode) {
+            let quiet = matches!(mode, ProgressMode::Quiet);
+            if let (
+                true,
+                BuildError::Refused(diagnostics) | BuildError::Unresolved { diagnostics, .. },
+            ) = (quiet, &error)
+            {
                 for line in diagnostics
                     .iter()
                     .flat_map(|d| report::diagnostic(d, false))
                 {
                     eprintln!("{line}");
                 }
+            }
+            if matches!(mode, ProgressMode::Rawjson) {
+                progress.event(exit::failed_event(&error));
+                return ExitCode::from(exit::code(&error));
             }
             exit::failed(&error)
         }

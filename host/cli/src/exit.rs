@@ -2,7 +2,9 @@
 
 use std::process::ExitCode;
 
-use stepwell_build::{BuildError, Exit, GuestError};
+use stepwell_build::{BuildError, Exit};
+use stepwell_model::Origin;
+use stepwell_model::event::Event;
 
 use crate::report;
 
@@ -27,37 +29,36 @@ pub fn usage(message: &str) -> ExitCode {
 
 /// Shows why a build failed and returns the exit code for it.
 pub fn failed(error: &BuildError) -> ExitCode {
-    let (code, hint) = meaning(error);
-    match error {
-        BuildError::Step { origin, .. } | BuildError::StepSetup { origin, .. } => report::error(
-            &error.to_string(),
-            &report::place(origin.as_deref()),
-            hint.as_deref(),
-        ),
-        _ => report::error(&error.to_string(), &[], hint.as_deref()),
-    }
-    ExitCode::from(code)
+    let place = report::place(origin(error));
+    report::error(&error.to_string(), &place, error.hint().as_deref());
+    ExitCode::from(code(error))
 }
 
-fn meaning(error: &BuildError) -> (u8, Option<String>) {
+/// The same as the last event, for those who read events.
+pub fn failed_event(error: &BuildError) -> Event {
+    Event::Failed {
+        message: error.to_string(),
+        origin: origin(error).cloned(),
+        hint: error.hint(),
+        code: code(error),
+    }
+}
+
+fn origin(error: &BuildError) -> Option<&Origin> {
     match error {
-        BuildError::Refused(_) => (REFUSED, None),
-        BuildError::Guest(GuestError::Limit { .. }) => (
-            GUEST,
-            Some(
-                "limits of guests have flags of their own: see `stepwell build --help`".to_owned(),
-            ),
-        ),
-        BuildError::Guest(_) => (GUEST, None),
-        BuildError::Step { exit, .. } => (step(exit), None),
-        BuildError::StepSetup { source, .. } => (
-            if source.is_users() { REFUSED } else { FAILED },
-            source.hint(),
-        ),
-        BuildError::Interrupted => (INTERRUPTED, None),
-        BuildError::Read { .. } => (REFUSED, Some("name the file with `--file`".to_owned())),
-        BuildError::Registry(e) => (FAILED, e.hint().map(str::to_owned)),
-        _ => (FAILED, None),
+        BuildError::Step { origin, .. } | BuildError::StepSetup { origin, .. } => origin.as_deref(),
+        _ => None,
+    }
+}
+
+/// The exit code for an error.
+pub fn code(error: &BuildError) -> u8 {
+    match error {
+        BuildError::Guest(_) => GUEST,
+        BuildError::Step { exit, .. } => step(exit),
+        BuildError::Interrupted => INTERRUPTED,
+        error if error.is_users() => REFUSED,
+        _ => FAILED,
     }
 }
 

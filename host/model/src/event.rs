@@ -62,6 +62,17 @@ pub enum Event {
     },
     /// A message about what the user wrote.
     Diagnostic(Diagnostic),
+    /// The build failed; nothing comes after it.
+    Failed {
+        /// What and why.
+        message: String,
+        /// Where the step was written that failed, where it was one.
+        origin: Option<Origin>,
+        /// What the user can do, where that is known.
+        hint: Option<String>,
+        /// The program's exit code.
+        code: u8,
+    },
     /// Something the user should know, for example the chosen isolation tier.
     Note {
         /// The text.

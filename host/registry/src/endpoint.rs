@@ -129,6 +129,15 @@ pub(crate) fn same_origin(a: &Url, b: &Url) -> bool {
         && a.port_or_known_default() == b.port_or_known_default()
 }
 
+/// `host` or `host:port`, for messages.
+pub(crate) fn authority(url: &Url) -> String {
+    let host = url.host_str().unwrap_or("");
+    match url.port() {
+        Some(port) => format!("{host}:{port}"),
+        None => host.to_owned(),
+    }
+}
+
 /// Says whether the URL's host is this machine by its name or address; nothing is looked up.
 pub(crate) fn is_loopback(url: &Url) -> bool {
     match url.host() {

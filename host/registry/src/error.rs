@@ -199,6 +199,9 @@ pub enum ErrorKind {
     },
 }
 
+/// A `Retry-After` from here on is told.
+const LONG: Duration = Duration::from_secs(60);
+
 impl RegistryError {
     pub(crate) fn new(kind: ErrorKind) -> Self {
         Self(Box::new(Inner {
@@ -267,7 +270,11 @@ impl RegistryError {
 
     /// What the user can do about it.
     pub fn hint(&self) -> Option<&str> {
-        self.0.hint.as_deref()
+        let pushes = self.0.method.as_ref().is_some_and(crate::hint::writes);
+        self.0
+            .hint
+            .as_deref()
+            .or(crate::hint::of_kind(&self.0.kind, pushes))
     }
 
     /// How often the request was tried.
@@ -275,10 +282,13 @@ impl RegistryError {
         self.0.attempts
     }
 
-    /// Says whether the same request may succeed later: the network's failures, 408, 425, 429 and 5xx.
+    /// Says whether the same request may succeed soon: the network's failures, 408, 425, 429, and of 5xx those that
+    /// mean a failure in passing (509 and 520 and above are those of content networks) and not, as 507 does, a state.
     pub fn is_temporary(&self) -> bool {
         match &self.0.kind {
-            ErrorKind::Status { status, .. } => matches!(status, 408 | 425 | 429 | 500 | 502..=599),
+            ErrorKind::Status { status, .. } => {
+                matches!(status, 408 | 425 | 429 | 500 | 502..=504 | 509 | 520..=599)
+            }
             ErrorKind::Connect { .. } | ErrorKind::Cut { .. } | ErrorKind::Stalled { .. } => true,
             _ => false,
         }
@@ -298,6 +308,9 @@ impl fmt::Display for RegistryError {
             write!(f, "`{method} {url}`: ")?;
         }
         write!(f, "{}", self.0.kind)?;
+        if let Some(asked) = self.retry_after().filter(|a| *a >= LONG) {
+            write!(f, " and asks to wait for {} s", asked.as_secs())?;
+        }
         match self.0.attempts {
             0 | 1 => Ok(()),
             n => write!(f, " (tried {n} times)"),

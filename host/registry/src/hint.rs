@@ -82,15 +82,69 @@ fn of_tls(error: &rustls::Error, cause: String, host: &str) -> RegistryError {
     }
 }
 
+/// Says whether requests of this method change something in the registry.
+pub(crate) fn writes(method: &Method) -> bool {
+    !matches!(*method, Method::GET | Method::HEAD)
+}
+
+/// What can be done about a failure, where no more is known than its kind, and whether it is one of a push.
+pub(crate) fn of_kind(kind: &ErrorKind, pushes: bool) -> Option<&'static str> {
+    match kind {
+        ErrorKind::DigestMismatch { .. } if pushes => Some(
+            "the registry took something else than was sent; a proxy in front of it may change content",
+        ),
+        ErrorKind::DigestMismatch { .. } | ErrorKind::SizeMismatch { .. } => Some(
+            "nothing of it was kept; the registry, or a proxy in front of it, damages or replaces content",
+        ),
+        ErrorKind::Connect { .. } => {
+            Some("check the registry's name and port, and whether the network lets you there")
+        }
+        ErrorKind::Cut { .. } | ErrorKind::Stalled { .. } => Some(
+            "the network, or a proxy in front of the registry, ends transfers; building again takes up what is finished",
+        ),
+        ErrorKind::TooLarge { .. } => {
+            Some("no sensible registry sends so much here; check its name")
+        }
+        _ => None,
+    }
+}
+
+/// What a web page in the place of an answer means.
+pub(crate) fn of_page(media_type: &str) -> Option<String> {
+    media_type.starts_with("text/html").then(|| {
+        "the answer is a web page: check the registry's name, and whether a proxy or a login page answers in its place"
+            .to_owned()
+    })
+}
+
 /// What can be done about a status.
 pub(crate) fn of_status(
     status: u16,
     method: &Method,
+    url: &Url,
     registry: &str,
     identity: &Identity,
 ) -> Option<String> {
-    let writes = !matches!(*method, Method::GET | Method::HEAD);
+    let writes = writes(method);
     match (status, identity) {
+        (400..=499, Identity::Elsewhere { host }) => Some(format!(
+            "`{registry}` sent the request on to `{host}`, which refused it; such permissions expire: try again"
+        )),
+        (404, _) if !writes && url.path().contains("/blobs/") => Some(
+            "the image is incomplete in its registry: its manifest names this blob; push the image again"
+                .to_owned(),
+        ),
+        (413, _) => Some(
+            "the registry, or a proxy in front of it, limits the size of an upload; smaller layers or a higher limit help"
+                .to_owned(),
+        ),
+        (507, _) => Some(format!("`{registry}` has no room left; make some there")),
+        (500..=599, _) => Some(format!(
+            "`{registry}` itself has a problem; try again later, or tell whoever runs it"
+        )),
+        (403, Identity::Unasked) => Some(format!(
+            "`{registry}` did not ask for a login: the repository, your network or this program may be shut out there"
+        )),
         (401, Identity::Known { source }) => Some(format!(
             "{source} was used and not accepted; log in again with `docker login {registry}`"
         )),

@@ -30,4 +30,5 @@ pub use oci_spec::image::Descriptor;
 pub use options::{Proxy, RegistryOptions, RetryPolicy, Timeouts};
 pub use push::{BlobSource, PushOutcome};
 pub use registry::{Progress, Registry, no_progress};
+pub use retry::RetryListener;
 pub use stepwell_model::{Digest, Platform, Reference};

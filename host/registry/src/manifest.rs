@@ -16,8 +16,8 @@ use crate::auth::Scopes;
 use crate::endpoint::{manifest_path, pinned, refused, repository};
 use crate::error::{ErrorKind, RegistryError, Result};
 use crate::registry::{Call, Registry, Target};
-use crate::select;
 use crate::transport::{Answer, Payload};
+use crate::{hint, select};
 
 /// The longest manifest that is read: what the distribution-spec asks of registries to accept.
 pub const MANIFEST_LIMIT: u64 = 4 << 20;
@@ -248,7 +248,8 @@ async fn receive(answer: Answer, pinned: Option<Digest>) -> Result<Manifest> {
         }));
     }
     let bytes = answer.bytes(MANIFEST_LIMIT).await?;
-    let error = |kind| RegistryError::of(&method, &url, kind);
+    let page = hint::of_page(header.as_deref().unwrap_or(""));
+    let error = |kind| RegistryError::of(&method, &url, kind).with_hint(page.clone());
     let actual = Digest::of(&bytes);
     if let Some(expected) = expected.filter(|e| *e != actual) {
         return Err(error(ErrorKind::DigestMismatch { expected, actual }));

@@ -8,11 +8,11 @@ use reqwest::header::HeaderMap;
 use stepwell_model::Reference;
 use url::Url;
 
-use crate::auth::{Applied, Authenticator, Scopes};
-use crate::endpoint::{Host, same_origin};
+use crate::auth::{Applied, Authenticator, Identity, Scopes};
+use crate::endpoint::{Host, authority, same_origin};
 use crate::error::{ErrorKind, Result};
 use crate::options::RegistryOptions;
-use crate::retry::Backoff;
+use crate::retry::{Backoff, RetryListener};
 use crate::transport::{Answer, Payload, Request, Transport};
 
 /// Told the number of bytes of a transfer that are done so far; it goes back when a push begins anew.  Called
@@ -33,6 +33,7 @@ struct Inner {
     transport: Arc<Transport>,
     authenticator: Authenticator,
     hosts: Mutex<HashMap<String, Arc<Host>>>,
+    listener: Mutex<Option<RetryListener>>,
 }
 
 /// Where a call goes.
@@ -78,11 +79,24 @@ impl Registry {
             transport,
             authenticator,
             hosts: Mutex::default(),
+            listener: Mutex::default(),
         }))
     }
 
+    /// From now on tells `listener` of each failure that is waited out; it must be quick.
+    pub fn on_retry(&self, listener: RetryListener) {
+        *self.listener() = Some(listener);
+    }
+
+    fn listener(&self) -> std::sync::MutexGuard<'_, Option<RetryListener>> {
+        self.0
+            .listener
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
     pub(crate) fn backoff(&self) -> Backoff {
-        Backoff::new(self.0.transport.options().retry)
+        Backoff::new(self.0.transport.options().retry, self.listener().clone())
     }
 
     /// What is known about the registry of `reference`.
@@ -139,6 +153,11 @@ impl Registry {
             let asks = answer.status() == 401 || insufficient(&answer);
             let ours = same_origin(&answer.url, &host.url("/")?);
             answer.identity = applied.identity.clone();
+            if !ours {
+                answer.identity = Identity::Elsewhere {
+                    host: authority(&answer.url),
+                };
+            }
             if !asks || !ours || answered {
                 return Ok(answer);
             }

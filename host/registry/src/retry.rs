@@ -2,6 +2,7 @@
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{ErrorKind, RegistryError, Result};
@@ -11,18 +12,23 @@ use crate::options::RetryPolicy;
 /// mostly the address is wrong, and the user should hear of it soon.
 const CONNECT_ATTEMPTS: u32 = 4;
 
+/// Told of a failure that is waited out, and how long.
+pub type RetryListener = Arc<dyn Fn(&RegistryError, Duration) + Send + Sync>;
+
 /// Counts the tries of one operation.
 pub(crate) struct Backoff {
     policy: RetryPolicy,
+    listener: Option<RetryListener>,
     tried: u32,
     /// Tries since the last real progress; this is what grows the pause and ends the operation.
     since_progress: u32,
 }
 
 impl Backoff {
-    pub(crate) fn new(policy: RetryPolicy) -> Self {
+    pub(crate) fn new(policy: RetryPolicy, listener: Option<RetryListener>) -> Self {
         Self {
             policy,
+            listener,
             tried: 0,
             since_progress: 0,
         }
@@ -40,6 +46,9 @@ impl Backoff {
         match self.delay(&error) {
             Some(delay) => {
                 tracing::debug!(%error, ?delay, tries = self.tried, "registry: trying again");
+                if let Some(listener) = &self.listener {
+                    listener(&error, delay);
+                }
                 tokio::time::sleep(delay).await;
                 Ok(())
             }
@@ -110,6 +119,7 @@ mod tests {
     fn after_failures(n: u32) -> Backoff {
         Backoff {
             policy: RetryPolicy::default(),
+            listener: None,
             tried: n,
             since_progress: n,
         }

@@ -321,7 +321,8 @@ impl Answer {
 
     /// An error about this answer.
     pub(crate) fn error(&self, kind: ErrorKind) -> RegistryError {
-        RegistryError::of(&self.method, &self.url, kind)
+        let media_type = self.header(reqwest::header::CONTENT_TYPE).unwrap_or("");
+        RegistryError::of(&self.method, &self.url, kind).with_hint(hint::of_page(media_type))
     }
 
     /// Reads the next piece of the body.  A server that sends less than the least amount in a window of
@@ -390,7 +391,7 @@ impl Answer {
             codes: parse_codes(&body),
             retry_after: retry::retry_after(self.headers()),
         };
-        let hint = hint::of_status(status, &self.method, registry, &self.identity);
+        let hint = hint::of_status(status, &self.method, &self.url, registry, &self.identity);
         self.error(kind).with_hint(hint)
     }
 }

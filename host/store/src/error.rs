@@ -8,6 +8,8 @@ use stepwell_image::layer::entry::display_path;
 use stepwell_image::layer::{ReadError, WriteError};
 use stepwell_model::Digest;
 
+use crate::layer::Layer;
+
 /// Result of an operation on the store.
 pub type Result<T, E = StoreError> = std::result::Result<T, E>;
 
@@ -54,6 +56,14 @@ pub enum StoreError {
         /// The digest that it has.
         actual: Digest,
     },
+    /// A blob is said to hold a layer, and holds something else.
+    #[error("content of layer `{}` (blob `{}`) is `{actual}`", layer.diff_id, layer.digest)]
+    NotTheLayer {
+        /// The layer that it was said to be; in a box because errors are returned by value everywhere.
+        layer: Box<Layer>,
+        /// The diff id that it has.
+        actual: Digest,
+    },
     /// Content has another length than announced.
     #[error("{subject} has {actual} bytes, not {expected}")]
     Size {
@@ -71,6 +81,14 @@ pub enum StoreError {
         diff_id: Digest,
         /// Why.
         source: ReadError,
+    },
+    /// A layer's blob is not compressed as it is said to be, or its compression is damaged.
+    #[error("layer `{digest}` cannot be decompressed: {source}")]
+    Decompress {
+        /// The layer's blob.
+        digest: Digest,
+        /// Why.
+        source: io::Error,
     },
     /// An entry does not fit into a layer.
     #[error("cannot write the layer: {0}")]
@@ -144,10 +162,29 @@ impl StoreError {
         }
     }
 
+    /// A layer that cannot be decompressed: the image is at fault, and not the store's file.
+    pub(crate) fn decode(layer: &Layer, source: io::Error) -> Self {
+        Self::Decompress {
+            digest: layer.digest,
+            source,
+        }
+    }
+
     pub(crate) fn damaged(subject: &Path, what: &'static str) -> Self {
         Self::Damaged {
             subject: subject.display().to_string(),
             what,
+        }
+    }
+
+    /// The layer that cannot be used whoever reads it, by its diff id or by its blob.
+    pub fn broken_layer(&self) -> Option<Digest> {
+        match self {
+            Self::ReadLayer { diff_id: layer, .. }
+            | Self::Unsound { diff_id: layer, .. }
+            | Self::Decompress { digest: layer, .. } => Some(*layer),
+            Self::NotTheLayer { layer, .. } => Some(layer.digest),
+            _ => None,
         }
     }
 

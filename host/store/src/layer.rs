@@ -2,10 +2,13 @@
 //!
 //! # Format
 //! `layers/HEX.gzip`, `.zstd` and `.tar` (hexadecimal diff id) hold `DIGEST SIZE\n` of the blob that has the layer in
-//! that compression.  They appear by rename, after the blob.
+//! that compression.  `layers/HEX.BLOB` (hexadecimal digest of a blob) holds the same and says that this very blob was
+//! unpacked and found to be the layer.  They appear by rename, after the blob, and none of them on anybody's word: an
+//! image may claim another one's diff id for a blob of its own, and would be taken for the other one everywhere.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use stepwell_image::compress::{DecodeLimits, Decoder, Encoder};
@@ -52,10 +55,10 @@ impl Store {
     }
 
     /// Takes in a blob as the layer `diff_id`.  The claim is checked when the layer is first read, and a wrong one is
-    /// an error there, before anything of it is used.
+    /// an error there, before anything of it is used; until then nothing is noted of it.
     ///
     /// # Errors
-    /// The blob is not there with that size, or the claim cannot be noted.
+    /// The blob is not there with that size.
     pub fn adopt_layer(
         &self,
         diff_id: Digest,
@@ -66,14 +69,12 @@ impl Store {
         if !self.blobs().has(&digest, Some(size)) {
             return Err(StoreError::MissingBlob { digest });
         }
-        let layer = Layer {
+        Ok(Layer {
             diff_id,
             digest,
             size,
             compression,
-        };
-        self.note_variant(&layer)?;
-        Ok(layer)
+        })
     }
 
     /// Returns the layer in the compression that is asked for; recompresses it where it has to.
@@ -108,27 +109,61 @@ impl Store {
         .ok_or(StoreError::MissingLayer { diff_id: *diff_id })
     }
 
-    /// Opens a blob of a layer for reading its entries: `layer`'s own, or another one of the same tar.
+    /// Opens a blob of a layer for reading its entries: `layer`'s own, or another one of the same tar; either was found
+    /// to be the layer.
     pub(crate) fn read_layer(&self, layer: &Layer) -> Result<LayerReader<Decoder<File>>> {
-        let file = match self.blobs().open(&layer.digest, Some(layer.size)) {
+        self.verify(layer)?;
+        Ok(self.open_layer(layer)?.0)
+    }
+
+    /// The same without a look at whether the layer's own blob is what it is said to be; says which blob it is.
+    pub(crate) fn open_layer(&self, layer: &Layer) -> Result<(LayerReader<Decoder<File>>, Layer)> {
+        let (file, from) = match self.blobs().open(&layer.digest, Some(layer.size)) {
             Err(error) if error.is_missing() => {
                 let other = self.find_layer(&layer.diff_id).map_err(|_| error)?;
-                self.blobs().open(&other.digest, Some(other.size))?
+                (self.blobs().open(&other.digest, Some(other.size))?, other)
             }
-            other => other?,
+            other => (other?, *layer),
         };
-        LayerReader::compressed(file, ReadLimits::default(), DecodeLimits::default())
-            .context("decompress", &self.blobs().path(&layer.digest))
+        let reader = LayerReader::compressed(file, ReadLimits::default(), DecodeLimits::default())
+            .map_err(|e| StoreError::decode(layer, e))?;
+        Ok((reader, from))
+    }
+
+    /// Makes sure that the layer's own blob, where it is there, unpacks to what its diff id says.
+    pub(crate) fn verify(&self, layer: &Layer) -> Result<()> {
+        if self.paths().verified(layer).exists() || !self.has_layers(&[*layer]) {
+            return Ok(());
+        }
+        let file = self.blobs().open(&layer.digest, Some(layer.size))?;
+        let failed = |e| StoreError::decode(layer, e);
+        let tar = Decoder::new(file, DecodeLimits::default()).map_err(failed)?;
+        let mut tar = Hashing::new(tar);
+        io::copy(&mut tar, &mut io::sink()).map_err(failed)?;
+        check_diff_id(layer, tar.finish().1)?;
+        self.note_verified(layer)?;
+        self.note_variant(layer)
+    }
+
+    /// Notes that a blob was found to be a layer.
+    pub(crate) fn note_verified(&self, layer: &Layer) -> Result<()> {
+        self.note(&self.paths().verified(layer), layer)
     }
 
     /// Notes which blob has a layer in its compression.
     pub(crate) fn note_variant(&self, layer: &Layer) -> Result<()> {
-        let path = self.paths().variant(&layer.diff_id, layer.compression);
+        self.note(
+            &self.paths().variant(&layer.diff_id, layer.compression),
+            layer,
+        )
+    }
+
+    fn note(&self, path: &Path, layer: &Layer) -> Result<()> {
         let text = format!("{} {}\n", layer.digest, layer.size);
-        if fs::read(&path).is_ok_and(|have| have == text.as_bytes()) {
+        if fs::read(path).is_ok_and(|have| have == text.as_bytes()) {
             return Ok(());
         }
-        self.session().publish(&path, text.as_bytes())
+        self.session().publish(path, text.as_bytes())
     }
 
     fn variant(&self, diff_id: &Digest, compression: Compression) -> Option<Layer> {
@@ -148,7 +183,8 @@ impl Store {
     fn recompress(&self, layer: &Layer, options: &LayerOptions) -> Result<Layer> {
         let path = self.blobs().path(&layer.digest);
         let file = self.blobs().open(&layer.digest, Some(layer.size))?;
-        let tar = Decoder::new(file, DecodeLimits::default()).context("decompress", &path)?;
+        let tar = Decoder::new(file, DecodeLimits::default())
+            .map_err(|e| StoreError::decode(layer, e))?;
         let out = Hashing::new(RawBlob::new(self)?);
         let mut out = Encoder::new(out, options.compression, options.level, options.threads)
             .context("compress", &path)?;
@@ -166,6 +202,7 @@ impl Store {
             size,
             compression: options.compression,
         };
+        self.note_verified(&made)?;
         if options.level.is_none() {
             self.note_variant(&made)?;
         }
@@ -175,14 +212,11 @@ impl Store {
 
 /// Refuses a tar that is not the one that the layer is said to be.
 pub(crate) fn check_diff_id(layer: &Layer, actual: Digest) -> Result<()> {
-    let expected = layer.diff_id;
-    if actual == expected {
+    if actual == layer.diff_id {
         return Ok(());
     }
-    let subject = format!("layer `{}` (blob `{}`)", expected, layer.digest);
-    Err(StoreError::Digest {
-        subject,
-        expected,
+    Err(StoreError::NotTheLayer {
+        layer: Box::new(*layer),
         actual,
     })
 }

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use stepwell_model::Digest;
 use stepwell_model::request::Compression;
 
+use crate::layer::Layer;
+
 /// Directory of this version of the format.
 const VERSION: &str = "v1";
 
@@ -57,6 +59,11 @@ impl Paths {
             Compression::Uncompressed => "tar",
         };
         self.layers().join(format!("{}.{suffix}", diff_id.hex()))
+    }
+
+    pub(crate) fn verified(&self, layer: &Layer) -> PathBuf {
+        self.layers()
+            .join(format!("{}.{}", layer.diff_id.hex(), layer.digest.hex()))
     }
 
     pub(crate) fn records(&self) -> PathBuf {

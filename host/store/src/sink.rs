@@ -97,7 +97,8 @@ impl LayerSink<'_> {
             compression: self.options.compression,
         };
         self.toc.size = written.uncompressed_size;
-        self.store.put_toc(layer.diff_id, self.toc)?;
+        self.store.put_toc(&layer, self.toc)?;
+        self.store.note_verified(&layer)?;
         if self.options.level.is_none() {
             self.store.note_variant(&layer)?;
         }

@@ -60,7 +60,8 @@ pub struct Store {
     paths: Paths,
     options: StoreOptions,
     session: Session,
-    pub(crate) tocs: Mutex<HashMap<Digest, Arc<Toc>>>,
+    /// By diff id, and by the blob that was found to have it.
+    pub(crate) tocs: Mutex<HashMap<(Digest, Digest), Arc<Toc>>>,
     /// Dropping it would release the shared lock.
     pub(crate) lock: File,
 }

@@ -15,7 +15,7 @@ use stepwell_image::{Entry, Kind};
 use stepwell_model::{Digest, Hasher};
 
 use crate::codec::{Decoder, Encoder};
-use crate::error::{Context as _, Result, StoreError};
+use crate::error::{Result, StoreError};
 use crate::layer::{Layer, check_diff_id};
 use crate::store::Store;
 
@@ -128,7 +128,8 @@ impl<R: Read> Read for Observed<R> {
 }
 
 impl Store {
-    /// Returns the table of contents of a layer; makes it, and checks the diff id, where there is none yet.
+    /// Returns the table of contents of a layer; makes it where there is none yet.  A blob that was never looked into is
+    /// checked to be the layer, even where another one of the same diff id has a table already.
     ///
     /// # Errors
     /// The layer is not in the store, is damaged, or is not what its diff id says.
@@ -137,36 +138,39 @@ impl Store {
             .tocs
             .lock()
             .ok()
-            .and_then(|t| t.get(&layer.diff_id).cloned())
+            .and_then(|t| t.get(&(layer.diff_id, layer.digest)).cloned())
         {
             return Ok(toc);
         }
         let path = self.paths().toc(&layer.diff_id);
         let toc = match fs::read(&path).ok().and_then(|file| Toc::decode(&file)) {
-            Some(toc) => toc,
+            Some(toc) => {
+                self.verify(layer)?;
+                toc
+            }
             None => {
                 let toc = self.scan(layer)?;
                 self.session().publish(&path, &toc.encode())?;
                 toc
             }
         };
-        Ok(self.remember(layer.diff_id, toc))
+        Ok(self.remember(layer, toc))
     }
 
     /// Keeps the table of contents of a layer that was just written.
-    pub(crate) fn put_toc(&self, diff_id: Digest, toc: Toc) -> Result<()> {
-        let path = self.paths().toc(&diff_id);
+    pub(crate) fn put_toc(&self, layer: &Layer, toc: Toc) -> Result<()> {
+        let path = self.paths().toc(&layer.diff_id);
         if !path.exists() {
             self.session().publish(&path, &toc.encode())?;
         }
-        self.remember(diff_id, toc);
+        self.remember(layer, toc);
         Ok(())
     }
 
-    fn remember(&self, diff_id: Digest, toc: Toc) -> Arc<Toc> {
+    fn remember(&self, layer: &Layer, toc: Toc) -> Arc<Toc> {
         let toc = Arc::new(toc);
         if let Ok(mut tocs) = self.tocs.lock() {
-            tocs.insert(diff_id, toc.clone());
+            tocs.insert((layer.diff_id, layer.digest), toc.clone());
         }
         toc
     }
@@ -177,19 +181,21 @@ impl Store {
             diff_id: layer.diff_id,
             source,
         };
-        let mut reader = self.read_layer(layer)?;
+        let (mut reader, from) = self.open_layer(layer)?;
         let mut toc = Toc::default();
         while let Some((entry, content)) = reader.next_entry().map_err(failed)? {
             let mut observed = Observed::new(&entry, content);
             if entry.size() > 0 {
                 io::copy(&mut observed, &mut io::sink())
-                    .context("read", &self.blobs().path(&layer.digest))?;
+                    .map_err(|e| StoreError::decode(layer, e))?;
             }
             let item = observed.finish(entry);
             toc.entries.push(item);
         }
         let summary = reader.finish().map_err(failed)?;
         check_diff_id(layer, summary.diff_id)?;
+        self.note_verified(&from)?;
+        self.note_variant(&from)?;
         toc.size = summary.uncompressed_size;
         Ok(toc)
     }

@@ -2,6 +2,9 @@
 //! runs `stepwell`.
 #![forbid(unsafe_code)]
 
+pub mod archive;
+pub mod proxy;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -86,7 +89,7 @@ impl World {
             .replace("@REGISTRY@", &host)
     }
 
-    /// `stepwell build ARGS CONTEXT` as the ordinary user, with plain progress.
+    /// `stepwell build ARGS CONTEXT` as the ordinary user, with plain progress unless the arguments are about it.
     pub fn build_command(&self, args: &[&str]) -> Command {
         self.build_command_in("store", args)
     }
@@ -100,8 +103,12 @@ impl World {
     pub fn plain_command(&self, store: &str, args: &[&str]) -> Command {
         self.give();
         let mut command = Command::new(program::debug());
+        let is_set = |a: &&str| *a == "--quiet" || a.starts_with("--progress");
+        let progress = (!args.iter().any(is_set)).then_some("--progress=plain");
         command
-            .args(["build", "--progress=plain", "--root"])
+            .arg("build")
+            .args(progress)
+            .arg("--root")
             .arg(self.path(store))
             .args(args.iter().map(|a| self.expand(a)))
             .arg(self.path("context"));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use stepwell_model::event::StepId;
 use stepwell_model::{Digest, Reference};
-use stepwell_registry::{BlobSource, PushOutcome};
+use stepwell_registry::{BlobSource, Progress, RegistryError};
 
 use crate::error::BuildError;
 use crate::export::image::Made;
@@ -28,7 +28,11 @@ fn push_one(
     step: StepId,
 ) -> Result<(), BuildError> {
     let (registry, runtime) = session.images.registry();
-    if runtime.block_on(registry.has_manifest(name, &made.digest))? {
+    let manifest = || failed(name, format!("the manifest `{}`", made.digest));
+    if runtime
+        .block_on(registry.has_manifest(name, &made.digest))
+        .map_err(manifest())?
+    {
         return Ok(());
     }
     let mut blobs: Vec<(Digest, u64)> = made.layers.iter().map(|l| (l.digest, l.size)).collect();
@@ -39,7 +43,7 @@ fn push_one(
         let pushes: Vec<_> = blobs
             .iter()
             .map(|(digest, size)| {
-                scope.spawn(move || push_blob(session, made, name, step, digest, *size))
+                scope.spawn(move || push_blob(session, made, name, step, *digest, *size))
             })
             .collect();
         pushes.into_iter().try_for_each(|p| {
@@ -47,8 +51,16 @@ fn push_one(
                 .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
     })?;
-    runtime.block_on(registry.push_manifest(name, made.media_type(), made.bytes.clone().into()))?;
+    runtime
+        .block_on(registry.push_manifest(name, made.media_type(), made.bytes.clone().into()))
+        .map_err(manifest())?;
     Ok(())
+}
+
+/// Says what could not be pushed, and to where.
+fn failed(name: &Reference, what: String) -> impl FnOnce(RegistryError) -> BuildError {
+    let name = name.whole();
+    |source| BuildError::Push { name, what, source }
 }
 
 /// Pushes a blob that the registry does not have.  One of a base image that was never fetched may be in another repository of
@@ -58,19 +70,27 @@ fn push_blob(
     made: &Made,
     name: &Reference,
     step: StepId,
-    digest: &Digest,
+    digest: Digest,
     size: u64,
 ) -> Result<(), BuildError> {
     let (registry, runtime) = session.images.registry();
-    let from: Vec<Reference> = session.images.repository_of(digest).into_iter().collect();
-    if !session.store.blobs().has(digest, Some(size)) {
-        if runtime.block_on(registry.has_blob(name, digest))? {
+    let is_config = digest == made.manifest.config.digest;
+    let what = if is_config {
+        "the configuration"
+    } else {
+        "layer"
+    };
+    let what = format!("{what} `{digest}`");
+    let from: Vec<Reference> = session.images.repository_of(&digest).into_iter().collect();
+    if !session.store.blobs().has(&digest, Some(size)) {
+        let has = runtime.block_on(registry.has_blob(name, &digest));
+        if has.map_err(failed(name, what.clone()))? {
             return Ok(());
         }
         let layers: Vec<_> = made
             .layers
             .iter()
-            .filter(|l| l.digest == *digest)
+            .filter(|l| l.digest == digest)
             .copied()
             .collect();
         session
@@ -79,23 +99,19 @@ fn push_blob(
             .map_err(|source| BuildError::StepSetup {
                 step: format!("pushing {}", name.whole()),
                 origin: None,
-                source,
+                source: Box::new(source),
             })?;
     }
-    let path = session.store.blobs().path(digest);
+    let path = session.store.blobs().path(&digest);
     let source: BlobSource =
         Arc::new(move || Ok(Box::new(std::fs::File::open(&path)?) as Box<dyn Read + Send>));
-    let progress = session.transfer(step, "push", *digest, size);
-    let outcome = runtime.block_on(registry.push_blob(
-        name,
-        digest,
-        size,
-        source,
-        &from,
-        progress.clone(),
-    ))?;
-    if outcome != PushOutcome::Sent {
-        progress(size);
-    }
+    let progress = session.transfer(step, "push", digest, size);
+    let told = progress.clone();
+    // What was sent is not there yet: the registry may still refuse it, and then all is sent again.
+    let sent: Progress = Arc::new(move |done| told(done.min(size.saturating_sub(1))));
+    runtime
+        .block_on(registry.push_blob(name, &digest, size, source, &from, sent))
+        .map_err(failed(name, what))?;
+    progress(size);
     Ok(())
 }

@@ -89,7 +89,8 @@ impl State {
                 }
             }
             Event::Note { text } => self.notes.push(text.clone()),
-            Event::Diagnostic(_) => {}
+            // Told at the very end, or by those who show it.
+            Event::Diagnostic(_) | Event::Failed { .. } => {}
         }
         Vec::new()
     }

@@ -1,5 +1,6 @@
 //! `--progress=tty`: a picture that is drawn again a few times a second.  Each frame is one write, overwrites the one before
-//! line by line, and is at most as high and wide as the terminal, so that nothing flickers or scrolls away.
+//! line by line, and is lower and narrower than the terminal, so that nothing flickers or scrolls away: at the last column
+//! terminals do not agree where the cursor is, and some take the last character away again.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -78,7 +79,7 @@ impl Progress for Tty {
 
 impl Shared {
     fn paint(&self) {
-        let mut before = 0;
+        let mut before = Vec::new();
         let Ok(mut state) = self.state.lock() else {
             return;
         };
@@ -87,22 +88,30 @@ impl Shared {
             let (columns, rows) = terminal_size::terminal_size()
                 .map_or((80, 24), |(w, h)| (w.0 as usize, h.0 as usize));
             let notes = std::mem::take(&mut state.0.notes);
-            let lines = frame(
-                &state.0,
-                self.began.elapsed(),
-                columns,
-                if last {
-                    usize::MAX
-                } else {
-                    rows.saturating_sub(1)
-                },
-                self.color,
-            );
+            let height = if last {
+                usize::MAX
+            } else {
+                rows.saturating_sub(1)
+            };
+            let (elapsed, width) = (self.began.elapsed(), columns.saturating_sub(1));
+            let mut lines = frame(&state.0, elapsed, width, height, self.color);
+            if last && state.0.steps.is_empty() {
+                // Refused before there was a step: the reason says all.
+                lines.clear();
+            }
+            let failed = if last {
+                failures(&state.0, self.color)
+            } else {
+                Vec::new()
+            };
             drop(state);
-            before = draw(before, &notes, &lines);
+            let up = rows_of(&before, columns);
+            let _ =
+                std::io::stderr().write_all(draw(up, columns, &notes, &lines, &failed).as_bytes());
             if last {
                 return;
             }
+            before = lines.iter().map(|l| width_of(l)).collect();
             let Ok(guard) = self.state.lock() else { return };
             let Ok((guard, _)) = self.wake.wait_timeout_while(guard, FRAME, |s| !s.1) else {
                 return;
@@ -112,19 +121,67 @@ impl Shared {
     }
 }
 
-/// Overwrites the `before` lines of the last frame; notes go above and stay.  Returns the height of the new frame.
-fn draw(before: usize, notes: &[String], lines: &[String]) -> usize {
+/// How many rows lines of these widths fill now: a terminal that became narrower has wrapped them.
+fn rows_of(widths: &[usize], columns: usize) -> usize {
+    widths
+        .iter()
+        .map(|w| w.div_ceil(columns.max(1)).max(1))
+        .sum()
+}
+
+/// Columns of a line of a frame, whose only escape sequences are colours.
+fn width_of(line: &str) -> usize {
+    width(&harmless(line, false))
+}
+
+/// What overwrites the `up` rows of the last frame; notes go above and stay, what failed goes below.
+fn draw(
+    up: usize,
+    columns: usize,
+    notes: &[String],
+    lines: &[String],
+    failed: &[String],
+) -> String {
     // Between these two a terminal that knows them (mode 2026) shows nothing half-drawn.
     let mut out = String::from("\x1b[?2026h");
-    if before > 0 {
-        let _ = write!(out, "\x1b[{before}A");
+    if up > 0 {
+        let _ = write!(out, "\x1b[{up}A");
     }
-    for line in notes.iter().chain(lines) {
+    // Longer than a row perhaps.  Where they end with one there is nothing behind them to take away.
+    for line in notes {
+        let is_full = width_of(line) > 0 && width_of(line).is_multiple_of(columns);
+        let rest = if is_full { "" } else { "\x1b[K" };
+        let _ = writeln!(out, "\r{line}{rest}");
+    }
+    for line in lines {
         let _ = writeln!(out, "\r{line}\x1b[K");
     }
     out.push_str("\x1b[J\x1b[?2026l");
-    let _ = std::io::stderr().write_all(out.as_bytes());
-    lines.len()
+    for line in failed {
+        let _ = writeln!(out, "{line}");
+    }
+    out
+}
+
+/// What failed steps wrote last, whole lines: this is where the reason is.
+fn failures(state: &State, color: bool) -> Vec<String> {
+    let failed = |s: &&Step| matches!(s.ended, Some((StepOutcome::Failed { .. }, _)));
+    let mut lines = Vec::new();
+    for step in state
+        .steps
+        .values()
+        .filter(failed)
+        .filter(|s| !s.lines.is_empty())
+    {
+        lines.push(paint(
+            &format!("--- {}", harmless(&step.name, false)),
+            "31",
+            color,
+        ));
+        lines.extend(step.lines.iter().map(|l| harmless(l, color)));
+        lines.push(paint("---", "31", color));
+    }
+    lines
 }
 
 /// Draws the picture: at most `rows` lines of `columns` columns.
@@ -303,6 +360,32 @@ mod tests {
                 "{columns}x{rows}: {lines:#?}"
             );
         }
+    }
+
+    #[test]
+    fn what_a_failed_step_wrote_is_shown_at_the_end() {
+        let mut state = state();
+        assert!(failures(&state, false).is_empty());
+        state.apply(&Event::Finished {
+            step: StepId(4),
+            outcome: StepOutcome::Failed {
+                message: "exit status 1".into(),
+            },
+            millis: 10,
+        });
+        let name = "--- [5/6] RUN a rather long command number 4";
+        assert_eq!(failures(&state, false), [name, "one", "two", "---"]);
+    }
+
+    #[test]
+    fn a_terminal_that_became_narrower_has_wrapped_what_was_drawn() {
+        assert_eq!(rows_of(&[79, 10, 0], 80), 3);
+        assert_eq!(rows_of(&[79, 40, 41, 0], 40), 6);
+        assert_eq!(width_of("\x1b[32mgreen\x1b[0m 日本"), 10);
+        let text = |columns| draw(3, columns, &["note".into()], &["line".into()], &[]);
+        let rest = "\rline\x1b[K\n\x1b[J\x1b[?2026l";
+        assert_eq!(text(80), format!("\x1b[?2026h\x1b[3A\rnote\x1b[K\n{rest}"));
+        assert_eq!(text(4), format!("\x1b[?2026h\x1b[3A\rnote\n{rest}"));
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub struct Place {
 #[non_exhaustive]
 pub enum ReadFault {
     /// The bytes could not be had: reading or decompressing them failed.
-    #[error("reading the layer failed")]
+    #[error("its bytes cannot be had or decompressed: {0}")]
     Input(#[source] io::Error),
     /// It ends in the middle of an entry.
     #[error("the layer is truncated")]

@@ -50,6 +50,8 @@ pub(crate) enum Identity {
     Nobody { places: String },
     /// The login of this source.
     Known { source: String },
+    /// Nobody, because the registry sent the request on to this host, which gets no login.
+    Elsewhere { host: String },
 }
 
 /// What a request is sent with.

@@ -286,8 +286,44 @@ async fn passing_failures_are_tried_again() {
 }
 
 #[tokio::test]
+async fn who_waits_is_told_why_and_how_long() {
+    let manifest = image_manifest(b"c", b"l");
+    let server = Server::start(move |_, before| match before {
+        0 => Reply::status(503),
+        1 => Reply::status(429).with("retry-after", "1"),
+        _ => Reply::ok(manifest.clone()),
+    })
+    .await;
+    let told = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let listener = told.clone();
+    let registry = Registry::new(quick());
+    registry.on_retry(std::sync::Arc::new(move |error, pause| {
+        listener.lock().unwrap().push((error.status(), pause))
+    }));
+    let from = reference(&server.authority(), "a:1");
+    registry.manifest(&from).await.unwrap();
+    let told = told.lock().unwrap();
+    assert_eq!(
+        [told[0].0, told[1].0, told.get(2).and_then(|t| t.0)],
+        [Some(503), Some(429), None]
+    );
+    assert!(told[1].1 >= Duration::from_secs(1), "{told:?}");
+}
+
+#[tokio::test]
+async fn a_web_page_is_told_from_a_registry() {
+    let server = Server::start(|_, _| {
+        Reply::ok(b"<html>".to_vec()).with("content-type", "text/html; charset=utf-8")
+    })
+    .await;
+    let from = reference(&server.authority(), "a:1");
+    let error = Registry::new(quick()).manifest(&from).await.unwrap_err();
+    assert!(error.hint().unwrap().contains("web page"), "{error}");
+}
+
+#[tokio::test]
 async fn refusals_are_not() {
-    for statuses in [&[403][..], &[404], &[405], &[410], &[501]] {
+    for statuses in [&[403][..], &[404], &[405], &[410], &[501], &[507], &[511]] {
         let (result, requests, _) = manifest_after(statuses, "").await;
         assert_eq!(
             (result.unwrap_err().status(), requests),

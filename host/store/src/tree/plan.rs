@@ -80,8 +80,14 @@ impl<'v> Plan<'v> {
 
     /// Bytes of content that have to be written.
     pub(crate) fn bytes(&self) -> u64 {
-        let made = self.wanted.iter().filter(|w| w.action == Action::Make);
-        made.map(|w| w.node.entry().size()).sum()
+        let size = |w: &Wanted<'_>| match w.action {
+            Action::Make => w.node.entry().size(),
+            _ => 0,
+        };
+        // A file with several names is written once.
+        let others = self.links.iter().flat_map(|group| &group[1..]);
+        let others: u64 = others.map(|n| size(&self.wanted[*n as usize])).sum();
+        self.wanted.iter().map(size).sum::<u64>() - others
     }
 
     fn note_touched(&mut self) {

@@ -92,7 +92,35 @@ fn a_wrong_diff_id_is_found_before_anything_is_unpacked() {
     let blob = fs::read(fixture.store.blobs().path(&honest.digest)).unwrap();
     let liar = fixture.adopt(Digest::of(b"something else"), &blob);
     let error = fixture.store.checkout(&[liar], &()).unwrap_err();
-    assert!(matches!(error, StoreError::Digest { .. }), "{error}");
+    assert!(matches!(error, StoreError::NotTheLayer { .. }), "{error}");
+}
+
+#[test]
+fn a_blob_that_claims_another_layers_diff_id_does_not_stand_in_for_it() {
+    let other = Fixture::new(Ids::Emulated);
+    let evil = other.layer(&[file("a", "evil")]);
+    let evil = fs::read(other.store.blobs().path(&evil.digest)).unwrap();
+    let fixture = Fixture::new(Ids::Emulated);
+    let honest = fixture.layer(&[file("a", "good")]);
+    // Same names, same sizes: the honest layer's table of contents fits.
+    let liar = fixture.adopt(honest.diff_id, &evil);
+    let is_refused = |result: Result<(), StoreError>| {
+        let error = result.unwrap_err();
+        assert!(matches!(error, StoreError::NotTheLayer { .. }), "{error}");
+    };
+    is_refused(fixture.store.checkout(&[liar], &()).map(drop));
+    is_refused(fixture.store.toc(&liar).map(drop));
+    is_refused(fixture.store.chain_view(&[liar]).map(drop));
+    // Nor is it found when any blob of the layer will do.
+    fs::remove_file(fixture.store.blobs().path(&honest.digest)).unwrap();
+    assert!(fixture.store.find_layer(&honest.diff_id).is_err());
+    let again = Fixture::new(Ids::Emulated);
+    let liar = again.adopt(honest.diff_id, &evil);
+    assert!(again.store.find_layer(&liar.diff_id).is_err());
+    // Another blob of the same tar is as good.
+    let twin = other.foreign(&[file("a", "evil")]);
+    assert_eq!(other.snapshot(&[twin]), other.snapshot(&[twin]));
+    assert!(other.store.find_layer(&twin.diff_id).is_ok());
 }
 
 #[test]
