@@ -844,8 +844,8 @@ fn a_push_that_breaks_off_is_sent_again() {
         let (tampered, _) = scene.succeeds(only(1, "PUT", "/blobs/uploads/", how.clone()));
         assert_eq!(tampered.len(), 1);
         scene.is_in_the_registry(&format!("again{n}"));
-        let manifest = format!("/again{n}/manifests/");
-        pushes(&mut scene, &format!("again{n}"));
+        let manifest = format!("/manifest{n}/manifests/");
+        pushes(&mut scene, &format!("manifest{n}"));
         scene.succeeds(only(1, "PUT", &manifest, how));
     }
     // A registry or a proxy that takes no large requests is given the blob in chunks.
