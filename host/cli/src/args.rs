@@ -20,9 +20,9 @@ Exit codes:
   0     success
   1-255 a RUN step failed: its own exit status (128 + the number of the signal that ended it)
   64    the command line is wrong
-  65    the Dockerfile (or what the frontend reads in its place) is refused
+  65    the Dockerfile (or what the frontend reads in its place) is refused, or names an image that does not exist
   70    a guest (frontend or cache policy) trapped or reached a limit
-  71    the builder failed: registry, store, disk, isolation
+  71    the builder failed: registry, network, store, disk, isolation
   75    a step reached its time limit
   130   interrupted";
 
