@@ -60,7 +60,7 @@ pub enum BuildError {
         /// Where it was written.
         origin: Option<Box<Origin>>,
         /// Why.
-        source: StepError,
+        source: Box<StepError>,
     },
     /// The user stopped the build.
     #[error("the build was interrupted")]
@@ -230,7 +230,7 @@ impl ImageError {
 pub enum StepError {
     /// COPY, ADD and the like.
     #[error(transparent)]
-    Files(#[from] FilesError),
+    Files(Box<FilesError>),
     /// The files of a context or stage.
     #[error(transparent)]
     Source(#[from] SourceError),
@@ -252,11 +252,17 @@ pub enum StepError {
         /// The image.
         image: String,
         /// What is wrong.
-        source: StoreError,
+        source: Box<StoreError>,
     },
     /// A registry.
     #[error(transparent)]
     Registry(#[from] RegistryError),
+}
+
+impl From<FilesError> for StepError {
+    fn from(error: FilesError) -> Self {
+        Self::Files(Box::new(error))
+    }
 }
 
 impl StepError {
@@ -279,7 +285,7 @@ impl StepError {
     pub fn is_users(&self) -> bool {
         match self {
             Self::Files(e) => !matches!(
-                e,
+                **e,
                 FilesError::Layer { .. }
                     | FilesError::Base { .. }
                     | FilesError::MissingInput { .. }

@@ -57,13 +57,11 @@ pub enum StoreError {
         actual: Digest,
     },
     /// A blob is said to hold a layer, and holds something else.
-    #[error("content of layer `{expected}` (blob `{digest}`) is `{actual}`")]
+    #[error("content of layer `{}` (blob `{}`) is `{actual}`", layer.diff_id, layer.digest)]
     NotTheLayer {
-        /// The blob.
-        digest: Digest,
-        /// The diff id that it should have.
-        expected: Digest,
-        /// The one that it has.
+        /// The layer that it was said to be; in a box because errors are returned by value everywhere.
+        layer: Box<Layer>,
+        /// The diff id that it has.
         actual: Digest,
     },
     /// Content has another length than announced.
@@ -184,8 +182,8 @@ impl StoreError {
         match self {
             Self::ReadLayer { diff_id: layer, .. }
             | Self::Unsound { diff_id: layer, .. }
-            | Self::Decompress { digest: layer, .. }
-            | Self::NotTheLayer { digest: layer, .. } => Some(*layer),
+            | Self::Decompress { digest: layer, .. } => Some(*layer),
+            Self::NotTheLayer { layer, .. } => Some(layer.digest),
             _ => None,
         }
     }

@@ -216,8 +216,7 @@ pub(crate) fn check_diff_id(layer: &Layer, actual: Digest) -> Result<()> {
         return Ok(());
     }
     Err(StoreError::NotTheLayer {
-        digest: layer.digest,
-        expected: layer.diff_id,
+        layer: Box::new(*layer),
         actual,
     })
 }

@@ -89,7 +89,7 @@ fn prepared(
         .map_err(|source| BuildError::StepSetup {
             step: format!("writing the image to {dest}"),
             origin: None,
-            source,
+            source: Box::new(source),
         })?;
     Ok(made.names.iter().map(Reference::whole).collect())
 }

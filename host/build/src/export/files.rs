@@ -177,7 +177,7 @@ fn step(
         let result = open().map_err(|source| BuildError::StepSetup {
             step: name,
             origin: None,
-            source,
+            source: Box::new(source),
         })?;
         work(&result).map_err(|source| BuildError::Output {
             dest: dest.display().to_string(),

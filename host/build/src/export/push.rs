@@ -92,7 +92,7 @@ fn push_blob(
             .map_err(|source| BuildError::StepSetup {
                 step: format!("pushing {}", name.whole()),
                 origin: None,
-                source,
+                source: Box::new(source),
             })?;
     }
     let path = session.store.blobs().path(&digest);

@@ -94,7 +94,11 @@ impl Shared {
                 rows.saturating_sub(1)
             };
             let (elapsed, width) = (self.began.elapsed(), columns.saturating_sub(1));
-            let lines = frame(&state.0, elapsed, width, height, self.color);
+            let mut lines = frame(&state.0, elapsed, width, height, self.color);
+            if last && state.0.steps.is_empty() {
+                // Refused before there was a step: the reason says all.
+                lines.clear();
+            }
             let failed = if last {
                 failures(&state.0, self.color)
             } else {
@@ -145,7 +149,7 @@ fn draw(
     }
     // Longer than a row perhaps.  Where they end with one there is nothing behind them to take away.
     for line in notes {
-        let is_full = width_of(line) > 0 && width_of(line) % columns.max(1) == 0;
+        let is_full = width_of(line) > 0 && width_of(line).is_multiple_of(columns);
         let rest = if is_full { "" } else { "\x1b[K" };
         let _ = writeln!(out, "\r{line}{rest}");
     }
