@@ -104,7 +104,8 @@ impl<'s> Driver<'s, '_> {
                 };
                 self.running += 1;
                 let (session, sender) = (self.session, sender.clone());
-                scope.spawn(move || sender.send(work.carry_out(session)));
+                // Nobody listens any more when the build has failed.
+                scope.spawn(move || drop(sender.send(work.carry_out(session))));
             }
             if self.running == 0 {
                 return self.failed.take().map_or(Ok(()), Err);

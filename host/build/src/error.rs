@@ -230,7 +230,7 @@ impl ImageError {
 pub enum StepError {
     /// COPY, ADD and the like.
     #[error(transparent)]
-    Files(#[from] FilesError),
+    Files(Box<FilesError>),
     /// The files of a context or stage.
     #[error(transparent)]
     Source(#[from] SourceError),
@@ -259,6 +259,12 @@ pub enum StepError {
     Registry(#[from] RegistryError),
 }
 
+impl From<FilesError> for StepError {
+    fn from(error: FilesError) -> Self {
+        Self::Files(Box::new(error))
+    }
+}
+
 impl StepError {
     /// How to mend it, where that is known.
     pub fn hint(&self) -> Option<String> {
@@ -279,7 +285,7 @@ impl StepError {
     pub fn is_users(&self) -> bool {
         match self {
             Self::Files(e) => !matches!(
-                e,
+                **e,
                 FilesError::Layer { .. }
                     | FilesError::Base { .. }
                     | FilesError::MissingInput { .. }

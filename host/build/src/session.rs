@@ -10,7 +10,7 @@ use stepwell_model::op::FilesOp;
 use stepwell_model::request::{Output, Request};
 use stepwell_model::{Digest, Graph, Op, VertexId};
 use stepwell_registry::Progress;
-use stepwell_steps::files::{self, FilesError, Selected};
+use stepwell_steps::files::{self, Selected};
 use stepwell_steps::run::{CancelToken, TierChoice};
 use stepwell_steps::source::{SourceError, SourceTree, StatCache};
 use stepwell_store::{Compression, Layer, LayerOptions, Record, Store};
@@ -83,7 +83,7 @@ impl Session<'_> {
         tree: &SourceTree,
     ) -> Result<Digest, StepError> {
         self.with_selection(vertex, input, tree, |selected| {
-            selected.digest(self.stat_cache)
+            Ok(selected.digest(self.stat_cache)?)
         })
     }
 
@@ -102,7 +102,7 @@ impl Session<'_> {
         };
         let list = || {
             self.with_selection(vertex, input, &self.contexts.tree(op)?, |selected| {
-                selected.listing(self.stat_cache)
+                Ok(selected.listing(self.stat_cache)?)
             })
         };
         list().map_err(|e: StepError| self.step_error(vertex, e))
@@ -123,7 +123,7 @@ impl Session<'_> {
         vertex: VertexId,
         input: u32,
         tree: &SourceTree,
-        work: impl FnOnce(&Selected<'_>) -> Result<T, FilesError>,
+        work: impl FnOnce(&Selected<'_>) -> Result<T, StepError>,
     ) -> Result<T, StepError> {
         let v = self.graph.vertex(vertex);
         let actions = match &v.op {
@@ -142,7 +142,7 @@ impl Session<'_> {
         let trees: Vec<_> = (0..v.inputs.len() as u32)
             .map(|i| (i == input).then(|| tree.clone()))
             .collect();
-        Ok(work(&files::select(&only, &trees)?)?)
+        work(&files::select(&only, &trees)?)
     }
 
     /// Returns the inputs that a vertex selects files from, which are not its base.
