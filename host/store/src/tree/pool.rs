@@ -160,7 +160,11 @@ impl Store {
             return Ok(None);
         }
         let Some(state) = paths.read_state() else {
-            if let Err(error) = self.session().discard(&paths.0) {
+            let discard = |paths: &TreePaths| match self.empty_of_loans(paths)? {
+                true => self.session().discard(&paths.0),
+                false => Ok(()),
+            };
+            if let Err(error) = discard(&paths) {
                 tracing::debug!(%error, "a tree that is worth nothing stays for now");
             }
             return Ok(None);
@@ -341,6 +345,9 @@ impl Store {
             return Ok(false);
         }
         paths.forget_state()?;
+        if !self.empty_of_loans(paths)? {
+            return Ok(false);
+        }
         self.session().discard(&paths.0).map(|()| true)
     }
 
