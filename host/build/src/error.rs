@@ -6,10 +6,13 @@ use std::path::PathBuf;
 use stepwell_model::{Diagnostic, Digest, DigestError, Origin};
 use stepwell_registry::RegistryError;
 use stepwell_steps::files::FilesError;
+use stepwell_steps::run::mounts::MountError;
 use stepwell_steps::run::{ExecFailure, Exit, Refusal, RunError};
 use stepwell_steps::source::SourceError;
 use stepwell_store::StoreError;
 use stepwell_wasm::GuestError;
+
+use crate::mounts::SupplyError;
 
 /// Why a build fails.
 #[derive(Debug, thiserror::Error)]
@@ -155,6 +158,9 @@ pub enum StepError {
     /// RUN: the sandbox.
     #[error(transparent)]
     Run(#[from] RunError),
+    /// RUN: what is mounted.
+    #[error(transparent)]
+    Supply(#[from] SupplyError),
     /// RUN: no tier is to be had.
     #[error(transparent)]
     Isolation(#[from] Refusal),
@@ -174,6 +180,7 @@ impl StepError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Registry(e) => e.hint().map(str::to_owned),
+            Self::Supply(e) => e.hint(),
             Self::Isolation(_) => {
                 Some("`stepwell doctor` says what was tried and what to change".to_owned())
             }
@@ -192,7 +199,9 @@ impl StepError {
                     | FilesError::Threads(_)
             ),
             Self::Source(_) => true,
+            Self::Run(RunError::Mount(e)) => !matches!(e, MountError::System { .. }),
             Self::Run(e) => matches!(e, RunError::User(_) | RunError::Invalid { .. }),
+            Self::Supply(_) => true,
             Self::Isolation(_) | Self::Store(_) | Self::Image(_) | Self::Registry(_) => false,
         }
     }
