@@ -135,7 +135,8 @@ impl<'a> Supplies<'a> {
                     let root = of(&self.copies, number).map(|c| c.root_path().to_owned());
                     let source = bind.source.clone();
                     let Some(root) = root else { continue };
-                    (&bind.target, !bind.writable, What::Lent { root, source })
+                    let keep = None;
+                    (&bind.target, !bind.writable, What::Lent { root, source, keep })
                 }
                 Mount::Cache(cache) => {
                     let Some(dir) = of(&self.caches, number) else {
@@ -145,6 +146,7 @@ impl<'a> Supplies<'a> {
                     let what = What::Lent {
                         root: dir.path(),
                         source: "/".to_owned(),
+                        keep: Some(dir.hidden()?),
                     };
                     (&cache.target, cache.read_only, what)
                 }

@@ -151,6 +151,7 @@ fn mount(kind: &str, target: &str, value: &str) -> StepMount {
                 What::Lent {
                     root: root.into(),
                     source: source.to_owned(),
+                    keep: None,
                 }
             }
         },

@@ -11,6 +11,8 @@
 //! | `about` | id, for people |
 //! | `data/` | the directory; missing while it is lent, and before it is made |
 //! | `lent` | JSON: which tree has it, where, and what inode it is |
+//! | `hidden/N.hides`, `hidden/N` | path below `data/` at which something else stands meanwhile, and what belongs there |
+//! | `hidden/N.stands` | path below `data/` at which something else stands, and nothing belongs |
 //!
 //! `trees/NAME/lends` is an empty file in a tree that something may have been lent to.
 
@@ -31,7 +33,7 @@ use stepwell_sys::resolve::{self, Links};
 use crate::error::{Context as _, Result, StoreError};
 use crate::session::lock_exclusive;
 use crate::store::{Ids, Store, touch};
-use crate::tree::{Checkout, TreePaths};
+use crate::tree::{Checkout, TreePaths, remove};
 
 /// What tells one cache from another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,19 +117,26 @@ impl Store {
             dir,
             lock,
         };
-        cache.bring_home()?;
+        if let Some(loan) = read_loan(&cache.dir)
+            && !self.bring_home(&loan.tree, Some(&cache))?
+        {
+            return Ok(None);
+        }
         touch(&cache.lock);
         Ok(Some(cache))
     }
 
-    /// Brings home what was lent to a tree that is about to be thrown away; says whether nothing of others is in it any more.
-    pub(crate) fn empty_of_loans(&self, tree: &TreePaths) -> Result<bool> {
-        if !tree.lends().exists() {
-            return Ok(true);
-        }
-        let name = name_of(tree);
-        for dir in self.cache_dirs() {
-            if read_loan(&dir).is_none_or(|loan| loan.tree != name) {
+    /// Brings home all that was lent to a tree whose process is dead, what lies deepest first: one cache may lie in another.
+    /// Says whether it is all; `mine` is locked already.
+    fn bring_home(&self, tree: &str, mine: Option<&CacheDir<'_>>) -> Result<bool> {
+        let loans = self.cache_dirs().into_iter();
+        let mut lent: Vec<_> = loans
+            .filter_map(|dir| Some((read_loan(&dir).filter(|l| l.tree == tree)?, dir)))
+            .collect();
+        lent.sort_by_key(|(loan, _)| std::cmp::Reverse(loan.target.matches('/').count()));
+        for (_, dir) in lent {
+            if let Some(mine) = mine.filter(|mine| mine.dir == dir) {
+                mine.bring_home()?;
                 continue;
             }
             let path = dir.join("lock");
@@ -136,14 +145,18 @@ impl Store {
                 // Whoever has it brings it home.
                 return Ok(false);
             }
-            CacheDir {
-                store: self,
-                dir,
-                lock,
-            }
-            .bring_home()?;
+            let store = self;
+            CacheDir { store, dir, lock }.bring_home()?;
         }
         Ok(true)
+    }
+
+    /// Brings home what was lent to a tree that is about to be thrown away; says whether nothing of others is in it any more.
+    pub(crate) fn empty_of_loans(&self, tree: &TreePaths) -> Result<bool> {
+        if !tree.lends().exists() {
+            return Ok(true);
+        }
+        self.bring_home(&name_of(tree), None)
     }
 
     /// The directories of all caches.
@@ -171,6 +184,18 @@ impl CacheDir<'_> {
     /// Returns the path of the directory, which may not be there yet.
     pub fn path(&self) -> PathBuf {
         self.dir.join("data")
+    }
+
+    /// Returns the directory for what other mounts hide in the cache.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn hidden(&self) -> Result<PathBuf> {
+        let path = self.dir.join("hidden");
+        match fs::create_dir(&path) {
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(path),
+            other => other.context("create", &path).map(|()| path),
+        }
     }
 
     /// Makes the directory, where it is not there: empty, or `from`, which is moved.
@@ -222,15 +247,48 @@ impl CacheDir<'_> {
                 fs::rename(&found, &path).context("rename", &found)?;
             }
         }
+        self.uncover()?;
         let lent = self.dir.join("lent");
         fs::remove_file(&lent).context("remove", &lent)
+    }
+
+    /// Puts back what other mounts hid, and removes what stands there of them.
+    fn uncover(&self) -> Result<()> {
+        let hidden = self.dir.join("hidden");
+        let mut notes: Vec<_> = fs::read_dir(&hidden)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter_map(|note| {
+                let (path, hides) = (note.path(), note.path().with_extension(""));
+                let ending = path.extension()?.to_str()?.to_owned();
+                let below = PathBuf::from(std::ffi::OsString::from_vec(fs::read(&path).ok()?));
+                let is_note = ["hides", "stands"].contains(&&*ending);
+                is_note.then_some((below, path, (ending == "hides").then_some(hides)))
+            })
+            .collect();
+        notes.sort_by_key(|(below, ..)| std::cmp::Reverse(below.components().count()));
+        for (below, note, hides) in notes {
+            let place = self.path().join(below);
+            // What was to be hidden may not have been moved yet, or be back already.
+            if hides.as_ref().is_none_or(|h| h.symlink_metadata().is_ok()) {
+                remove::remove_all(&place)?;
+            }
+            if let Some(hides) = hides.filter(|h| h.symlink_metadata().is_ok()) {
+                fs::rename(&hides, &place).context("rename", &hides)?;
+            }
+            fs::remove_file(&note).context("remove", &note)?;
+        }
+        Ok(())
     }
 }
 
 impl Drop for CacheDir<'_> {
     fn drop(&mut self) {
-        // What cannot be done now is done by the next one who wants the cache.
-        if let Err(error) = self.bring_home() {
+        // One that is not back is looked for by the next one who wants it, with all that may lie in it.
+        if self.path().exists()
+            && let Err(error) = self.bring_home()
+        {
             tracing::debug!(%error, "a cache is not at home yet");
         }
         touch(&self.lock);

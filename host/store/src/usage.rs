@@ -213,7 +213,9 @@ impl Store {
             let mut item = self.plain(UsageKind::Cache, &lock);
             item.id = file_name(&dir);
             item.size = deep_size(&dir.join("data"));
-            item.summary = fs::read_to_string(dir.join("about")).unwrap_or_default();
+            // The id is whatever a definition says.
+            let about = fs::read_to_string(dir.join("about")).unwrap_or_default();
+            item.summary = about.chars().filter(|c| !c.is_control()).collect();
             item.in_use = fs::File::open(&lock)
                 .is_ok_and(|file| !lock_exclusive(&file, &lock).unwrap_or(false));
             item.path = dir;

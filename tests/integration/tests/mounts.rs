@@ -353,12 +353,17 @@ fn steps_that_use_a_cache_at_once_wait_or_get_another() {
 fn a_cache_survives_whoever_is_killed_with_it() {
     let world = World::new();
     each_way(|way| {
-        world.dockerfile("FROM @BUSYBOX@\nRUN mkdir -p /real && ln -s /real /link\nRUN --mount=type=cache,id=k,target=/link/c for n in $(seq 50); do echo $n > /link/c/$n; done\n");
+        world.dockerfile("FROM @BUSYBOX@\nRUN mkdir -p /real && ln -s /real /link\nRUN --mount=type=cache,id=k,target=/link/c for n in $(seq 50); do mkdir /link/c/$n && echo $n > /link/c/$n/f; done\nRUN --mount=type=cache,id=inner,target=/i echo inner > /i/f\n");
         way.built(&world, &[]);
         for round in 0..6 {
             // With the cache behind a link, within a bind, moved away, and with a store that is looked after by others.
-            let nested = if round % 2 == 0 { "" } else { "--mount=target=/real/c/in " };
-            let moved = if round == 4 { "mv /real/c/7 /real/c/8 && mv -T /real/c /else 2>/dev/null; " } else { "" };
+            let nested = match round {
+                1 => "--mount=target=/real/c/in ",
+                3 => "--mount=target=/real/c/9 --mount=type=tmpfs,target=/real/c/9/t --mount=type=cache,id=inner,target=/real/c/9/i ",
+                5 => "--mount=type=cache,id=inner,target=/real/c/1 --mount=type=cache,id=outer,target=/real ",
+                _ => "",
+            };
+            let moved = if round == 4 { "rm -r /real/c/7; mv -T /real/c /else 2>/dev/null; " } else { "" };
             world.dockerfile(&format!("FROM @BUSYBOX@\nRUN mkdir -p /real && ln -s /real /link\nRUN --mount=type=cache,id=k,target=/link/c {nested}{moved}echo {round} > /link/c/round; sleep 1000\n"));
             let mut child = started(way.command(&world, &[]));
             wait_until("the step", || inside(&world, way, "real/c/round").is_some_and(|p| std::fs::read_to_string(p).is_ok_and(|t| t.trim() == round.to_string())));
@@ -370,12 +375,13 @@ fn a_cache_survives_whoever_is_killed_with_it() {
                 prune.args(["prune", "--older-than=0s", "--root"]).arg(world.path(&way.store()));
                 assert_eq!(ran_as(way, prune).code, Some(0));
             }
-            world.dockerfile("FROM @BUSYBOX@\nRUN mkdir -p /real && ln -s /real /link\nRUN --mount=type=cache,id=k,target=/link/c ls /link/c | wc -l; cat /link/c/round\n");
+            world.dockerfile("FROM @BUSYBOX@\nRUN mkdir -p /real && ln -s /real /link\nRUN --mount=type=cache,id=k,target=/link/c cat /link/c/round; cat /link/c/[0-9]*/f | wc -l; ls /link/c | wc -l\nRUN --mount=type=cache,id=inner,target=/i cat /i/f\n");
             let layers = way.layers(&world, &["--no-cache"]);
             assert!(layers.iter().flatten().all(|e| !e.contains("real/c")), "{layers:?}");
             let ran = way.built(&world, &["--no-cache"]);
-            let files = if round < 4 { 51 } else { 50 };
-            assert_eq!(printed(&ran)[..2], [files.to_string(), round.to_string()], "{way:?} round {round}:\n{}", ran.err);
+            let files = if round < 4 { 50 } else { 49 };
+            let want = [round.to_string(), files.to_string(), (files + 1).to_string(), "inner".to_owned()];
+            assert_eq!(printed(&ran), want, "{way:?} round {round}:\n{}", ran.err);
         }
     });
 }

@@ -52,6 +52,9 @@ pub enum What {
         root: PathBuf,
         /// Absolute path below it.
         source: String,
+        /// A directory on the same file system in which is kept, and written down, what other mounts hide in it, so that
+        /// it is not lost where the builder dies.  None where what is lent may be thrown away then.
+        keep: Option<PathBuf>,
     },
     /// An empty directory.
     Empty {
@@ -84,6 +87,11 @@ pub struct Owner {
     /// Group.
     pub gid: u32,
 }
+
+/// Ending of a note's name: something lies aside under the name without it, and belongs where the note says.
+pub const HIDES: &str = "hides";
+/// Ending of a note's name: where the note says there was nothing.
+pub const STANDS: &str = "stands";
 
 /// A secret's file, as the supervisor knows it.
 #[derive(Debug, Clone)]
@@ -157,6 +165,17 @@ pub(super) struct Mounts {
     side: SideTable,
 }
 
+/// Where what a mount hides is kept meanwhile.
+#[derive(Debug)]
+struct Aside {
+    dir: OwnedFd,
+    /// Its name there, and whether there is anything.
+    name: String,
+    hides: bool,
+    /// The file that says where it belongs, for whoever comes after us.
+    note: Option<String>,
+}
+
 /// One mount that stands in its place.
 #[derive(Debug)]
 struct Placed {
@@ -165,8 +184,10 @@ struct Placed {
     handle: OwnedFd,
     inode: InodeId,
     is_dir: bool,
-    /// Name of the image's own in `own`.
-    aside: Option<String>,
+    /// Where what it hides is kept.
+    aside: Aside,
+    /// Where what other mounts hide in it is kept.
+    keep: Option<OwnedFd>,
     /// Where it goes back to; none where it is removed.
     home: Option<(OwnedFd, Vec<u8>)>,
     read_only: bool,
@@ -255,7 +276,7 @@ impl Mounts {
             return Err(MountError::MadeUp { target });
         }
         let (from, is_dir) = match &mount.what {
-            What::Lent { root, source } => {
+            What::Lent { root, source, .. } => {
                 let (dir, name, is_dir) = self.source(root, source, &target)?;
                 (Some((dir, name)), is_dir)
             }
@@ -321,17 +342,20 @@ impl Mounts {
     ) -> SysResult<()> {
         let dir = place.make_parents()?;
         let name = place.name().to_vec();
-        let aside = self.placed.len().to_string();
-        let own = &self.own;
-        let moved = keeping_times(dir.as_fd(), || {
-            match fs::renameat(&dir, &name[..], own, &*aside) {
-                Ok(()) => Ok(true),
-                Err(Errno::NOENT) => Ok(false),
-                Err(errno) => Err(SysError::new("renameat", mount.target.clone(), errno)),
-            }
-        })?;
-        let aside = moved.then_some(aside);
+        let aside = self.aside(&place, stat_at(&dir, &name).is_ok())?;
+        if aside.hides {
+            keeping_times(dir.as_fd(), || {
+                fs::renameat(&dir, &name[..], &aside.dir, &*aside.name)
+                    .context("renameat", mount.target.clone())
+            })?;
+        }
         let read_only = mount.read_only;
+        let keep = match &mount.what {
+            What::Lent {
+                keep: Some(keep), ..
+            } => Some(open_dir(fs::CWD, keep)?),
+            _ => None,
+        };
         let made = keeping_times(dir.as_fd(), || match &from {
             Some((home, source)) => keeping_times(home.as_fd(), || {
                 fs::renameat(home, &source[..], &dir, &name[..])
@@ -354,13 +378,14 @@ impl Mounts {
                     inode,
                     is_dir,
                     aside,
+                    keep,
                     home: from,
                     read_only,
                 });
                 Ok(())
             }
             Err(error) => {
-                self.restore(&place, &dir, aside.as_deref())?;
+                self.restore(&place, &dir, &aside)?;
                 place.remove_parents()?;
                 Err(error)
             }
@@ -447,7 +472,7 @@ impl Mounts {
         let Some(dir) = placed.place.parent() else {
             return Ok(());
         };
-        self.restore(&placed.place, &dir, placed.aside.as_deref())?;
+        self.restore(&placed.place, &dir, &placed.aside)?;
         placed.place.remove_parents()
     }
 
@@ -485,16 +510,53 @@ impl Mounts {
     }
 
     /// Removes what is left at a place, and puts the image's own back.
-    fn restore(&self, place: &Place, dir: &OwnedFd, aside: Option<&str>) -> SysResult<()> {
+    fn restore(&self, place: &Place, dir: &OwnedFd, aside: &Aside) -> SysResult<()> {
         keeping_times(dir.as_fd(), || {
             let name = std::ffi::CString::new(place.name()).unwrap_or_default();
             remove_tree(dir.as_fd(), &name, &self.own)?;
-            let Some(aside) = aside else { return Ok(()) };
-            match fs::renameat(&self.own, aside, dir, place.name()) {
+            if !aside.hides {
+                return Ok(());
+            }
+            match fs::renameat(&aside.dir, &*aside.name, dir, place.name()) {
                 // The step removed the directory that it lay in, and so what it could not see there too.
                 Ok(()) | Err(Errno::NOENT) => Ok(()),
                 Err(errno) => Err(SysError::new("renameat", "what a mount hid", errno)),
             }
+        })?;
+        match &aside.note {
+            Some(note) => {
+                fs::unlinkat(&aside.dir, &**note, AtFlags::empty()).context("unlinkat", "note")
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Says where what lies at a place is kept meanwhile; within something that is lent for good, that is its own
+    /// directory, in which it is noted first.
+    fn aside(&self, place: &Place, hides: bool) -> SysResult<Aside> {
+        let name = self.placed.len().to_string();
+        let around = self
+            .placed
+            .iter()
+            .filter_map(|p| Some((place.below(&p.place)?, p.keep.as_ref()?)))
+            .min_by_key(|(below, _)| below.len());
+        let Some((below, dir)) = around else {
+            return Ok(Aside {
+                dir: self.own.try_clone().context("dup", "directory")?,
+                name,
+                hides,
+                note: None,
+            });
+        };
+        let note = format!("{name}.{}", if hides { HIDES } else { STANDS });
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
+        let file = fs::openat(dir, &*note, flags, Mode::RUSR | Mode::WUSR).context("openat", "note")?;
+        rustix::io::write(&file, &below).context("write", "note")?;
+        Ok(Aside {
+            dir: dir.try_clone().context("dup", "directory")?,
+            name,
+            hides,
+            note: Some(note),
         })
     }
 }

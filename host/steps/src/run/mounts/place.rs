@@ -61,6 +61,12 @@ impl Place {
             .collect()
     }
 
+    /// Returns the way from another place down to this one; none where it does not lie below.
+    pub fn below(&self, other: &Self) -> Option<Vec<u8>> {
+        let rest = self.names.strip_prefix(&other.names[..])?;
+        Some(rest.join(&b'/'))
+    }
+
     /// Opens the directory; none where it is not there.
     pub fn parent(&self) -> Option<OwnedFd> {
         self.directory(self.names.len().checked_sub(1)?).ok()

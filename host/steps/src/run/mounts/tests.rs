@@ -46,6 +46,7 @@ impl Fixture {
             what: What::Lent {
                 root: self.path(root),
                 source: source.into(),
+                keep: None,
             },
         }
     }
