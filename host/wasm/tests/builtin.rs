@@ -5,7 +5,7 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::{TestHost, digest_of_image, engine, input, limits, platform};
-use stepwell_model::op::{ContextOp, EnvVar, ImageOp, Network, RunOp};
+use stepwell_model::op::{ContextOp, EnvVar, ImageOp, RunOp};
 use stepwell_model::{GraphBuilder, ImageConfig, Op, Vertex};
 use stepwell_wasm::frontend::{Frontend, FrontendSource};
 use stepwell_wasm::policy::{Budget, Operation, Policy, PolicySource, RecordInfo};
@@ -104,7 +104,6 @@ fn graph() -> stepwell_model::Graph {
     });
     builder.add(vertex(context, vec![])).expect("a context");
     let run = Op::Run(Box::new(RunOp {
-        args: vec!["make".into()],
         env: vec![EnvVar {
             name: "A".into(),
             value: "1".into(),
@@ -114,11 +113,7 @@ fn graph() -> stepwell_model::Graph {
             value: "http://proxy".into(),
         }],
         cwd: "/src".into(),
-        user: String::new(),
-        network: Network::Default,
-        files: vec![],
-        extra_hosts: vec![],
-        hostname: String::new(),
+        ..RunOp::new(vec!["make".into()])
     }));
     builder.add(vertex(run, vec![image])).expect("a run");
     builder.finish()
