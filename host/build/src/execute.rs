@@ -122,7 +122,12 @@ fn files(
 fn layer_options(session: &Session<'_>, vertex: VertexId) -> LayerOptions {
     let mut mounted = false;
     for (_, user) in session.graph.iter() {
-        for (index, _) in user.inputs.iter().enumerate().filter(|(_, i)| **i == vertex) {
+        for (index, _) in user
+            .inputs
+            .iter()
+            .enumerate()
+            .filter(|(_, i)| **i == vertex)
+        {
             if index == 0 || !matches!(user.op, Op::Run(_)) {
                 return session.layer_options();
             }

@@ -136,7 +136,11 @@ impl<'a> Supplies<'a> {
                     let source = bind.source.clone();
                     let Some(root) = root else { continue };
                     let keep = None;
-                    (&bind.target, !bind.writable, What::Lent { root, source, keep })
+                    (
+                        &bind.target,
+                        !bind.writable,
+                        What::Lent { root, source, keep },
+                    )
                 }
                 Mount::Cache(cache) => {
                     let Some(dir) = of(&self.caches, number) else {
@@ -237,7 +241,9 @@ fn secret_of<'r>(session: &Session<'r>, secret: &SecretMount) -> Option<&'r Secr
 
 fn agent_of<'r>(session: &Session<'r>, ssh: &SshMount) -> Option<&'r PathBuf> {
     let mut agents = session.request.agents.iter().rev();
-    agents.find(|(id, _)| *id == ssh.id).map(|(_, socket)| socket)
+    agents
+        .find(|(id, _)| *id == ssh.id)
+        .map(|(_, socket)| socket)
 }
 
 /// A tree with the files of an input, for this step alone.
@@ -333,7 +339,10 @@ fn waited_for<'a>(
         if !std::mem::replace(&mut told, true) {
             let step = names::of(session.graph.vertex(vertex));
             session.events.event(Event::Note {
-                text: format!("{step}: waits for the cache `{}`, which another step uses", key.id),
+                text: format!(
+                    "{step}: waits for the cache `{}`, which another step uses",
+                    key.id
+                ),
             });
         }
         sleep(ASK_AGAIN);
@@ -360,7 +369,8 @@ fn make(
     let handle = resolve::handle(copy.root_dir(), base.source.as_bytes(), Links::Follow)
         .map_err(|_| missing())?;
     let path = resolve::path_of(&handle).ok_or_else(missing)?;
-    let path = PathBuf::from(<std::ffi::OsString as std::os::unix::ffi::OsStringExt>::from_vec(path));
+    let path =
+        PathBuf::from(<std::ffi::OsString as std::os::unix::ffi::OsStringExt>::from_vec(path));
     if !path.is_dir() {
         return Err(missing().into());
     }

@@ -46,7 +46,9 @@ pub fn secret(text: &str) -> Result<(String, SecretValue), String> {
     }
     let content = match (src, env) {
         (Some(_), Some(_)) => {
-            return Err(wrong("it has a file and a variable; give one of the two".to_owned()));
+            return Err(wrong(
+                "it has a file and a variable; give one of the two".to_owned(),
+            ));
         }
         (Some(path), None) => file(&path),
         (None, Some(name)) => variable(&name),
@@ -87,7 +89,9 @@ pub fn agent(text: &str) -> Result<(String, PathBuf), String> {
         None => (text, None),
     };
     if id.is_empty() {
-        return Err(wrong("it lacks its id; write `default` or `ID=SOCKET`".to_owned()));
+        return Err(wrong(
+            "it lacks its id; write `default` or `ID=SOCKET`".to_owned(),
+        ));
     }
     let socket = match place.filter(|p| !p.is_empty()) {
         Some(place) => PathBuf::from(place),
@@ -166,7 +170,11 @@ mod tests {
             format!("type=file,id=t,source={file}"),
             format!("\"id=t\",\"src={file}\""),
         ] {
-            assert_eq!(read(text.clone()), Ok(("t".into(), b"hush".to_vec())), "{text}");
+            assert_eq!(
+                read(text.clone()),
+                Ok(("t".into(), b"hush".to_vec())),
+                "{text}"
+            );
         }
         let home = std::env::var("PATH").unwrap().into_bytes();
         for text in ["id=t,env=PATH", "id=t,type=env,src=PATH"] {
@@ -184,11 +192,17 @@ mod tests {
             ("id=a,type=vault", "`vault` is not a type"),
             ("id=a,src=/x,env=Y", "a file and a variable"),
             ("id=a,src=/nonesuch", "`/nonesuch` cannot be read"),
-            ("id=a,env=NONESUCH_VARIABLE", "`NONESUCH_VARIABLE` is not set"),
+            (
+                "id=a,env=NONESUCH_VARIABLE",
+                "`NONESUCH_VARIABLE` is not set",
+            ),
             ("id=a,src=/dev/zero", "more than 500 kB"),
         ] {
             let error = secret(text).unwrap_err();
-            assert!(error.contains(part) && error.starts_with("--secret"), "{error}");
+            assert!(
+                error.contains(part) && error.starts_with("--secret"),
+                "{error}"
+            );
         }
     }
 

@@ -76,18 +76,26 @@ fn what_is_mounted_to_be_read_cannot_be_changed() {
         assert_eq!(fs::read_to_string(root.join("file")).unwrap(), "content\n");
         assert!(!tree.path("m").exists(), "the mount point is gone again");
         // The same may be written, where that was asked for.
-        tree.step(&["sh", "-c", "echo more >> /m/file && rm -r /m/sub && cat /m/file"])
-            .options(&["--bind-rw", &bind])
-            .run()
-            .code(0)
-            .stdout("content\nmore\n");
+        tree.step(&[
+            "sh",
+            "-c",
+            "echo more >> /m/file && rm -r /m/sub && cat /m/file",
+        ])
+        .options(&["--bind-rw", &bind])
+        .run()
+        .code(0)
+        .stdout("content\nmore\n");
     });
 }
 
 #[test]
 fn a_part_and_a_file_can_be_mounted_and_writable_ones_in_read_only_ones() {
     each_mode(|tree| {
-        let root = lent(tree, "lent", &[("a/b/file", "in b\n"), ("alone", "alone\n")]);
+        let root = lent(
+            tree,
+            "lent",
+            &[("a/b/file", "in b\n"), ("alone", "alone\n")],
+        );
         let other = lent(tree, "other", &[("alone", "alone\n")]);
         let cache = lent(tree, "cache", &[("hit", "cached\n")]);
         let part = format!("/src={}:/a/b", root.display());
@@ -105,7 +113,10 @@ fn a_part_and_a_file_can_be_mounted_and_writable_ones_in_read_only_ones() {
             .stderr_has("Device or resource busy");
         assert_eq!(names(cache), ["hit", "new"]);
         assert_eq!(names(root.join("a/b")), ["file"]);
-        assert_eq!(fs::read_to_string(tree.path("etc/conf")).unwrap(), "image's\n");
+        assert_eq!(
+            fs::read_to_string(tree.path("etc/conf")).unwrap(),
+            "image's\n"
+        );
     });
 }
 
@@ -131,11 +142,15 @@ fn mount_points_stay_where_they_are() {
 fn a_temporary_directory_is_empty_and_goes() {
     each_mode(|tree| {
         tree.write("tmp/own", "image's\n", 0o644);
-        tree.step(&["sh", "-c", "ls -A /tmp; echo x > /tmp/x; stat -c %a /tmp; ls /tmp"])
-            .options(&["--tmpfs", "/tmp", "--tmpfs", "/made/for/it"])
-            .run()
-            .code(0)
-            .stdout("1777\nx\n");
+        tree.step(&[
+            "sh",
+            "-c",
+            "ls -A /tmp; echo x > /tmp/x; stat -c %a /tmp; ls /tmp",
+        ])
+        .options(&["--tmpfs", "/tmp", "--tmpfs", "/made/for/it"])
+        .run()
+        .code(0)
+        .stdout("1777\nx\n");
         assert_eq!(names(tree.path("tmp")), ["own"]);
         assert!(!tree.path("made").exists());
     });
@@ -153,19 +168,27 @@ fn secrets_are_read_by_those_who_may_and_are_nowhere_on_the_disk() {
             .code(0)
             .stderr("")
             .stdout("token\nhush-hush\n9\n9 400 0\nhush\n9\nreadable\n1\n");
-        assert_eq!(fs::read_to_string(tree.path("copied")).unwrap(), "hush-hush");
+        assert_eq!(
+            fs::read_to_string(tree.path("copied")).unwrap(),
+            "hush-hush"
+        );
         assert!(!tree.path("run").exists());
-        let script = "echo x > /run/secrets/token; rm -f /run/secrets/token; exec 3<>/run/secrets/token";
+        let script =
+            "echo x > /run/secrets/token; rm -f /run/secrets/token; exec 3<>/run/secrets/token";
         tree.step(&["sh", "-c", script])
             .options(&options)
             .run()
             .stderr_has("Read-only file system")
             .stderr_has("Device or resource busy");
         // What a memory file's own link leads to cannot be written either.
-        tree.step(&["sh", "-c", "exec 3</run/secrets/token; echo x > /proc/self/fd/3; cat /proc/self/fd/3"])
-            .options(&options)
-            .run()
-            .stdout("hush-hush");
+        tree.step(&[
+            "sh",
+            "-c",
+            "exec 3</run/secrets/token; echo x > /proc/self/fd/3; cat /proc/self/fd/3",
+        ])
+        .options(&options)
+        .run()
+        .stdout("hush-hush");
         tree.step(&["cat", "/run/secrets/token"])
             .options(&options)
             .options(&["--user", "1000"])
@@ -185,7 +208,10 @@ fn an_agent_is_reached_through_a_socket_of_the_builders_own() {
         let mount = format!("/run/agent.0={}", path.display());
         // Busybox has no client for such sockets (that is Debian's part, in the integration tests): we are it.
         let script = "test -S $SSH_AUTH_SOCK && stat -c '%n %a' $SSH_AUTH_SOCK; until [ -e /tmp/done ]; do sleep 0.1; done";
-        let step = tree.step(&["sh", "-c", script]).options(&["--ssh", &mount]).command()
+        let step = tree
+            .step(&["sh", "-c", script])
+            .options(&["--ssh", &mount])
+            .command()
             .stdout(std::process::Stdio::piped())
             .spawn()
             .expect("step");
@@ -197,11 +223,15 @@ fn an_agent_is_reached_through_a_socket_of_the_builders_own() {
             })
             .expect("the step's socket");
         client.write_all(b"hello").expect("write");
-        client.shutdown(std::net::Shutdown::Write).expect("shutdown");
+        client
+            .shutdown(std::net::Shutdown::Write)
+            .expect("shutdown");
         let (mut server, _) = listener.accept().expect("accept");
         let mut said = String::new();
         server.read_to_string(&mut said).expect("read");
-        server.write_all(format!("heard {said}").as_bytes()).expect("write");
+        server
+            .write_all(format!("heard {said}").as_bytes())
+            .expect("write");
         drop(server);
         said.clear();
         client.read_to_string(&mut said).expect("read");
@@ -212,7 +242,10 @@ fn an_agent_is_reached_through_a_socket_of_the_builders_own() {
         assert_eq!(client.read(&mut [0]).unwrap_or(0), 0);
         tree.write("tmp/done", "", 0o644);
         let output = step.wait_with_output().expect("step");
-        assert_eq!(String::from_utf8_lossy(&output.stdout), "/run/agent.0 600\n");
+        assert_eq!(
+            String::from_utf8_lossy(&output.stdout),
+            "/run/agent.0 600\n"
+        );
         assert!(output.status.success() && !tree.path("run").exists());
     });
 }
@@ -230,11 +263,15 @@ fn limits_and_sizes_arrive() {
             .run()
             .code(125)
             .stderr_has("the limit `rttime` cannot be given to a process");
-        tree.step(&["sh", "-c", "stat -f -c '%b %S' /dev/shm; echo x > /dev/shm/x; cat /dev/shm/x"])
-            .options(&["--shm-size", "1048576"])
-            .run()
-            .code(0)
-            .stdout("256 4096\nx\n");
+        tree.step(&[
+            "sh",
+            "-c",
+            "stat -f -c '%b %S' /dev/shm; echo x > /dev/shm/x; cat /dev/shm/x",
+        ])
+        .options(&["--shm-size", "1048576"])
+        .run()
+        .code(0)
+        .stdout("256 4096\nx\n");
     });
 }
 
@@ -254,7 +291,12 @@ fn a_step_that_cannot_be_mounted_for_leaves_the_tree_as_it_was() {
         let tools = lent(tree, "tools", &[]);
         fs::copy(tree.path("bin/busybox"), tools.join("echo")).expect("copy");
         fs::set_permissions(tools.join("echo"), fs::Permissions::from_mode(0o755)).expect("mode");
-        chown(tools.join("echo"), Some(tree.mode().uid), Some(tree.mode().uid)).expect("chown");
+        chown(
+            tools.join("echo"),
+            Some(tree.mode().uid),
+            Some(tree.mode().uid),
+        )
+        .expect("chown");
         let bind = format!("/opt/tools={}", tools.display());
         tree.step(&["/opt/tools/echo", "from the mount"])
             .options(&["--bind", &bind])

@@ -111,7 +111,8 @@ impl Store {
         if !lock_exclusive(&lock, &path)? {
             return Ok(None);
         }
-        self.session().publish(&dir.join("about"), key.id.as_bytes())?;
+        self.session()
+            .publish(&dir.join("about"), key.id.as_bytes())?;
         let cache = CacheDir {
             store: self,
             dir,

@@ -263,7 +263,8 @@ impl SideTable {
     /// Takes over what another table keeps.
     pub fn extend(&mut self, other: &Self) {
         let entries = other.entries.iter();
-        self.entries.extend(entries.map(|(inode, meta)| (*inode, meta.clone())));
+        self.entries
+            .extend(entries.map(|(inode, meta)| (*inode, meta.clone())));
     }
 
     /// Returns what is kept of an inode.

@@ -22,7 +22,10 @@ impl Way {
     /// `stepwell build ARGS CONTEXT` with a store of this way's own.
     fn command(self, world: &World, args: &[&str]) -> Command {
         let isolation = format!("--isolation={}", self.isolation);
-        let args: Vec<&str> = [&*isolation].into_iter().chain(args.iter().copied()).collect();
+        let args: Vec<&str> = [&*isolation]
+            .into_iter()
+            .chain(args.iter().copied())
+            .collect();
         if !self.root {
             return world.build_command_in(&self.store(), &args);
         }
@@ -57,10 +60,14 @@ impl Way {
         let dest = world.path(&format!("{}.oci", self.store()));
         let _ = std::fs::remove_dir_all(&dest);
         let output = format!("type=oci,tar=false,dest={}", dest.display());
-        let args: Vec<&str> = ["--output", &output].into_iter().chain(args.iter().copied()).collect();
+        let args: Vec<&str> = ["--output", &output]
+            .into_iter()
+            .chain(args.iter().copied())
+            .collect();
         self.built(world, &args);
         let json = |path: PathBuf| -> Value {
-            serde_json::from_slice(&std::fs::read(path).expect("a file of the layout")).expect("JSON")
+            serde_json::from_slice(&std::fs::read(path).expect("a file of the layout"))
+                .expect("JSON")
         };
         let blob = |descriptor: &Value| {
             let digest = descriptor["digest"].as_str().expect("a digest");
@@ -134,7 +141,10 @@ fn holding(dir: &Path, text: &str) -> Vec<String> {
         .arg(dir)
         .output()
         .expect("grep");
-    String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect()
+    String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .map(str::to_owned)
+        .collect()
 }
 
 /// What is in `/dev/shm` of a step is on the store's disk, so that a test sees from outside what a step is doing.
@@ -169,16 +179,42 @@ fn binds_show_files_and_leave_nothing() {
         .dockerfile(BINDS);
     each_way(|way| {
         let layers = way.layers(&world, &[]);
-        assert_eq!(layers[3], ["work/", "work/copied/", "work/copied/only", "work/seen"], "{way:?} {:#?}", &layers[1..]);
+        assert_eq!(
+            layers[3],
+            ["work/", "work/copied/", "work/copied/only", "work/seen"],
+            "{way:?} {:#?}",
+            &layers[1..]
+        );
         let ran = way.built(&world, &["--no-cache"]);
-        for line in ["a", "only", "made", "tool", "writable", "0:0", "image", "/bin/ls"] {
-            assert!(printed(&ran).iter().any(|l| l == line), "{way:?}: {line}:\n{}", ran.err);
+        for line in [
+            "a", "only", "made", "tool", "writable", "0:0", "image", "/bin/ls",
+        ] {
+            assert!(
+                printed(&ran).iter().any(|l| l == line),
+                "{way:?}: {line}:\n{}",
+                ran.err
+            );
         }
-        for refused in ["can't create /src/a.txt: Read-only file system", "can't remove '/hidden/file': Read-only file system", "can't create directory '/src/new': Read-only file system"] {
-            assert!(ran.err.contains(refused), "{way:?}: {refused}:\n{}", ran.err);
+        for refused in [
+            "can't create /src/a.txt: Read-only file system",
+            "can't remove '/hidden/file': Read-only file system",
+            "can't create directory '/src/new': Read-only file system",
+        ] {
+            assert!(
+                ran.err.contains(refused),
+                "{way:?}: {refused}:\n{}",
+                ran.err
+            );
         }
-        assert!(ran.err.contains("ls: /src/ignored: No such file"), "{}", ran.err);
-        assert_eq!(std::fs::read_to_string(world.path("context/a.txt")).unwrap(), "a\n");
+        assert!(
+            ran.err.contains("ls: /src/ignored: No such file"),
+            "{}",
+            ran.err
+        );
+        assert_eq!(
+            std::fs::read_to_string(world.path("context/a.txt")).unwrap(),
+            "a\n"
+        );
         // What the writable copy lost is there again for the next one.
         let ran = way.built(&world, &["--no-cache"]);
         assert!(printed(&ran).iter().any(|l| l == "writable"), "{}", ran.err);
@@ -201,23 +237,42 @@ fn what_is_mounted_counts_and_what_is_not_does_not() {
         .file("token-1", "hush-1")
         .file("token-2", "hush-2")
         .dockerfile(&dockerfile("one"));
-    let way = Way { root: false, isolation: "userns" };
+    let way = Way {
+        root: false,
+        isolation: "userns",
+    };
     let build = |token: &str| {
-        let file = format!("id=token,src={}", world.path("context").join(token).display());
+        let file = format!(
+            "id=token,src={}",
+            world.path("context").join(token).display()
+        );
         let ran = way.built(&world, &["--secret", &file]);
         let carried_out = |word: &str| {
             ran.err.lines().filter(|l| l.contains(word)).any(|l| {
                 let number = l.split_whitespace().next().unwrap_or_default();
-                ran.err.lines().any(|l| l.starts_with(&format!("{number} DONE")))
+                ran.err
+                    .lines()
+                    .any(|l| l.starts_with(&format!("{number} DONE")))
             })
         };
-        (carried_out("RUN --mount=source=src"), carried_out("RUN --mount=from=stage"))
+        (
+            carried_out("RUN --mount=source=src"),
+            carried_out("RUN --mount=from=stage"),
+        )
     };
     assert_eq!(build("token-1"), (true, true));
     assert_eq!(build("token-1"), (false, false));
-    assert_eq!(build("token-2"), (false, false), "a secret's content does not count");
+    assert_eq!(
+        build("token-2"),
+        (false, false),
+        "a secret's content does not count"
+    );
     world.file("beside", "two\n");
-    assert_eq!(build("token-1"), (false, false), "what is beside the source does not count");
+    assert_eq!(
+        build("token-1"),
+        (false, false),
+        "what is beside the source does not count"
+    );
     world.file("src/f", "two\n");
     assert_eq!(
         build("token-1"),
@@ -225,7 +280,11 @@ fn what_is_mounted_counts_and_what_is_not_does_not() {
         "the source counts; a step whose base came out the same goes by its content"
     );
     world.dockerfile(&dockerfile("two"));
-    assert_eq!(build("token-1"), (false, false), "what else the stage has does not count");
+    assert_eq!(
+        build("token-1"),
+        (false, false),
+        "what else the stage has does not count"
+    );
     let explained = world.path("context/src/f");
     std::fs::write(explained, "three\n").unwrap();
     assert_eq!(build("token-1"), (true, false));
@@ -249,7 +308,11 @@ fn caches_live_on_and_are_in_no_layer() {
         world.dockerfile(&CACHES.replace("$WORD", "second"));
         let ran = way.built(&world, &["--no-cache"]);
         let lines = printed(&ran);
-        assert!(lines.iter().any(|l| l == "700 5:6") && lines.iter().any(|l| l == "first"), "{way:?}:\n{}", ran.err);
+        assert!(
+            lines.iter().any(|l| l == "700 5:6") && lines.iter().any(|l| l == "first"),
+            "{way:?}:\n{}",
+            ran.err
+        );
         let layers = way.layers(&world, &["--no-cache"]);
         assert_eq!(layers.last().unwrap(), &["hard", "moved"], "{way:?}");
         // A later step that writes to the cache changes neither the layer nor the base in the pool.
@@ -259,10 +322,17 @@ fn caches_live_on_and_are_in_no_layer() {
         let ran = way.built(&world, &["--no-cache"]);
         let sum = run(Command::new("sha256sum").arg("/bin/busybox")).expect("a sum");
         let sum = sum.split(' ').next().unwrap();
-        assert!(printed(&ran).iter().any(|l| l.starts_with(sum)), "{way:?}: {sum}\n{}", ran.err);
+        assert!(
+            printed(&ran).iter().any(|l| l.starts_with(sum)),
+            "{way:?}: {sum}\n{}",
+            ran.err
+        );
         world.dockerfile(&CACHES.replace("$WORD", "first"));
         let tar = world.path("hard.tar");
-        way.built(&world, &["--output", &format!("type=tar,dest={}", tar.display())]);
+        way.built(
+            &world,
+            &["--output", &format!("type=tar,dest={}", tar.display())],
+        );
         let hard = run(Command::new("tar").arg("-xOf").arg(&tar).arg("hard")).expect("the file");
         assert!(!hard.contains("poison"), "{way:?}: {hard}");
         std::fs::remove_file(tar).unwrap();
@@ -273,16 +343,28 @@ fn caches_live_on_and_are_in_no_layer() {
             ran_as(way, command).out
         };
         let shown = stepwell(&["du"]);
-        assert!(shown.lines().any(|l| l.starts_with("cache") && l.ends_with("/root/.cache")), "{shown}");
+        assert!(
+            shown
+                .lines()
+                .any(|l| l.starts_with("cache") && l.ends_with("/root/.cache")),
+            "{shown}"
+        );
         stepwell(&["prune"]);
-        assert!(stepwell(&["du"]).contains("/root/.cache"), "caches are not what is pruned first");
+        assert!(
+            stepwell(&["du"]).contains("/root/.cache"),
+            "caches are not what is pruned first"
+        );
         stepwell(&["prune", "--all"]);
         assert!(!stepwell(&["du"]).contains("/root/.cache"));
     });
 }
 
 fn ran_as(way: Way, command: Command) -> Ran {
-    if way.root { ran(&mut { command }) } else { ran(&mut user::ordinary(command)) }
+    if way.root {
+        ran(&mut { command })
+    } else {
+        ran(&mut user::ordinary(command))
+    }
 }
 
 #[test]
@@ -297,9 +379,20 @@ fn a_cache_begins_with_what_it_is_told() {
     );
     each_way(|way| {
         let ran = way.built(&world, &[]);
-        assert_eq!(printed(&ran).iter().filter(|l| *l == "seeded").count(), 3, "{way:?}:\n{}", ran.err);
-        assert!(printed(&ran).iter().any(|l| l == "more") && printed(&ran).iter().any(|l| l == "0"));
-        assert!(ran.err.contains("can't create /b/x: Read-only file system"), "{}", ran.err);
+        assert_eq!(
+            printed(&ran).iter().filter(|l| *l == "seeded").count(),
+            3,
+            "{way:?}:\n{}",
+            ran.err
+        );
+        assert!(
+            printed(&ran).iter().any(|l| l == "more") && printed(&ran).iter().any(|l| l == "0")
+        );
+        assert!(
+            ran.err.contains("can't create /b/x: Read-only file system"),
+            "{}",
+            ran.err
+        );
     });
 }
 
@@ -310,17 +403,28 @@ fn at_once(sharing: &str) -> String {
             "FROM @BUSYBOX@ AS {name}\nRUN --mount=type=cache,target=/c,id=at-once,sharing={sharing} echo > /c/{name}; n=0; while [ $n -lt 20 ]; do [ -e /c/{other} ] && echo {name}-sees-{other} && break; sleep 0.1; n=$((n+1)); done; rm -f /c/{name}; true\n"
         )
     };
-    format!("{}{}FROM @BUSYBOX@\nCOPY --from=one /bin/sh /1\nCOPY --from=two /bin/sh /2\n", step("one", "two"), step("two", "one"))
+    format!(
+        "{}{}FROM @BUSYBOX@\nCOPY --from=one /bin/sh /1\nCOPY --from=two /bin/sh /2\n",
+        step("one", "two"),
+        step("two", "one")
+    )
 }
 
 #[test]
 fn steps_that_use_a_cache_at_once_wait_or_get_another() {
     let world = World::new();
-    let way = Way { root: false, isolation: "userns" };
+    let way = Way {
+        root: false,
+        isolation: "userns",
+    };
     for sharing in ["locked", "shared", "private"] {
         world.dockerfile(&at_once(sharing));
         let ran = way.built(&world, &["--jobs=4", "--no-cache"]);
-        assert!(!printed(&ran).iter().any(|l| l.contains("-sees-")), "{sharing}:\n{}", ran.err);
+        assert!(
+            !printed(&ran).iter().any(|l| l.contains("-sees-")),
+            "{sharing}:\n{}",
+            ran.err
+        );
         let waits = ran.err.contains("waits for the cache `at-once`");
         assert_eq!(waits, sharing != "private", "{sharing}:\n{}", ran.err);
     }
@@ -328,12 +432,22 @@ fn steps_that_use_a_cache_at_once_wait_or_get_another() {
     world.dockerfile("FROM @BUSYBOX@\nARG WHO\nRUN --mount=type=cache,target=/c,sharing=locked echo $WHO >> /c/who; sleep 2; tail -n 1 /c/who\n");
     let children: Vec<_> = ["a", "b", "c"]
         .into_iter()
-        .map(|who| (who, started(way.command(&world, &[&format!("--build-arg=WHO={who}")]))))
+        .map(|who| {
+            (
+                who,
+                started(way.command(&world, &[&format!("--build-arg=WHO={who}")])),
+            )
+        })
         .collect();
     for (who, child) in children {
         let ran = finished(child);
         assert_eq!(ran.code, Some(0), "{}", ran.err);
-        assert_eq!(printed(&ran), [who], "another one wrote meanwhile:\n{}", ran.err);
+        assert_eq!(
+            printed(&ran),
+            [who],
+            "another one wrote meanwhile:\n{}",
+            ran.err
+        );
     }
     // Waiting ends with the build.
     let holder = started(way.command(&world, &["--build-arg=WHO=d"]));
@@ -343,10 +457,20 @@ fn steps_that_use_a_cache_at_once_wait_or_get_another() {
     run(Command::new("kill").args(["-INT", &waiter.id().to_string()])).expect("kill");
     let start = Instant::now();
     assert_eq!(waiter.wait().expect("ends").code(), Some(130));
-    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    assert!(
+        start.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        start.elapsed()
+    );
     assert_eq!(finished(holder).code, Some(0));
     world.dockerfile("FROM @BUSYBOX@\nRUN --mount=type=cache,id=x,target=/a --mount=type=cache,id=x,target=/b true\n");
-    way.build(&world, &[]).failed_with(65, &["the cache `x` is mounted twice in one step", "Dockerfile:2:1"]);
+    way.build(&world, &[]).failed_with(
+        65,
+        &[
+            "the cache `x` is mounted twice in one step",
+            "Dockerfile:2:1",
+        ],
+    );
 }
 
 #[test]
@@ -359,28 +483,52 @@ fn a_cache_survives_whoever_is_killed_with_it() {
             // With the cache behind a link, within a bind, moved away, and with a store that is looked after by others.
             let nested = match round {
                 1 => "--mount=target=/real/c/in ",
-                3 => "--mount=target=/real/c/9 --mount=type=tmpfs,target=/real/c/9/t --mount=type=cache,id=inner,target=/real/c/9/i ",
-                5 => "--mount=type=cache,id=inner,target=/real/c/1 --mount=type=cache,id=outer,target=/real ",
+                3 => {
+                    "--mount=target=/real/c/9 --mount=type=tmpfs,target=/real/c/9/t --mount=type=cache,id=inner,target=/real/c/9/i "
+                }
+                5 => {
+                    "--mount=type=cache,id=inner,target=/real/c/1 --mount=type=cache,id=outer,target=/real "
+                }
                 _ => "",
             };
-            let moved = if round == 4 { "rm -r /real/c/7; mv -T /real/c /else 2>/dev/null; " } else { "" };
+            let moved = if round == 4 {
+                "rm -r /real/c/7; mv -T /real/c /else 2>/dev/null; "
+            } else {
+                ""
+            };
             world.dockerfile(&format!("FROM @BUSYBOX@\nRUN mkdir -p /real && ln -s /real /link\nRUN --mount=type=cache,id=k,target=/link/c {nested}{moved}echo {round} > /link/c/round; sleep 1000\n"));
             let mut child = started(way.command(&world, &[]));
-            wait_until("the step", || inside(&world, way, "real/c/round").is_some_and(|p| std::fs::read_to_string(p).is_ok_and(|t| t.trim() == round.to_string())));
+            wait_until("the step", || {
+                inside(&world, way, "real/c/round").is_some_and(|p| {
+                    std::fs::read_to_string(p).is_ok_and(|t| t.trim() == round.to_string())
+                })
+            });
             child.kill().expect("SIGKILL");
             drop(finished(child));
-            wait_until("the end of all", || world.processes_of(&way.store()).is_empty());
+            wait_until("the end of all", || {
+                world.processes_of(&way.store()).is_empty()
+            });
             if round % 3 == 2 {
                 let mut prune = Command::new(program::debug());
-                prune.args(["prune", "--older-than=0s", "--root"]).arg(world.path(&way.store()));
+                prune
+                    .args(["prune", "--older-than=0s", "--root"])
+                    .arg(world.path(&way.store()));
                 assert_eq!(ran_as(way, prune).code, Some(0));
             }
             world.dockerfile("FROM @BUSYBOX@\nRUN mkdir -p /real && ln -s /real /link\nRUN --mount=type=cache,id=k,target=/link/c cat /link/c/round; cat /link/c/[0-9]*/f | wc -l; ls /link/c | wc -l\nRUN --mount=type=cache,id=inner,target=/i cat /i/f\n");
             let layers = way.layers(&world, &["--no-cache"]);
-            assert!(layers.iter().flatten().all(|e| !e.contains("real/c")), "{layers:?}");
+            assert!(
+                layers.iter().flatten().all(|e| !e.contains("real/c")),
+                "{layers:?}"
+            );
             let ran = way.built(&world, &["--no-cache"]);
             let files = if round < 4 { 50 } else { 49 };
-            let want = [round.to_string(), files.to_string(), (files + 1).to_string(), "inner".to_owned()];
+            let want = [
+                round.to_string(),
+                files.to_string(),
+                (files + 1).to_string(),
+                "inner".to_owned(),
+            ];
             assert_eq!(printed(&ran), want, "{way:?} round {round}:\n{}", ran.err);
         }
     });
@@ -401,7 +549,8 @@ fn secrets_are_never_on_a_disk() {
     let world = World::new();
     let hush = "Nobody-must-read-this-7c1d9";
     std::fs::write(world.path("token"), hush).unwrap();
-    let sum = run(Command::new("sh").args(["-c", &format!("printf %s {hush} | sha256sum")])).expect("a sum");
+    let sum = run(Command::new("sh").args(["-c", &format!("printf %s {hush} | sha256sum")]))
+        .expect("a sum");
     let sum = sum.trim();
     each_way(|way| {
         world.dockerfile(SECRETS);
@@ -409,21 +558,43 @@ fn secrets_are_never_on_a_disk() {
         let archive = world.path("image.tar");
         let output = format!("type=oci,dest={}", archive.display());
         let ran = way.built(&world, &["--secret", &secret, "--output", &output]);
-        assert_eq!(printed(&ran).iter().filter(|l| *l == sum).count(), 3, "{way:?}:\n{}", ran.err);
-        assert!(printed(&ran).iter().any(|l| l == "unset") && ran.err.contains("can't open '/run/secrets/token': Permission denied"), "{}", ran.err);
+        assert_eq!(
+            printed(&ran).iter().filter(|l| *l == sum).count(),
+            3,
+            "{way:?}:\n{}",
+            ran.err
+        );
+        assert!(
+            printed(&ran).iter().any(|l| l == "unset")
+                && ran
+                    .err
+                    .contains("can't open '/run/secrets/token': Permission denied"),
+            "{}",
+            ran.err
+        );
         assert!(!ran.err.contains(hush));
         let layers = way.layers(&world, &["--secret", &secret]);
-        assert!(layers.iter().flatten().all(|e| !e.contains("secrets") && !e.contains("app/key")), "{layers:?}");
+        assert!(
+            layers
+                .iter()
+                .flatten()
+                .all(|e| !e.contains("secrets") && !e.contains("app/key")),
+            "{layers:?}"
+        );
         world.dockerfile(&SECRETS.replace("$WAIT", "wait"));
         let mut child = started(way.command(&world, &["--secret", &secret]));
-        wait_until("the step", || inside(&world, way, "dev/shm/running").is_some());
+        wait_until("the step", || {
+            inside(&world, way, "dev/shm/running").is_some()
+        });
         let while_it_runs = holding(&world.path(&way.store()), hush);
         child.kill().expect("SIGKILL");
         drop(finished(child));
         assert_eq!(while_it_runs, [""; 0], "{way:?}");
         assert_eq!(holding(&world.path(&way.store()), hush), [""; 0], "{way:?}");
         assert_eq!(holding(&archive, hush), [""; 0], "{way:?}");
-        wait_until("the end of all", || world.processes_of(&way.store()).is_empty());
+        wait_until("the end of all", || {
+            world.processes_of(&way.store()).is_empty()
+        });
         // The search finds what there is.
         let mut control = std::fs::File::create(world.path(&way.store()).join("control")).unwrap();
         std::io::Write::write_all(&mut control, hush.as_bytes()).unwrap();
@@ -438,17 +609,37 @@ fn what_was_not_given_is_named_with_the_flag_that_gives_it() {
     world.dockerfile("FROM @BUSYBOX@\nRUN true\nRUN --mount=type=secret,id=token,required true\n");
     world.build(&[]).failed_with(
         65,
-        &["the secret `token` is required, and was not given", "Dockerfile:3:1", "hint: add `--secret id=token,src=FILE` or `--secret id=token,env=VARIABLE`"],
+        &[
+            "the secret `token` is required, and was not given",
+            "Dockerfile:3:1",
+            "hint: add `--secret id=token,src=FILE` or `--secret id=token,env=VARIABLE`",
+        ],
     );
     world.dockerfile("FROM @BUSYBOX@\nRUN --mount=type=ssh,required true\n");
-    world.build(&[]).failed_with(65, &["the SSH agent `default` is required", "Dockerfile:2:1", "--ssh default"]);
+    world.build(&[]).failed_with(
+        65,
+        &[
+            "the SSH agent `default` is required",
+            "Dockerfile:2:1",
+            "--ssh default",
+        ],
+    );
     world.dockerfile("FROM @BUSYBOX@\nRUN --mount=type=ssh echo ${SSH_AUTH_SOCK-none}\n");
     assert_eq!(printed(&world.built(&[])), ["none"]);
     for (args, parts) in [
-        (&["--secret", "src=x"][..], &["lacks its id", "id=NAME,src=FILE"][..]),
-        (&["--secret", "id=x,env=NONESUCH"], &["`NONESUCH` is not set"]),
+        (
+            &["--secret", "src=x"][..],
+            &["lacks its id", "id=NAME,src=FILE"][..],
+        ),
+        (
+            &["--secret", "id=x,env=NONESUCH"],
+            &["`NONESUCH` is not set"],
+        ),
         (&["--ssh", "default"], &["SSH_AUTH_SOCK is not set"]),
-        (&["--ulimit", "files=3"], &["`files` is not a limit", "nofile"]),
+        (
+            &["--ulimit", "files=3"],
+            &["`files` is not a limit", "nofile"],
+        ),
         (&["--add-host", "x"], &["HOST:IP"]),
     ] {
         let mut command = world.build_command(args);
@@ -464,8 +655,14 @@ fn ssh_add(world: &World) -> String {
     let mut loader = String::new();
     for path in paths.chain(["/usr/bin/ssh-add"]) {
         let name = Path::new(path).file_name().unwrap().to_str().unwrap();
-        world.file(&format!("tools/{name}"), std::fs::read(path).expect("a library"));
-        run(Command::new("chmod").arg("755").arg(world.path("context/tools").join(name))).expect("chmod");
+        world.file(
+            &format!("tools/{name}"),
+            std::fs::read(path).expect("a library"),
+        );
+        run(Command::new("chmod")
+            .arg("755")
+            .arg(world.path("context/tools").join(name)))
+        .expect("chmod");
         if name.starts_with("ld-") {
             loader = format!("/t/{name} --library-path /t /t/ssh-add");
         }
@@ -481,11 +678,27 @@ fn an_agent_answers_in_a_step() {
         let dir = world.path("agent");
         let _ = std::fs::remove_dir_all(&dir);
         std::fs::create_dir(&dir).unwrap();
-        let own = |command: Command| if way.root { command } else { user::ordinary(command) };
+        let own = |command: Command| {
+            if way.root {
+                command
+            } else {
+                user::ordinary(command)
+            }
+        };
         user::give(world.path("").as_path()).expect("the user's files");
         let (socket, key) = (dir.join("socket"), dir.join("key"));
         let mut make = Command::new("ssh-keygen");
-        make.args(["-q", "-t", "ed25519", "-N", "", "-C", "the-test's-key", "-f"]).arg(&key);
+        make.args([
+            "-q",
+            "-t",
+            "ed25519",
+            "-N",
+            "",
+            "-C",
+            "the-test's-key",
+            "-f",
+        ])
+        .arg(&key);
         run(&mut own(make)).expect("a key");
         let mut agent = Command::new("ssh-agent");
         agent.args(["-D", "-a"]).arg(&socket);
@@ -504,10 +717,17 @@ fn an_agent_answers_in_a_step() {
         let _ = agent.kill();
         let _ = agent.wait();
         assert_eq!(built.code, Some(0), "{way:?}:\n{}", built.err);
-        let keys = printed(&built).iter().filter(|l| l.contains("the-test's-key (ED25519)")).count();
+        let keys = printed(&built)
+            .iter()
+            .filter(|l| l.contains("the-test's-key (ED25519)"))
+            .count();
         assert_eq!(keys, 2, "{way:?}:\n{}", built.err);
         for line in ["/run/buildkit/ssh_agent.1 600", "/agent", "second"] {
-            assert!(printed(&built).iter().any(|l| l == line), "{line}:\n{}", built.err);
+            assert!(
+                printed(&built).iter().any(|l| l == line),
+                "{line}:\n{}",
+                built.err
+            );
         }
     });
 }
@@ -519,11 +739,37 @@ fn limits_hosts_sizes_and_networks_reach_the_step() {
         "FROM @BUSYBOX@\nRUN ulimit -n; ulimit -Hn; grep -c db.example /etc/hosts; stat -f -c '%b %S' /dev/shm; ls /sys/class/net\nRUN --network=none ls /sys/class/net; ! wget -q -T 2 -O - http://@REGISTRY@/v2/\nRUN --network=host --security=sandbox wget -q -O - http://@REGISTRY@/v2/ && echo reached\n",
     );
     each_way(|way| {
-        let ran = way.built(&world, &["--ulimit", "nofile=99:100", "--add-host", "db.example:10.1.2.3", "--shm-size", "1m"]);
+        let ran = way.built(
+            &world,
+            &[
+                "--ulimit",
+                "nofile=99:100",
+                "--add-host",
+                "db.example:10.1.2.3",
+                "--shm-size",
+                "1m",
+            ],
+        );
         let lines = printed(&ran);
-        assert_eq!(lines[..4], ["99", "100", "1", "256 4096"].map(str::to_owned), "{way:?}:\n{}", ran.err);
-        assert!(lines.iter().any(|l| l.ends_with("reached")), "{way:?}:\n{}", ran.err);
+        assert_eq!(
+            lines[..4],
+            ["99", "100", "1", "256 4096"].map(str::to_owned),
+            "{way:?}:\n{}",
+            ran.err
+        );
+        assert!(
+            lines.iter().any(|l| l.ends_with("reached")),
+            "{way:?}:\n{}",
+            ran.err
+        );
         let ran = way.built(&world, &["--network=none", "--no-cache"]);
-        assert!(printed(&ran).iter().filter(|l| l.ends_with("reached")).count() == 1, "the file's own word counts more");
+        assert!(
+            printed(&ran)
+                .iter()
+                .filter(|l| l.ends_with("reached"))
+                .count()
+                == 1,
+            "the file's own word counts more"
+        );
     });
 }

@@ -1,7 +1,8 @@
 //! The core's host, made of the component's imports.
 
 use dockerfile_core::lower::host::{
-    Copy, FileAction, Host, Mount, Op, ReadError, ResolveError, ResolvedImage, Run, Vertex, VertexId,
+    Copy, FileAction, Host, Mount, Op, ReadError, ResolveError, ResolvedImage, Run, Vertex,
+    VertexId,
 };
 use stepwell_guest::frontend::contexts::{self, AccessError};
 use stepwell_guest::frontend::graph::{self, GraphError};

@@ -41,8 +41,8 @@ pub use session::InitProgram;
 pub use tier::{Reason, Refusal, TierChoice, choose_tier};
 pub use types::{Counters, Credentials, Ids, Tier};
 
-use plan::StepProcess;
 use mounts::{MountError, Mounts, StepMount, What};
+use plan::StepProcess;
 use supervisor::{GraftSpec, Grafts, Guarded, SupervisorError};
 use tree::Tree;
 use types::{FilterNeeds, SupervisorSpec};
@@ -471,9 +471,8 @@ mod tests {
     ) -> Result<Vec<String>, RunError> {
         let facts = tier::tests::ordinary_user();
         let choice = choose_tier(stepwell_model::request::Isolation::Auto, &facts).unwrap();
-        let secret = |(name, value): &(&str, &[u8])| {
-            ((*name).to_owned(), SecretValue::new(value.to_vec()))
-        };
+        let secret =
+            |(name, value): &(&str, &[u8])| ((*name).to_owned(), SecretValue::new(value.to_vec()));
         let spec = RunSpec {
             root: Path::new("/"),
             scratch: Path::new("/"),
@@ -525,7 +524,12 @@ mod tests {
         };
         assert_eq!(
             environment_of(&given, vec![agent], &[("TOKEN", b"x=y")]).unwrap(),
-            ["PATH=/p", "HOME=/h", "TOKEN=x=y", "SSH_AUTH_SOCK=/run/agent"]
+            [
+                "PATH=/p",
+                "HOME=/h",
+                "TOKEN=x=y",
+                "SSH_AUTH_SOCK=/run/agent"
+            ]
         );
         let error = environment_of(&given, vec![], &[("TOKEN", b"hush\0")]).unwrap_err();
         assert!(!error.to_string().contains("hush"), "{error}");

@@ -381,7 +381,11 @@ mod tests {
         };
         let steps = plan(&process, &choice, &facts, &[]).steps;
         let at = |wanted: &dyn Fn(&SetupStep) -> bool| steps.iter().position(wanted);
-        let limited = at(&|s| *s == SetupStep::Limits { limits: limits.clone() });
+        let limited = at(&|s| {
+            *s == SetupStep::Limits {
+                limits: limits.clone(),
+            }
+        });
         let weakened = at(&|s| matches!(s, SetupStep::LimitCapabilities { .. }));
         assert!(limited.is_some() && limited < weakened);
     }

@@ -200,7 +200,10 @@ impl<'a> Checkout<'a> {
         .run()?;
         let is_same = walked.removed.is_empty()
             && walked.strays.is_empty()
-            && walked.found.iter().all(|f| matches!(f.what, What::Same { .. }))
+            && walked
+                .found
+                .iter()
+                .all(|f| matches!(f.what, What::Same { .. }))
             && unshare::foreign(&walked, &index).is_empty();
         if !is_same {
             return Ok(false);

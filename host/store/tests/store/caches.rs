@@ -66,11 +66,26 @@ fn a_cache_is_one_callers_alone_and_caches_are_told_apart() {
         let other = fixture.again();
         assert!(other.cache(&key("id")).unwrap().is_none(), "in use");
         let paths: Vec<_> = [
-            CacheKey { instance: 1, ..key("id") },
-            CacheKey { namespace: "tenant", ..key("id") },
-            CacheKey { owner: (0o700, 0, 0), ..key("id") },
-            CacheKey { owner: (0o755, 1, 0), ..key("id") },
-            CacheKey { base: Some(stepwell_model::Digest::of(b"base")), ..key("id") },
+            CacheKey {
+                instance: 1,
+                ..key("id")
+            },
+            CacheKey {
+                namespace: "tenant",
+                ..key("id")
+            },
+            CacheKey {
+                owner: (0o700, 0, 0),
+                ..key("id")
+            },
+            CacheKey {
+                owner: (0o755, 1, 0),
+                ..key("id")
+            },
+            CacheKey {
+                base: Some(stepwell_model::Digest::of(b"base")),
+                ..key("id")
+            },
             key("other"),
         ]
         .iter()
@@ -83,10 +98,16 @@ fn a_cache_is_one_callers_alone_and_caches_are_told_apart() {
         assert_eq!(distinct.len(), paths.len());
         drop(cache);
         assert_eq!(content(&other.cache(&key("id")).unwrap().unwrap()), "id");
-        let private = CacheKey { owner: (0o2750, 0, 0), ..key("id") };
+        let private = CacheKey {
+            owner: (0o2750, 0, 0),
+            ..key("id")
+        };
         let private = other.cache(&private).unwrap().unwrap();
         private.make(None, (0o2750, 0, 0)).unwrap();
-        assert_eq!(fs::metadata(private.path()).unwrap().mode() & 0o7777, 0o2750);
+        assert_eq!(
+            fs::metadata(private.path()).unwrap().mode() & 0o7777,
+            0o2750
+        );
     });
 }
 
@@ -117,7 +138,10 @@ fn a_cache_is_brought_home_before_its_tree_is_thrown_away() {
         let layer = fixture.layer(&[file("b", "two")]);
         drop(fixture.again().checkout(&[layer], &()).unwrap());
         assert!(!root.exists(), "the tree is thrown away");
-        assert_eq!(content(&fixture.again().cache(&key("id")).unwrap().unwrap()), "id");
+        assert_eq!(
+            content(&fixture.again().cache(&key("id")).unwrap().unwrap()),
+            "id"
+        );
     });
 }
 
@@ -125,7 +149,10 @@ fn a_cache_is_brought_home_before_its_tree_is_thrown_away() {
 fn caches_in_caches_and_what_they_hide_are_all_brought_home() {
     each_way(|fixture| {
         let tree = begun(fixture, "one");
-        let (outer, inner) = (filled(&fixture.store, "outer"), filled(&fixture.store, "inner"));
+        let (outer, inner) = (
+            filled(&fixture.store, "outer"),
+            filled(&fixture.store, "inner"),
+        );
         fs::create_dir_all(outer.path().join("pip")).unwrap();
         fs::write(outer.path().join("pip/own"), "hidden").unwrap();
         let place = lend(&outer, &tree, "/c");
@@ -144,10 +171,16 @@ fn caches_in_caches_and_what_they_hide_are_all_brought_home() {
         // The outer one first, which must not take the inner one along.
         let outer = other.cache(&key("outer")).unwrap().unwrap();
         assert_eq!(content(&outer), "outer");
-        assert_eq!(fs::read_to_string(outer.path().join("pip/own")).unwrap(), "hidden");
+        assert_eq!(
+            fs::read_to_string(outer.path().join("pip/own")).unwrap(),
+            "hidden"
+        );
         assert!(!outer.path().join("src").exists());
         assert_eq!(fs::read_dir(hidden).unwrap().count(), 0);
-        assert_eq!(content(&other.cache(&key("inner")).unwrap().unwrap()), "inner");
+        assert_eq!(
+            content(&other.cache(&key("inner")).unwrap().unwrap()),
+            "inner"
+        );
     });
 }
 
@@ -196,19 +229,43 @@ type Deed = fn(&Path);
 fn a_tree_that_was_lent_is_kept_only_as_it_was() {
     const DEEDS: [(&str, Deed, bool); 8] = [
         ("nothing", |_| {}, true),
-        ("moved away and back", |root| {
-            fs::rename(root, root.with_file_name("away")).unwrap();
-            fs::rename(root.with_file_name("away"), root).unwrap();
-        }, true),
-        ("touched, as it was", |root| {
-            let mode = fs::metadata(root.join("a")).unwrap().permissions();
-            fs::set_permissions(root.join("a"), mode).unwrap();
-        }, true),
-        ("written", |root| fs::write(root.join("a"), "owt").unwrap(), false),
+        (
+            "moved away and back",
+            |root| {
+                fs::rename(root, root.with_file_name("away")).unwrap();
+                fs::rename(root.with_file_name("away"), root).unwrap();
+            },
+            true,
+        ),
+        (
+            "touched, as it was",
+            |root| {
+                let mode = fs::metadata(root.join("a")).unwrap().permissions();
+                fs::set_permissions(root.join("a"), mode).unwrap();
+            },
+            true,
+        ),
+        (
+            "written",
+            |root| fs::write(root.join("a"), "owt").unwrap(),
+            false,
+        ),
         ("made", |root| fs::write(root.join("b"), "").unwrap(), false),
-        ("removed", |root| fs::remove_file(root.join("a")).unwrap(), false),
-        ("changed", |root| fs::set_permissions(root.join("a"), fs::Permissions::from_mode(0o600)).unwrap(), false),
-        ("linked", |root| fs::hard_link(root.join("a"), root.with_file_name("elsewhere")).unwrap(), false),
+        (
+            "removed",
+            |root| fs::remove_file(root.join("a")).unwrap(),
+            false,
+        ),
+        (
+            "changed",
+            |root| fs::set_permissions(root.join("a"), fs::Permissions::from_mode(0o600)).unwrap(),
+            false,
+        ),
+        (
+            "linked",
+            |root| fs::hard_link(root.join("a"), root.with_file_name("elsewhere")).unwrap(),
+            false,
+        ),
     ];
     each_way(|fixture| {
         for (what, deed, kept) in DEEDS {
@@ -220,7 +277,10 @@ fn a_tree_that_was_lent_is_kept_only_as_it_was() {
             assert_eq!(tree.settle().unwrap(), kept, "{what}");
             let again = fixture.store.checkout(&[layer], &()).unwrap();
             assert_eq!(again.root_path() == root, kept, "{what}");
-            assert_eq!(fs::read_to_string(again.root_path().join("a")).unwrap(), "one");
+            assert_eq!(
+                fs::read_to_string(again.root_path().join("a")).unwrap(),
+                "one"
+            );
             again.abandon().unwrap();
         }
     });
@@ -244,21 +304,80 @@ fn no_file_of_a_tree_is_reached_from_outside() {
         fs::hard_link(root.join("link"), outside.join("link")).unwrap();
         let time = fs::metadata(&root).unwrap().modified().unwrap();
         let captured = capture(&mut tree);
-        assert_eq!(names(&fixture.store, &captured.layer), ["link", "one", "two -> one"]);
+        assert_eq!(
+            names(&fixture.store, &captured.layer),
+            ["link", "one", "two -> one"]
+        );
         drop(tree);
         for name in ["base", "made"] {
             fs::write(outside.join(name), "poison").unwrap();
         }
-        let again = fixture.store.checkout(&[base, captured.layer], &()).unwrap();
+        let again = fixture
+            .store
+            .checkout(&[base, captured.layer], &())
+            .unwrap();
         assert_eq!(again.root_path(), root, "the same tree, believed as it is");
         let read = |name: &str| fs::read_to_string(root.join(name)).unwrap();
-        assert_eq!([read("base"), read("one"), read("two")], ["base", "made", "made"]);
+        assert_eq!(
+            [read("base"), read("one"), read("two")],
+            ["base", "made", "made"]
+        );
         let stat = |name: &str| fs::symlink_metadata(root.join(name)).unwrap();
-        assert_eq!((stat("base").nlink(), stat("one").nlink(), stat("link").nlink()), (1, 2, 1));
+        assert_eq!(
+            (
+                stat("base").nlink(),
+                stat("one").nlink(),
+                stat("link").nlink()
+            ),
+            (1, 2, 1)
+        );
         assert_eq!(stat("one").ino(), stat("two").ino());
         assert_eq!(fs::metadata(&root).unwrap().modified().unwrap(), time);
         drop(again);
         let layers = [base, captured.layer];
         assert_eq!(fixture.snapshot(&layers), fixture.fresh_snapshot(&layers));
+    });
+}
+
+#[test]
+fn a_copy_that_changed_little_is_changed_and_not_made_again() {
+    each_way(|fixture| {
+        let files = |last: &'static str| {
+            [
+                file("a", "1"),
+                file("b", "2"),
+                file("c", "3"),
+                file("d", last),
+            ]
+        };
+        let (was, now) = (fixture.layer(&files("4")), fixture.layer(&files("five")));
+        let root = fixture
+            .store
+            .checkout(&[was], &())
+            .unwrap()
+            .root_path()
+            .to_owned();
+        let kept = fs::metadata(root.join("a")).unwrap().ino();
+        assert_eq!(
+            fixture.store.checkout(&[now], &()).unwrap().root_path(),
+            root
+        );
+        assert_eq!(fs::metadata(root.join("a")).unwrap().ino(), kept);
+        assert_eq!(fs::read_to_string(root.join("d")).unwrap(), "five");
+        // Something else altogether gets a tree of its own, and so does what is put on more than one layer.
+        let other = fixture.layer(&[file("x", "1"), file("y", "2")]);
+        assert_ne!(
+            fixture.store.checkout(&[other], &()).unwrap().root_path(),
+            root
+        );
+        assert_ne!(
+            fixture
+                .store
+                .checkout(&[other, was], &())
+                .unwrap()
+                .root_path(),
+            root
+        );
+        assert_eq!(fixture.snapshot(&[now]), fixture.fresh_snapshot(&[now]));
     });
 }

@@ -107,7 +107,8 @@ impl List {
             self.push("shm-size", size.to_string());
         }
         for Limit { name, soft, hard } in limits {
-            let text = |value: &Option<u64>| value.map_or("unlimited".to_owned(), |v| v.to_string());
+            let text =
+                |value: &Option<u64>| value.map_or("unlimited".to_owned(), |v| v.to_string());
             self.push("limit", format!("{name}={}:{}", text(soft), text(hard)));
         }
         Operation::Run

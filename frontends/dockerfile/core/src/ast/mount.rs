@@ -215,9 +215,7 @@ fn field(place: &Place, piece: &Piece) -> Result<Field, Fault> {
         .ok_or_else(|| unknown(&piece.text, name, at))?;
     if value.is_none() && key.takes == Takes::Text {
         let message = format!("the key `{name}` of `--mount` lacks its value");
-        return Err(
-            Fault::new(&rules::INVALID_FLAG, at, message).hint(format!("write `{name}=…`"))
-        );
+        return Err(Fault::new(&rules::INVALID_FLAG, at, message).hint(format!("write `{name}=…`")));
     }
     let start = piece.end - value.map_or(0, str::len);
     let value = value.map(|text| Word {

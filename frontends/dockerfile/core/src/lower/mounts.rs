@@ -66,9 +66,10 @@ impl Keys {
         };
         // Rust's parser takes a sign.
         let parsed = u32::from_str_radix(text, radix).ok();
-        parsed
-            .filter(|_| !text.starts_with('+'))
-            .ok_or_else(|| self.fault(name, format!("`{text}` is not {what}")).hint(hint))
+        parsed.filter(|_| !text.starts_with('+')).ok_or_else(|| {
+            self.fault(name, format!("`{text}` is not {what}"))
+                .hint(hint)
+        })
     }
 
     /// Mode, user and group.
@@ -267,9 +268,8 @@ fn no_variables(value: &Word) -> Result<String, Fault> {
         return Ok(value.text.clone());
     }
     let message = "`from` of `--mount` does not take variables".to_owned();
-    Err(Fault::new(&rules::INVALID_FLAG, value.at, message).hint(
-        "give the stage of a FROM line a name: `FROM $VARIABLE AS name`, and take from that",
-    ))
+    Err(Fault::new(&rules::INVALID_FLAG, value.at, message)
+        .hint("give the stage of a FROM line a name: `FROM $VARIABLE AS name`, and take from that"))
 }
 
 /// Reads a truth value as Go does.
@@ -327,9 +327,7 @@ fn sharing(keys: &Keys) -> Result<Sharing, Fault> {
         "locked" => Ok(Sharing::Locked),
         other => {
             let hint = match did_you_mean(other, ["shared", "private", "locked"]) {
-                near if near.is_empty() => {
-                    "caches are `shared`, `private` or `locked`".to_owned()
-                }
+                near if near.is_empty() => "caches are `shared`, `private` or `locked`".to_owned(),
                 near => near,
             };
             Err(keys
@@ -374,7 +372,12 @@ fn secret(state: &State, keys: &Keys) -> Result<Mount, Fault> {
     }
     let named = keys.some("id").or(keys.some("source"));
     let written = keys.some("target");
-    let base = |path: &str| path.trim_end_matches('/').rsplit('/').next().map(str::to_owned);
+    let base = |path: &str| {
+        path.trim_end_matches('/')
+            .rsplit('/')
+            .next()
+            .map(str::to_owned)
+    };
     let id = match (named, written) {
         (Some(id), _) => id.to_owned(),
         (None, Some(target)) => base(target).unwrap_or_default(),

@@ -188,7 +188,9 @@ fn confinement(step: Step<'_>) -> Result<(), Fault> {
         }
         other => {
             let hint = match did_you_mean(other, ["sandbox", "insecure"]) {
-                near if near.is_empty() => "write `--security=sandbox`, which is the default".into(),
+                near if near.is_empty() => {
+                    "write `--security=sandbox`, which is the default".into()
+                }
                 near => near,
             };
             let message = format!("`{other}` is not a security mode");

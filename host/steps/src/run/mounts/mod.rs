@@ -127,7 +127,9 @@ pub enum MountError {
         error: SysError,
     },
     /// The target is where the step's own `/proc` or `/sys` is.
-    #[error("cannot mount `{target}`: `/proc` and `/sys` of a step are made up, and nothing is mounted there")]
+    #[error(
+        "cannot mount `{target}`: `/proc` and `/sys` of a step are made up, and nothing is mounted there"
+    )]
     MadeUp {
         /// The target.
         target: String,
@@ -321,7 +323,10 @@ impl Mounts {
 
     fn check_kind(&self, place: &Place, is_dir: bool, target: &str) -> Result<(), MountError> {
         let word = |dir: bool| if dir { "directory" } else { "file" };
-        match place.parent().and_then(|dir| stat_at(&dir, place.name()).ok()) {
+        match place
+            .parent()
+            .and_then(|dir| stat_at(&dir, place.name()).ok())
+        {
             Some(stat) if self::is_dir(&stat) != is_dir => Err(MountError::Kind {
                 target: target.to_owned(),
                 what: word(is_dir),
@@ -393,13 +398,7 @@ impl Mounts {
     }
 
     /// Makes what is lent by nobody.
-    fn make(
-        &mut self,
-        dir: &OwnedFd,
-        name: &[u8],
-        mount: StepMount,
-        ids: Ids,
-    ) -> SysResult<()> {
+    fn make(&mut self, dir: &OwnedFd, name: &[u8], mount: StepMount, ids: Ids) -> SysResult<()> {
         match mount.what {
             What::Lent { .. } => Ok(()),
             What::Empty { mode } => {
@@ -408,9 +407,13 @@ impl Mounts {
                     .context("fchmodat", &*mount.target)
             }
             What::Secret { content, owner } => {
-                let flags =
-                    OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                let file = fs::openat(dir, name, flags, Mode::RUSR).context("openat", &*mount.target)?;
+                let flags = OFlags::WRONLY
+                    | OFlags::CREATE
+                    | OFlags::EXCL
+                    | OFlags::NOFOLLOW
+                    | OFlags::CLOEXEC;
+                let file =
+                    fs::openat(dir, name, flags, Mode::RUSR).context("openat", &*mount.target)?;
                 if ids == Ids::Real {
                     fs::fchown(
                         &file,
@@ -419,7 +422,8 @@ impl Mounts {
                     )
                     .context("fchown", &*mount.target)?;
                 }
-                fs::fchmod(&file, Mode::from_raw_mode(owner.mode)).context("fchmod", &*mount.target)?;
+                fs::fchmod(&file, Mode::from_raw_mode(owner.mode))
+                    .context("fchmod", &*mount.target)?;
                 let inode = InodeId::of(&stat_fd(&file)?);
                 self.secrets.push(SecretFile {
                     inode,
@@ -492,7 +496,8 @@ impl Mounts {
         let Some(path) = resolve::path_of(&placed.handle) else {
             return Ok(());
         };
-        let moved = PathBuf::from(<std::ffi::OsString as std::os::unix::ffi::OsStringExt>::from_vec(path));
+        let moved =
+            PathBuf::from(<std::ffi::OsString as std::os::unix::ffi::OsStringExt>::from_vec(path));
         let (Some(parent), Some(last)) = (moved.parent(), moved.file_name()) else {
             return Ok(());
         };
@@ -550,7 +555,8 @@ impl Mounts {
         };
         let note = format!("{name}.{}", if hides { HIDES } else { STANDS });
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
-        let file = fs::openat(dir, &*note, flags, Mode::RUSR | Mode::WUSR).context("openat", "note")?;
+        let file =
+            fs::openat(dir, &*note, flags, Mode::RUSR | Mode::WUSR).context("openat", "note")?;
         rustix::io::write(&file, &below).context("write", "note")?;
         Ok(Aside {
             dir: dir.try_clone().context("dup", "directory")?,

@@ -71,7 +71,9 @@ fn what_a_mount_hides_comes_back_untouched() {
     f.write("root/data/own", "image's");
     f.write("lent/new", "lent");
     let before = (f.mtime("root"), f.mtime("root/data"), f.mtime("lent"));
-    let mounts = f.install(vec![f.lent("/data", "lent", "/")]).expect("install");
+    let mounts = f
+        .install(vec![f.lent("/data", "lent", "/")])
+        .expect("install");
     assert_eq!(f.read("root/data/new"), "lent");
     assert!(!f.path("root/data/own").exists() && !f.path("lent").exists());
     assert_eq!(f.mtime("root"), before.0);
@@ -79,7 +81,10 @@ fn what_a_mount_hides_comes_back_untouched() {
     mounts.remove().expect("remove");
     assert_eq!(f.read("root/data/own"), "image's");
     assert_eq!(f.read("lent/written"), "by the step");
-    assert_eq!((f.mtime("root"), f.mtime("root/data")), (before.0, before.1));
+    assert_eq!(
+        (f.mtime("root"), f.mtime("root/data")),
+        (before.0, before.1)
+    );
 }
 
 #[test]
@@ -110,7 +115,9 @@ fn places_that_were_missing_are_missing_again() {
     assert_eq!(f.read("root/a/b/c/file"), "content");
     assert_eq!(f.read("root/one/file"), "other");
     assert_eq!(f.read("root/run/secrets/token"), "", "nothing on the disk");
-    let mode = std::fs::metadata(f.path("root/tmp/x")).expect("stat").mode();
+    let mode = std::fs::metadata(f.path("root/tmp/x"))
+        .expect("stat")
+        .mode();
     assert_eq!(mode & 0o7777, 0o1777);
     f.write("root/tmp/x/big", "gone with the step");
     f.write("root/one/kept", "the step's own");
@@ -148,7 +155,10 @@ fn mounts_in_mounts_and_behind_links() {
     mounts.remove().expect("remove");
     assert_eq!(f.read("cache/hit"), "cached");
     assert!(!f.path("source/src/.cache").exists());
-    assert_eq!(std::fs::read_dir(f.path("root/run")).expect("list").count(), 0);
+    assert_eq!(
+        std::fs::read_dir(f.path("root/run")).expect("list").count(),
+        0
+    );
 }
 
 #[test]
@@ -156,7 +166,9 @@ fn what_the_step_moved_or_removed_is_found_or_gone() {
     let f = Fixture::new();
     f.write("cache/hit", "cached");
     f.write("root/c/own", "image's");
-    let mounts = f.install(vec![f.lent("/c", "cache", "/")]).expect("install");
+    let mounts = f
+        .install(vec![f.lent("/c", "cache", "/")])
+        .expect("install");
     std::fs::create_dir(f.path("root/else")).expect("directory");
     std::fs::rename(f.path("root/c"), f.path("root/else/moved")).expect("moved");
     f.write("root/c/fake", "not a cache");
@@ -164,7 +176,9 @@ fn what_the_step_moved_or_removed_is_found_or_gone() {
     assert_eq!(f.read("cache/hit"), "cached");
     assert_eq!(f.read("root/c/own"), "image's");
     assert!(!f.path("root/c/fake").exists() && !f.path("root/else/moved").exists());
-    let mounts = f.install(vec![f.lent("/c", "cache", "/")]).expect("install");
+    let mounts = f
+        .install(vec![f.lent("/c", "cache", "/")])
+        .expect("install");
     std::fs::remove_dir_all(f.path("root/c")).expect("removed");
     mounts.remove().expect("remove");
     assert!(!f.path("cache").exists());
@@ -178,7 +192,9 @@ fn what_cannot_be_mounted_is_said_and_leaves_no_trace() {
     f.write("root/data/own", "image's");
     f.write("root/etc/conf", "image's");
     let told = |mount: StepMount| {
-        let error = f.install(vec![empty("/fine/x"), mount]).expect_err("a mistake");
+        let error = f
+            .install(vec![empty("/fine/x"), mount])
+            .expect_err("a mistake");
         assert!(!f.path("root/fine").exists());
         error.to_string()
     };

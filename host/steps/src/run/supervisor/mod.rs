@@ -160,7 +160,9 @@ impl Loop {
             // A defect of ours in one call must not end the others: the kernel carries this one out alone.
             catch_unwind(AssertUnwindSafe(|| {
                 guard::check(&self.step, &call)?;
-                row.map_or(Ok(Answer::CarryOn), |row| (row.handler)(&mut self.step, &call))
+                row.map_or(Ok(Answer::CarryOn), |row| {
+                    (row.handler)(&mut self.step, &call)
+                })
             }))
             .unwrap_or_else(|_| {
                 self.step.counters.failed += 1;

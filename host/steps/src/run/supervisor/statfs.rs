@@ -78,7 +78,18 @@ fn answer_sized(call: &Call<'_>, kind: u64, bytes: u64) -> Result<Answer, Stop> 
     let mut out = Vec::with_capacity(SIZE);
     // Type and block size; blocks and inodes (five numbers), identity; longest name, fragment size.
     let blocks = bytes / BLOCK;
-    for word in [kind, BLOCK, blocks, blocks, blocks, 0, 0, 0, NAME_LENGTH, BLOCK] {
+    for word in [
+        kind,
+        BLOCK,
+        blocks,
+        blocks,
+        blocks,
+        0,
+        0,
+        0,
+        NAME_LENGTH,
+        BLOCK,
+    ] {
         out.extend(word.to_ne_bytes());
     }
     out.resize(SIZE, 0);

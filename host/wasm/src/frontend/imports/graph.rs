@@ -44,9 +44,7 @@ impl State {
                 error @ (GraphError::UnknownInput(_)
                 | GraphError::InputIndex { .. }
                 | GraphError::NoLayers(_)),
-            ) => {
-                Err(error.into())
-            }
+            ) => Err(error.into()),
         }
     }
 }

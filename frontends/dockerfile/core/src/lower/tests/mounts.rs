@@ -7,8 +7,14 @@ use super::support::*;
 /// Vertex 2 is the context, or the first that the mount needs.
 const MOUNTS: &[(&str, &str)] = &[
     ("target=/x", "bind /x / of 2 ro"),
-    ("type=bind,source=a/b,dst=/x/./y/../z", "bind /x/z /a/b of 2 ro"),
-    ("type=bind,src=../../a,destination=x", "bind /srv/x /a of 2 ro"),
+    (
+        "type=bind,source=a/b,dst=/x/./y/../z",
+        "bind /x/z /a/b of 2 ro",
+    ),
+    (
+        "type=bind,src=../../a,destination=x",
+        "bind /srv/x /a of 2 ro",
+    ),
     ("type=bind,source=a", "bind /srv /a of 2 ro"),
     ("TYPE=Bind,Target=/x,RW", "bind /x / of 2 rw"),
     ("rw=false,target=/x", "bind /x / of 2 ro"),
@@ -17,35 +23,71 @@ const MOUNTS: &[(&str, &str)] = &[
     ("from=base,source=/out,target=/x", "bind /x /out of 0 ro"),
     ("from=BASE,target=/x", "bind /x / of 0 ro"),
     ("from=0,target=/x", "bind /x / of 0 ro"),
-    ("from=busybox:1,source=/bin,target=/x", "bind /x /bin of 2 ro"),
+    (
+        "from=busybox:1,source=/bin,target=/x",
+        "bind /x /bin of 2 ro",
+    ),
     ("from=scratch,target=/x", "bind /x / of 2 ro"),
     ("from=named,target=/x", "bind /x / of 2 ro"),
     ("target=/$A/${A}x", "bind /a/ax / of 2 ro"),
     ("source=$A,target=/x", "bind /x /a of 2 ro"),
     ("type=cache,target=/x", "cache /x /x Shared 755 0:0"),
     ("type=cache,target=/x/../y/", "cache /y /y Shared 755 0:0"),
-    ("type=cache,target=c//d", "cache /srv/c/d c/d Shared 755 0:0"),
+    (
+        "type=cache,target=c//d",
+        "cache /srv/c/d c/d Shared 755 0:0",
+    ),
     (
         "type=cache,id=$A,target=/x,sharing=locked,mode=0700,uid=$U,gid=6,readonly",
         "cache /x a Locked 700 5:6 ro",
     ),
-    ("type=cache,target=/x,sharing=PRIVATE", "cache /x /x Private 755 0:0"),
-    ("type=cache,target=/x,from=base,src=in", "cache /x /x Shared 755 0:0 base /in of 0"),
-    ("type=cache,target=/x,from=scratch", "cache /x /x Shared 755 0:0"),
+    (
+        "type=cache,target=/x,sharing=PRIVATE",
+        "cache /x /x Private 755 0:0",
+    ),
+    (
+        "type=cache,target=/x,from=base,src=in",
+        "cache /x /x Shared 755 0:0 base /in of 0",
+    ),
+    (
+        "type=cache,target=/x,from=scratch",
+        "cache /x /x Shared 755 0:0",
+    ),
     ("type=tmpfs,target=/x", "tmpfs /x None"),
     ("type=tmpfs,target=/x,size=1.5k", "tmpfs /x Some(1536)"),
-    ("type=secret,id=a", "secret a Some(\"/run/secrets/a\") None 400 0:0"),
-    ("type=secret,source=d/a", "secret d/a Some(\"/run/secrets/a\") None 400 0:0"),
-    ("type=secret,target=/etc/key", "secret key Some(\"/etc/key\") None 400 0:0"),
-    ("type=secret,id=a,target=key", "secret a Some(\"/srv/key\") None 400 0:0"),
-    ("type=secret,id=a,env=A", "secret a None Some(\"A\") 400 0:0"),
+    (
+        "type=secret,id=a",
+        "secret a Some(\"/run/secrets/a\") None 400 0:0",
+    ),
+    (
+        "type=secret,source=d/a",
+        "secret d/a Some(\"/run/secrets/a\") None 400 0:0",
+    ),
+    (
+        "type=secret,target=/etc/key",
+        "secret key Some(\"/etc/key\") None 400 0:0",
+    ),
+    (
+        "type=secret,id=a,target=key",
+        "secret a Some(\"/srv/key\") None 400 0:0",
+    ),
+    (
+        "type=secret,id=a,env=A",
+        "secret a None Some(\"A\") 400 0:0",
+    ),
     (
         "type=secret,id=a,env=A,target=/k,required,mode=440,uid=1,gid=2",
         "secret a Some(\"/k\") Some(\"A\") 440 1:2 required",
     ),
-    ("type=secret,id=a,required=false", "secret a Some(\"/run/secrets/a\") None 400 0:0"),
+    (
+        "type=secret,id=a,required=false",
+        "secret a Some(\"/run/secrets/a\") None 400 0:0",
+    ),
     ("type=ssh", "ssh default /run/buildkit/ssh_agent.0 600 0:0"),
-    ("type=ssh,id=a,target=/s,required=true,mode=0666,uid=1", "ssh a /s 666 1:0 required"),
+    (
+        "type=ssh,id=a,target=/s,required=true,mode=0666,uid=1",
+        "ssh a /s 666 1:0 required",
+    ),
 ];
 
 fn on_app(mount: &str) -> Request {
@@ -85,7 +127,9 @@ fn a_step_has_many_mounts_in_order() {
         "0 image docker.io/library/debian\n1 context \"\" []\n2 run on 0 [\"/bin/sh\", \"-c\", \"x\"] env [] in /\n  bind /a / of 1 ro\n  ssh default /run/buildkit/ssh_agent.1 600 0:0\n  cache /c /c Shared 755 0:0"
     );
     let mut request = request("FROM debian\nRUN --mount=type=cache,id=a,target=/c x");
-    request.build_args.push(("BUILDKIT_CACHE_MOUNT_NS".into(), "team".into()));
+    request
+        .build_args
+        .push(("BUILDKIT_CACHE_MOUNT_NS".into(), "team".into()));
     request.shm_size = Some(7);
     request.limits.push(("nofile".into(), Some(1), None));
     let (graph, _) = lowered(&request, &mut memory());
@@ -100,7 +144,10 @@ fn stages_that_are_only_mounted_from_are_built() {
     let (graph, _) = built(
         "FROM debian AS one\nRUN a\nFROM debian AS unused\nRUN b\nFROM scratch\nRUN --mount=from=one,target=/x [\"/x/y\"]",
     );
-    assert!(graph.contains("\"a\"") && !graph.contains("\"b\""), "{graph}");
+    assert!(
+        graph.contains("\"a\"") && !graph.contains("\"b\""),
+        "{graph}"
+    );
     // A trigger of the base image may mount from a stage that nothing else needs.
     let mut memory = memory();
     let trigger = ImageConfig {
@@ -110,17 +157,26 @@ fn stages_that_are_only_mounted_from_are_built() {
     memory.images.insert("mounts".into(), trigger);
     let request = request("FROM debian AS tools\nRUN a\nFROM mounts");
     let (graph, _) = lowered(&request, &mut memory);
-    assert!(graph.contains("\"a\"") && graph.contains("bind /t / of"), "{graph}");
+    assert!(
+        graph.contains("\"a\"") && graph.contains("bind /t / of"),
+        "{graph}"
+    );
 }
 
 /// The value of `--mount` in a stage whose directory is `/`, and what is said of it.
 const WRONG: &[(&str, &str)] = &[
-    ("type=bimd,target=/x", "2:13 InvalidFlag: `bimd` is not a type of mount (did you mean `bind`?)"),
+    (
+        "type=bimd,target=/x",
+        "2:13 InvalidFlag: `bimd` is not a type of mount (did you mean `bind`?)",
+    ),
     (
         "type=volume,target=/x",
         "2:13 InvalidFlag: `volume` is not a type of mount (the types are `bind`, `cache`, `tmpfs`, `secret`, `ssh`)",
     ),
-    ("target=/x,sorce=a", "2:23 InvalidFlag: `--mount` has no key `sorce` (did you mean `source`?)"),
+    (
+        "target=/x,sorce=a",
+        "2:23 InvalidFlag: `--mount` has no key `sorce` (did you mean `source`?)",
+    ),
     (
         "target=/x,propagation=shared",
         "2:23 InvalidFlag: `--mount` has no key `propagation` (the keys are `type`, `target`, `source`, `from`, `readonly`, `readwrite`, `id`, `sharing`, `size`, `mode`, `uid`, `gid`, `required`, `env`)",
@@ -129,8 +185,14 @@ const WRONG: &[(&str, &str)] = &[
         "target=/x,,source=a",
         "2:5 InvalidFlag: `--mount` has no key `` (remove the comma: keys are parted by one, without spaces)",
     ),
-    ("target", "2:13 InvalidFlag: the key `target` of `--mount` lacks its value (write `target=…`)"),
-    ("target=/x,ro=maybe", "2:23 InvalidFlag: `readonly` is `true` or `false`, not `maybe`"),
+    (
+        "target",
+        "2:13 InvalidFlag: the key `target` of `--mount` lacks its value (write `target=…`)",
+    ),
+    (
+        "target=/x,ro=maybe",
+        "2:23 InvalidFlag: `readonly` is `true` or `false`, not `maybe`",
+    ),
     (
         "source=a",
         "2:5 InvalidFlag: the mount has no target, and the working directory is `/` (add `target=/directory`)",
@@ -147,7 +209,10 @@ const WRONG: &[(&str, &str)] = &[
         "target=/x,from=later",
         "2:23 StageOrder: the stage `later` comes after the one that copies from it (move that stage in front of this one; stages may not use each other in a circle)",
     ),
-    ("target=/x,from=7", "2:23 UnknownStage: there is no stage number 7 (stages of the file: `0`, `later`)"),
+    (
+        "target=/x,from=7",
+        "2:23 UnknownStage: there is no stage number 7 (stages of the file: `0`, `later`)",
+    ),
     (
         "target=/x,sharing=locked",
         "2:23 InvalidFlag: a mount of type `bind` has no key `sharing` (`sharing` is a key of `cache`)",
@@ -200,7 +265,10 @@ const WRONG: &[(&str, &str)] = &[
         "type=secret,id=a,from=base",
         "2:30 InvalidFlag: a mount of type `secret` has no key `from` (`from` is a key of `bind`, `cache`, `tmpfs`)",
     ),
-    ("type=secret,id=a,env=", "2:30 InvalidFlag: `` is not the name of a variable"),
+    (
+        "type=secret,id=a,env=",
+        "2:30 InvalidFlag: `` is not the name of a variable",
+    ),
     (
         "type=ssh,source=a",
         "2:22 InvalidFlag: a mount of type `ssh` has no key `source` (`source` is a key of `bind`, `cache`, `tmpfs`, `secret`)",
@@ -226,16 +294,27 @@ fn wrong_mounts_are_pointed_at() {
         refused("FROM debian\nRUN \\\n  --mount=target=/x,\\\nsorce=a y"),
         "4:1 InvalidFlag: `--mount` has no key `sorce` (did you mean `source`?)"
     );
-    assert!(refused("FROM debian AS a\nRUN --mount=from=a,target=/x y").contains("2:13 StageOrder"));
+    assert!(
+        refused("FROM debian AS a\nRUN --mount=from=a,target=/x y").contains("2:13 StageOrder")
+    );
 }
 
 #[test]
 fn privileges_and_devices_are_refused_with_the_reason() {
     for (flag, part) in [
-        ("--security=insecure", "2:5 Refused: a step is always confined"),
+        (
+            "--security=insecure",
+            "2:5 Refused: a step is always confined",
+        ),
         ("--security=sanbox", "did you mean `sandbox`?"),
-        ("--security=none", "write `--security=sandbox`, which is the default"),
-        ("--device=nvidia.com/gpu=all", "2:5 Refused: a step gets no devices of the machine"),
+        (
+            "--security=none",
+            "write `--security=sandbox`, which is the default",
+        ),
+        (
+            "--device=nvidia.com/gpu=all",
+            "2:5 Refused: a step gets no devices of the machine",
+        ),
     ] {
         let said = refused(&format!("FROM debian\nRUN {flag} x"));
         assert!(said.contains(part), "{said}");

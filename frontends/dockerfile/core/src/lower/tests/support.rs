@@ -236,9 +236,9 @@ fn mount(mount: &Mount) -> String {
             gid,
         } => {
             let how = if *read_only { " ro" } else { "" };
-            let base = base
-                .as_ref()
-                .map_or(String::new(), |(from, source)| format!(" base {source} of {}", from.0));
+            let base = base.as_ref().map_or(String::new(), |(from, source)| {
+                format!(" base {source} of {}", from.0)
+            });
             format!("cache {target} {id} {sharing:?} {mode:o} {uid}:{gid}{how}{base}")
         }
         Mount::Tmpfs { target, size } => format!("tmpfs {target} {size:?}"),

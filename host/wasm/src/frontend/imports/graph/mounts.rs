@@ -161,11 +161,7 @@ impl wit::HostMount for State {
 
     fn tmpfs(&mut self, target: String) -> Result<This> {
         let bytes = size([&target]);
-        self.new_mount(
-            Mount::Tmpfs(TmpfsMount { target, size: None }),
-            None,
-            bytes,
-        )
+        self.new_mount(Mount::Tmpfs(TmpfsMount { target, size: None }), None, bytes)
     }
 
     fn secret(&mut self, id: String) -> Result<This> {
