@@ -3,10 +3,13 @@
 use stepwell_guest::cache_policy::{Operation, Step};
 
 /// Attributes that do not matter for the result.  Of variables like `HTTP_PROXY` a step's result is meant not to
-/// depend; an image is what its digest says, under whatever name; a result does not remember the host's name.
-const NOT_COUNTED: [(Operation, &str); 2] = [
+/// depend; an image is what its digest says, under whatever name; how large a temporary directory, or what of memory is shared,
+/// may become decides whether a step succeeds, not what it results in.
+const NOT_COUNTED: [(Operation, &str); 4] = [
     (Operation::Run, "uncounted-env"),
     (Operation::Image, "reference"),
+    (Operation::Run, "mount-size"),
+    (Operation::Run, "shm-size"),
 ];
 
 /// Writes `operation`, then `name: value` for each attribute that counts, one a line.

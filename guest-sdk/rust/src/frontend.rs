@@ -10,7 +10,7 @@ mod config;
 pub use bindings::stepwell::frontend::diagnostics::{Diagnostic, Severity, report};
 pub use bindings::stepwell::frontend::options::{ContextKind, Definition, NamedContext};
 pub use bindings::stepwell::frontend::types::{
-    Failure, HostEntry, Network, Origin, Owner, Platform, Span,
+    Failure, HostEntry, Limit, Network, Origin, Owner, Platform, Sharing, Span,
 };
 pub use config::{Healthcheck, History, ImageConfig};
 
@@ -27,7 +27,7 @@ pub mod contexts {
 /// Making the vertices of the build graph.
 pub mod graph {
     pub use super::bindings::stepwell::frontend::graph::{
-        FileCopy as Copy, Files, GraphError, Run, Vertex, context, image, merge,
+        FileCopy as Copy, Files, GraphError, Mount, Run, Vertex, context, image, merge,
     };
 }
 
@@ -84,6 +84,10 @@ pub struct Options {
     pub extra_hosts: Vec<HostEntry>,
     /// `--network`: what steps get that do not say otherwise.
     pub network: Network,
+    /// `--shm-size`: size of `/dev/shm` in steps, in bytes.
+    pub shm_size: Option<u64>,
+    /// `--ulimit`.
+    pub limits: Vec<Limit>,
 }
 
 impl Options {
@@ -100,6 +104,8 @@ impl Options {
             named_contexts: options::named_contexts(),
             extra_hosts: options::extra_hosts(),
             network: options::default_network(),
+            shm_size: options::shm_size(),
+            limits: options::limits(),
         }
     }
 }

@@ -6,10 +6,13 @@ use std::path::PathBuf;
 use stepwell_model::{Diagnostic, Digest, DigestError, Origin};
 use stepwell_registry::{ErrorKind, RegistryError};
 use stepwell_steps::files::FilesError;
+use stepwell_steps::run::mounts::MountError;
 use stepwell_steps::run::{ExecFailure, Exit, Refusal, RunError};
 use stepwell_steps::source::SourceError;
 use stepwell_store::StoreError;
 use stepwell_wasm::GuestError;
+
+use crate::mounts::SupplyError;
 
 /// Why a build fails.
 #[derive(Debug, thiserror::Error)]
@@ -237,6 +240,9 @@ pub enum StepError {
     /// RUN: the sandbox.
     #[error(transparent)]
     Run(#[from] RunError),
+    /// RUN: what is mounted.
+    #[error(transparent)]
+    Supply(#[from] SupplyError),
     /// RUN: no tier is to be had.
     #[error(transparent)]
     Isolation(#[from] Refusal),
@@ -274,6 +280,7 @@ impl StepError {
             Self::Broken { .. } => Some(
                 "push the image again from where it is whole, or build on another one".to_owned(),
             ),
+            Self::Supply(e) => e.hint(),
             Self::Isolation(_) => {
                 Some("`stepwell doctor` says what was tried and what to change".to_owned())
             }
@@ -292,7 +299,9 @@ impl StepError {
                     | FilesError::Threads(_)
             ),
             Self::Source(_) => true,
+            Self::Run(RunError::Mount(e)) => !matches!(e, MountError::System { .. }),
             Self::Run(e) => matches!(e, RunError::User(_) | RunError::Invalid { .. }),
+            Self::Supply(_) => true,
             Self::Isolation(_)
             | Self::Store(_)
             | Self::Image(_)

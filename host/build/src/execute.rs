@@ -7,9 +7,10 @@ use stepwell_model::op::{FilesOp, ImageOp, RunOp};
 use stepwell_model::{Op, VertexId};
 use stepwell_steps::files;
 use stepwell_steps::run::{self, Exit, InitProgram, RunResult, RunSpec};
-use stepwell_store::{CaptureOptions, Checkout, Layer};
+use stepwell_store::{CaptureOptions, Checkout, Compression, Layer, LayerOptions};
 
 use crate::error::{BuildError, StepError};
+use crate::mounts::{Supplies, SupplyError};
 use crate::names;
 use crate::session::{Layers, Session, step_id};
 use crate::tier;
@@ -45,7 +46,7 @@ pub fn execute(
         Op::Files(op) => files(session, vertex, op, inputs)
             .map(done)
             .map_err(|e| session.step_error(vertex, e)),
-        Op::Run(op) => run(session, vertex, op, &base(inputs, Some(0))).map(done),
+        Op::Run(op) => run(session, vertex, op, inputs).map(done),
     }
 }
 
@@ -97,7 +98,7 @@ fn files(
         );
     }
     let view = session.store.chain_view(&base)?;
-    let mut sink = session.store.layer_sink(session.layer_options())?;
+    let mut sink = session.store.layer_sink(layer_options(session, vertex))?;
     let notes = files::apply(
         op,
         &view,
@@ -116,22 +117,57 @@ fn files(
     Ok(base.iter().copied().chain([layer]).collect())
 }
 
+/// How the layer of a file operation is written: what is only there to be mounted goes nowhere, so that compressing it would
+/// be in vain.
+fn layer_options(session: &Session<'_>, vertex: VertexId) -> LayerOptions {
+    let mut mounted = false;
+    for (_, user) in session.graph.iter() {
+        for (index, _) in user
+            .inputs
+            .iter()
+            .enumerate()
+            .filter(|(_, i)| **i == vertex)
+        {
+            if index == 0 || !matches!(user.op, Op::Run(_)) {
+                return session.layer_options();
+            }
+            mounted = true;
+        }
+    }
+    let options = session.layer_options();
+    if mounted {
+        LayerOptions {
+            compression: Compression::Uncompressed,
+            level: None,
+            ..options
+        }
+    } else {
+        options
+    }
+}
+
 /// Runs a command in a tree of its own and makes a layer of what it changed.
 fn run(
     session: &Session<'_>,
     vertex: VertexId,
     op: &RunOp,
-    base: &Layers,
+    inputs: &[Option<Layers>],
 ) -> Result<Vec<Layer>, BuildError> {
     let v = session.graph.vertex(vertex);
+    let base = base(inputs, Some(0));
     let ended = |exit, failure| BuildError::Step {
         step: names::of(v),
         origin: v.origin.clone().map(Box::new),
         exit,
         failure,
     };
-    let (result, mut checkout) =
-        run_in_tree(session, vertex, op, base).map_err(|e| session.step_error(vertex, e))?;
+    let (result, mut checkout) = match run_in_tree(session, vertex, op, &base, inputs) {
+        Ok(ran) => ran,
+        Err(StepError::Supply(SupplyError::Interrupted)) => {
+            return Err(ended(Exit::Cancelled, None));
+        }
+        Err(error) => return Err(session.step_error(vertex, error)),
+    };
     if result.exit != Exit::Code(0) {
         // What a failed step left is of no use; that it cannot be removed now is the next process's business.
         let _ = checkout.abandon();
@@ -158,24 +194,31 @@ fn run_in_tree<'a>(
     vertex: VertexId,
     op: &RunOp,
     base: &Layers,
+    inputs: &[Option<Layers>],
 ) -> Result<(RunResult, Checkout<'a>), StepError> {
     let step = step_id(vertex);
     let choice = tier::choose(session)?;
     session.images.fetch(base, session, step)?;
+    let supplies = Supplies::get(session, vertex, op, inputs)?;
     let mut checkout = session.store.checkout(base, &session.unpacking(step))?;
     checkout.begin()?;
     let scratch = session.store.scratch()?;
     let root = checkout.root_path().to_owned();
+    let (mounts, secret_env) = supplies.mounts(session, op, &checkout)?;
+    let mut side = checkout.side_table();
+    side.extend(&supplies.side());
     let spec = RunSpec {
         root: &root,
         scratch: &scratch,
         op,
+        mounts,
+        secret_env,
         resolv_conf: run::etc::resolv_conf(op),
         hosts: run::etc::hosts(op),
         choice: &choice,
         facts: session.machine.facts()?,
         timeout: session.request.step_timeout,
-        side: checkout.side_table(),
+        side,
         init: &InitProgram::Myself,
     };
     let mut output = |stream, bytes: &[u8]| {
@@ -187,5 +230,7 @@ fn run_in_tree<'a>(
     };
     let result = run::run(spec, &mut output, session.cancel);
     let _ = std::fs::remove_dir_all(&scratch);
-    Ok((result?, checkout))
+    let result = result?;
+    supplies.give_back()?;
+    Ok((result, checkout))
 }

@@ -99,6 +99,8 @@ fn input(path: &Path, request: &Request) -> Result<FrontendInput, BuildError> {
             .collect(),
         extra_hosts: request.extra_hosts.clone(),
         network: request.network,
+        shm_size: request.shm_size,
+        limits: request.limits.clone(),
     })
 }
 

@@ -15,6 +15,7 @@ mod explain;
 mod export;
 mod frontend;
 mod images;
+mod mounts;
 mod names;
 mod policy;
 mod selections;

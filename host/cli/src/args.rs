@@ -127,6 +127,18 @@ pub struct BuildArgs {
     /// Additional line of /etc/hosts in RUN steps
     #[arg(long = "add-host", value_name = "HOST:IP")]
     pub add_hosts: Vec<String>,
+    /// Something confidential for RUN --mount=type=secret: `id=ID[,src=FILE|,env=VARIABLE]`
+    #[arg(long = "secret", value_name = "id=…")]
+    pub secrets: Vec<String>,
+    /// SSH agent for RUN --mount=type=ssh: `default` or `ID[=SOCKET]` [default socket: $SSH_AUTH_SOCK]
+    #[arg(long = "ssh", value_name = "ID[=SOCKET]")]
+    pub agents: Vec<String>,
+    /// Size of /dev/shm as RUN steps see it; it is told, and not enforced [default: 64mb]
+    #[arg(long, value_name = "SIZE", value_parser = crate::values::size)]
+    pub shm_size: Option<u64>,
+    /// Limit of the processes of RUN steps: `nofile=1024:2048`; -1 means unlimited
+    #[arg(long = "ulimit", value_name = "NAME=SOFT[:HARD]")]
+    pub ulimits: Vec<String>,
     /// Component that reads the definition in place of the built-in Dockerfile frontend
     #[arg(long, value_name = "FILE.wasm")]
     pub frontend: Option<PathBuf>,

@@ -14,6 +14,7 @@ mod report;
 mod request;
 mod signals;
 mod storage;
+mod supplies;
 mod values;
 
 use std::process::ExitCode;

@@ -7,8 +7,8 @@ use stepwell_model::request::{Frontend, GuestLimits, Isolation, NamedContext, Ou
 use stepwell_model::{Platform, parse_reference};
 
 use crate::args::{BuildArgs, GuestArgs, IsolationArg, NetworkArg};
-use crate::output;
 use crate::values::pair;
+use crate::{output, supplies};
 
 /// Checks the arguments; the error is what is wrong, for people.
 pub fn from_args(args: &BuildArgs) -> Result<Request, String> {
@@ -57,6 +57,22 @@ pub fn from_args(args: &BuildArgs) -> Result<Request, String> {
             NetworkArg::None => Network::None,
             NetworkArg::Host => Network::Host,
         },
+        secrets: args
+            .secrets
+            .iter()
+            .map(|t| supplies::secret(t))
+            .collect::<Result<_, _>>()?,
+        agents: args
+            .agents
+            .iter()
+            .map(|t| supplies::agent(t))
+            .collect::<Result<_, _>>()?,
+        shm_size: args.shm_size,
+        limits: args
+            .ulimits
+            .iter()
+            .map(|t| supplies::limit(t))
+            .collect::<Result<_, _>>()?,
         tags: args.tags.clone(),
         outputs: outputs(args)?,
         isolation: match args.isolation {

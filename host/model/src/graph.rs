@@ -61,6 +61,9 @@ pub enum GraphError {
     /// The graph is as large as it may become.
     #[error("the graph has reached its limit of {0} vertices")]
     TooLarge(usize),
+    /// A mount is made of a context itself, and not of the files that an operation takes from it.
+    #[error("input {0} is a context, which has no layers")]
+    NoLayers(u32),
     /// A path of a run or file operation is not absolute.
     #[error("`{0}` is not an absolute path")]
     RelativePath(String),
@@ -145,6 +148,15 @@ impl GraphBuilder {
             Op::Run(run) => {
                 index(0)?;
                 run.files.iter().try_for_each(|f| absolute(&f.path))?;
+                run.mounts.iter().try_for_each(|mount| {
+                    mount.target().map_or(Ok(()), absolute)?;
+                    let Some((from, source)) = mount.source() else {
+                        return Ok(());
+                    };
+                    index(from)?;
+                    absolute(source)?;
+                    self.has_layers(vertex.inputs[from as usize])
+                })?;
                 absolute(&run.cwd)
             }
             Op::Files(files) => {
@@ -157,6 +169,24 @@ impl GraphBuilder {
                     | FileAction::Symlink { path, .. } => absolute(path),
                 })
             }
+        }
+    }
+}
+
+impl GraphBuilder {
+    /// Returns a vertex that was added.
+    ///
+    /// # Panics
+    /// Where `id` is of another graph.
+    pub fn vertex(&self, id: VertexId) -> &Vertex {
+        self.graph.vertex(id)
+    }
+
+    /// Refuses a context where layers are needed.
+    fn has_layers(&self, id: VertexId) -> Result<(), GraphError> {
+        match self.graph.vertex(id).op {
+            Op::Context(_) => Err(GraphError::NoLayers(id.0)),
+            _ => Ok(()),
         }
     }
 }
@@ -227,7 +257,8 @@ impl Graph {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::op::{ContextOp, CopyAction, FilesOp};
+    use crate::mount::{BindMount, CacheMount, Mount, SecretMount, Sharing, SshMount, TmpfsMount};
+    use crate::op::{ContextOp, CopyAction, FilesOp, RunOp};
 
     fn context(name: &str) -> Vertex {
         Vertex {
@@ -295,6 +326,92 @@ mod tests {
             "24958829a9ea",
             "the encoding changed: raise the version in the prefix"
         );
+    }
+
+    fn run(mounts: Vec<Mount>, inputs: Vec<VertexId>) -> Vertex {
+        let op = RunOp {
+            mounts,
+            ..RunOp::new(vec!["make".into()])
+        };
+        Vertex {
+            op: Op::Run(Box::new(op)),
+            inputs,
+            platform: "linux/amd64".parse().unwrap(),
+            origin: None,
+        }
+    }
+
+    fn bind(from: u32) -> Mount {
+        Mount::Bind(BindMount {
+            target: "/src".into(),
+            from,
+            source: "/".into(),
+            writable: false,
+        })
+    }
+
+    #[test]
+    fn digests_of_steps_with_and_without_mounts_are_pinned() {
+        let mut builder = GraphBuilder::new(10);
+        let context = builder.add(context("")).unwrap();
+        let files = builder.add(copy(0, "/x", vec![context])).unwrap();
+        let plain = builder.add(run(vec![], vec![files])).unwrap();
+        let mounts = vec![
+            bind(0),
+            Mount::Cache(CacheMount {
+                target: "/c".into(),
+                id: "c".into(),
+                sharing: Sharing::Locked,
+                read_only: false,
+                base: None,
+                mode: 0o755,
+                uid: 0,
+                gid: 0,
+            }),
+            Mount::Tmpfs(TmpfsMount {
+                target: "/t".into(),
+                size: Some(1),
+            }),
+            Mount::Secret(SecretMount {
+                id: "s".into(),
+                target: None,
+                env: Some("S".into()),
+                required: true,
+                mode: 0o400,
+                uid: 0,
+                gid: 0,
+            }),
+            Mount::Ssh(SshMount {
+                id: "default".into(),
+                target: "/a".into(),
+                required: false,
+                mode: 0o600,
+                uid: 0,
+                gid: 0,
+            }),
+        ];
+        let mounted = builder.add(run(mounts, vec![files])).unwrap();
+        let graph = builder.finish();
+        let changed = "the encoding changed: raise the version in the prefix";
+        assert_eq!(graph.digest(plain).short(), "4b4b1a46023c", "{changed}");
+        assert_eq!(graph.digest(mounted).short(), "MOUNTED", "{changed}");
+    }
+
+    #[test]
+    fn mounts_of_contexts_and_of_inputs_that_are_not_there_are_refused() {
+        let mut builder = GraphBuilder::new(10);
+        let context = builder.add(context("")).unwrap();
+        let files = builder.add(copy(0, "/x", vec![context])).unwrap();
+        let both = vec![files, context];
+        assert_eq!(
+            builder.add(run(vec![bind(1)], both.clone())),
+            Err(GraphError::NoLayers(0))
+        );
+        assert_eq!(
+            builder.add(run(vec![bind(2)], both)),
+            Err(GraphError::InputIndex { index: 2, count: 2 })
+        );
+        assert!(builder.add(run(vec![bind(0)], vec![files])).is_ok());
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub mod digest;
 pub mod event;
 pub mod graph;
 pub mod ignore;
+pub mod mount;
 pub mod op;
 pub mod platform;
 pub mod reference;

@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::Digest;
+use crate::mount::{Limit, Mount};
 
 /// One operation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,6 +63,36 @@ pub struct RunOp {
     pub extra_hosts: Vec<HostEntry>,
     /// Host name of the step; empty means the default.
     pub hostname: String,
+    /// What the step sees besides its root, in order.
+    // Left out of the encoding where empty, so that the digests of operations from before there were mounts stay.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mounts: Vec<Mount>,
+    /// Size of `/dev/shm` in bytes, as the step sees it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shm_size: Option<u64>,
+    /// Limits of its processes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub limits: Vec<Limit>,
+}
+
+impl RunOp {
+    /// Makes the operation that runs `args` as root in `/`, and nothing else.
+    pub fn new(args: Vec<String>) -> Self {
+        Self {
+            args,
+            env: Vec::new(),
+            uncounted_env: Vec::new(),
+            cwd: "/".to_owned(),
+            user: String::new(),
+            network: Network::Default,
+            files: Vec::new(),
+            extra_hosts: Vec::new(),
+            hostname: String::new(),
+            mounts: Vec::new(),
+            shm_size: None,
+            limits: Vec::new(),
+        }
+    }
 }
 
 /// A variable and its value.

@@ -34,6 +34,14 @@ pub struct Request {
     pub extra_hosts: Vec<crate::op::HostEntry>,
     /// `--network`.
     pub network: crate::op::Network,
+    /// `--secret`: id and content.
+    pub secrets: Vec<(String, SecretValue)>,
+    /// `--ssh`: id and socket of an agent.
+    pub agents: Vec<(String, PathBuf)>,
+    /// `--shm-size`, in bytes.
+    pub shm_size: Option<u64>,
+    /// `--ulimit`.
+    pub limits: Vec<crate::mount::Limit>,
     /// Names for the image (`--tag`).
     pub tags: Vec<String>,
     /// What is written, and where.
@@ -52,6 +60,28 @@ pub struct Request {
     pub insecure_registries: Vec<String>,
     /// Processes of the host that may run at once: parallel steps.
     pub jobs: usize,
+}
+
+/// Something confidential: shown to nobody, written nowhere.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SecretValue(Vec<u8>);
+
+impl SecretValue {
+    /// Wraps it.
+    pub fn new(content: Vec<u8>) -> Self {
+        Self(content)
+    }
+
+    /// Returns it; whoever asks sees to it that it stays in memory.
+    pub fn reveal(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for SecretValue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SecretValue(…)")
+    }
 }
 
 /// What turns a definition into a graph.

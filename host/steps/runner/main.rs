@@ -1,7 +1,8 @@
 //! Runs one command as a RUN step in a directory tree: for the tests of the sandbox, and for trying things by hand.
 //!
 //! `step-runner [OPTION VALUE]... ROOT COMMAND [ARG]...`, with `--isolation`, `--user`, `--cwd`, `--network none`,
-//! `--timeout SECONDS`, `--env NAME=VALUE`, `--file PATH=CONTENT`, `--cancel SECONDS`,
+//! `--timeout SECONDS`, `--env NAME=VALUE`, `--file PATH=CONTENT`, `--cancel SECONDS`, `--limit NAME=NUMBER`, `--shm-size BYTES`,
+//! `--bind|--bind-rw|--cache TARGET=DIRECTORY[:SOURCE]`, `--tmpfs TARGET`, `--secret TARGET=CONTENT`, `--ssh TARGET=SOCKET`,
 //! `--container docker` (root only: the capabilities and the denials of docker's default profile from the start on),
 //! `--deny-mounts seccomp|landlock` (the calls of the mount family fail with EACCES or EPERM from the start on).  `--doctor USER` prints what this machine permits.
 //! Not part of the product:
@@ -15,8 +16,10 @@ use std::process::exit;
 use std::time::Duration;
 
 use stepwell_model::event::Stream;
+use stepwell_model::mount::Limit;
 use stepwell_model::op::{EnvVar, InlineFile, Network, RunOp};
-use stepwell_model::request::Isolation;
+use stepwell_model::request::{Isolation, SecretValue};
+use stepwell_steps::run::mounts::{Owner, StepMount, What};
 use stepwell_steps::run::{self, CancelToken, Exit, InitProgram, RunSpec, etc, init};
 use stepwell_sys::capability::{self, Capabilities};
 use stepwell_sys::landlock;
@@ -36,6 +39,8 @@ fn doctor() -> ! {
 
 struct Options {
     op: RunOp,
+    /// Taken when the step begins.
+    mounts: Vec<StepMount>,
     root: PathBuf,
     isolation: Isolation,
     timeout: Option<Duration>,
@@ -51,13 +56,13 @@ fn main() {
     if std::env::args().nth(1).is_some_and(|arg| arg == "--doctor") {
         doctor();
     }
-    let options = parse(std::env::args().skip(1).collect());
+    let mut options = parse(std::env::args().skip(1).collect());
     deny_mounts(&options.deny_mounts);
     if options.container {
         enter_container();
     }
     let _ = stepwell_sys::namespace::enter_user_namespace(None);
-    match step(&options) {
+    match step(&mut options) {
         Ok(code) => exit(code),
         Err(error) => {
             eprintln!("step-runner: {error}");
@@ -69,7 +74,8 @@ fn main() {
 fn parse(args: Vec<String>) -> Options {
     let mut args = args.into_iter().peekable();
     let mut options = Options {
-        op: operation(),
+        op: RunOp::new(Vec::new()),
+        mounts: Vec::new(),
         root: PathBuf::new(),
         isolation: Isolation::Auto,
         timeout: None,
@@ -101,12 +107,55 @@ fn parse(args: Vec<String>) -> Options {
                 content: right.into(),
                 mode: 0o755,
             }),
+            "--limit" => options.op.limits.push(Limit {
+                name: left.to_owned(),
+                soft: right.parse().ok(),
+                hard: right.parse().ok(),
+            }),
+            "--shm-size" => options.op.shm_size = value.parse().ok(),
+            "--bind" | "--bind-rw" | "--cache" | "--tmpfs" | "--secret" | "--ssh" => {
+                options.mounts.push(mount(&name, left, right));
+            }
             other => panic!("option {other}"),
         }
     }
     options.root = args.next().map(PathBuf::from).unwrap_or_default();
     options.op.args = args.collect();
     options
+}
+
+fn mount(kind: &str, target: &str, value: &str) -> StepMount {
+    let owner = Owner {
+        mode: 0o400,
+        uid: 0,
+        gid: 0,
+    };
+    StepMount {
+        target: target.to_owned(),
+        read_only: matches!(kind, "--bind" | "--secret"),
+        what: match kind {
+            "--tmpfs" => What::Empty { mode: 0o1777 },
+            "--secret" => What::Secret {
+                content: SecretValue::new(value.into()),
+                owner,
+            },
+            "--ssh" => What::Agent {
+                socket: value.into(),
+                owner: Owner {
+                    mode: 0o600,
+                    ..owner
+                },
+            },
+            _ => {
+                let (root, source) = value.split_once(':').unwrap_or((value, "/"));
+                What::Lent {
+                    root: root.into(),
+                    source: source.to_owned(),
+                    keep: None,
+                }
+            }
+        },
+    }
 }
 
 const MOUNT_CALLS: &[(i64, &str)] = &[
@@ -214,21 +263,7 @@ fn enter_container() {
     capability::limit_next_program(held, true).expect("capabilities");
 }
 
-fn operation() -> RunOp {
-    RunOp {
-        args: Vec::new(),
-        env: Vec::new(),
-        uncounted_env: Vec::new(),
-        cwd: "/".to_owned(),
-        user: String::new(),
-        network: Network::Default,
-        files: Vec::new(),
-        extra_hosts: Vec::new(),
-        hostname: String::new(),
-    }
-}
-
-fn step(options: &Options) -> Result<i32, Box<dyn std::error::Error>> {
+fn step(options: &mut Options) -> Result<i32, Box<dyn std::error::Error>> {
     let parent = options.root.parent().unwrap_or(Path::new("."));
     let scratch = tempfile::tempdir_in(parent)?;
     let facts = run::probe(&InitProgram::Myself, scratch.path())?;
@@ -251,6 +286,8 @@ fn step(options: &Options) -> Result<i32, Box<dyn std::error::Error>> {
         root: &options.root,
         scratch: scratch.path(),
         op: &options.op,
+        mounts: std::mem::take(&mut options.mounts),
+        secret_env: Vec::new(),
         resolv_conf: etc::resolv_conf(&options.op),
         hosts: etc::hosts(&options.op),
         choice: &choice,

@@ -12,12 +12,14 @@
 //! | `v1/layers/HEX.toc`, `HEX.gzip` …, `HEX.BLOB` | contents of the layer with that diff id; where its blobs are; that a blob was found to be it | [`toc`], [`layer`] |
 //! | `v1/records/HEX`, `v1/slots/HEX` | cache records by key; latest key of a place in a build | [`records`] |
 //! | `v1/trees/NAME/` | a tree: `lock`, `index`, `dirty`, `root/` | [`tree`] |
+//! | `v1/caches/HEX/` | a cache directory of RUN steps: `lock`, `about`, `data/`, `lent` | [`caches`] |
 //! | `v1/tmp/NAME.lock`, `v1/tmp/NAME/` | what one process is writing or deleting | [`session`] |
 //!
 //! Another format of any of these gets another `vN` directory; processes of different versions can share a root.
 #![forbid(unsafe_code)]
 
 pub mod blobs;
+pub mod caches;
 mod codec;
 pub mod error;
 pub mod layer;
@@ -34,6 +36,7 @@ pub mod usage;
 pub mod view;
 
 pub use blobs::{BlobWriter, Blobs};
+pub use caches::{CacheDir, CacheKey};
 pub use error::{Result, StoreError};
 pub use layer::{Layer, chain_id};
 pub use prune::{PruneOptions, Pruned};

@@ -86,6 +86,14 @@ impl Paths {
         self.base.join("trees")
     }
 
+    pub(crate) fn caches(&self) -> PathBuf {
+        self.base.join("caches")
+    }
+
+    pub(crate) fn cache(&self, name: &Digest) -> PathBuf {
+        self.caches().join(name.hex())
+    }
+
     pub(crate) fn tmp(&self) -> PathBuf {
         self.base.join("tmp")
     }

@@ -90,6 +90,7 @@ impl Store {
     fn remove_item(&self, item: &UsageItem) -> Result<bool> {
         match item.kind {
             UsageKind::Tree => self.remove_tree(&TreePaths(item.path.clone())),
+            UsageKind::Cache => self.remove_cache(&item.path),
             UsageKind::Temporary => crate::tree::remove::remove_all(&item.path).map(|()| true),
             UsageKind::Layer | UsageKind::Blob | UsageKind::Record | UsageKind::Other => {
                 for key in &item.needed_by {
@@ -164,6 +165,8 @@ fn is_due(item: &UsageItem, options: &PruneOptions, alone: bool) -> bool {
         UsageKind::Temporary => false,
         UsageKind::Tree => true,
         UsageKind::Layer => records_too || item.needed_by.is_empty(),
+        // Nothing can make it again.
+        UsageKind::Cache => records_too,
         UsageKind::Blob | UsageKind::Record => records_too,
         UsageKind::Other => options.all,
     };

@@ -5,7 +5,9 @@
 //! 1. `lock`: every process holds it shared while it has the store open; [`Store::prune`](crate::prune) takes it
 //!    exclusively where it can, and else leaves everything alone that was used within its lease.
 //! 2. `trees/NAME/lock`: exclusive while a tree is transformed or a step runs in it, shared while it is only read.
-//! 3. `tmp/NAME.lock`: see [`session`](crate::session).
+//! 3. `caches/NAME/lock`: exclusive while a step uses a cache.  Callers wait for caches before they take trees, and for several
+//!    in one order; what looks after a tree that it has locked never waits for one.
+//! 4. `tmp/NAME.lock`: see [`session`](crate::session).
 //!
 //! All are `flock`s on descriptors that are closed on exec, so they end with the process, however it ends.
 

@@ -157,6 +157,16 @@ impl Store {
         Ok(self.remember(layer, toc))
     }
 
+    /// Returns the table of contents with that diff id, where there is one.
+    pub(crate) fn known_toc(&self, diff_id: &Digest) -> Option<Arc<Toc>> {
+        let known = self.tocs.lock().ok().and_then(|t| t.get(diff_id).cloned());
+        if known.is_some() {
+            return known;
+        }
+        let toc = Toc::decode(&fs::read(self.paths().toc(diff_id)).ok()?)?;
+        Some(self.remember(*diff_id, toc))
+    }
+
     /// Keeps the table of contents of a layer that was just written.
     pub(crate) fn put_toc(&self, layer: &Layer, toc: Toc) -> Result<()> {
         let path = self.paths().toc(&layer.diff_id);

@@ -8,7 +8,8 @@
 //! `trees/NAME/root/` is the file system, `trees/NAME/lock` is locked by whoever uses it, `trees/NAME/state` says which
 //! layers it is made of, `trees/NAME/index` what each entry was when that was written ([`index`]).  **No readable
 //! `state` means that the tree is not what any chain says**: it is removed before the first change and written after
-//! the last one, so that whoever finds a tree without it and unlocked throws it away.
+//! the last one, so that whoever finds a tree without it and unlocked throws it away.  `trees/NAME/lends` says that directories
+//! of others may lie in the tree meanwhile ([`caches`](crate::caches)).
 //!
 //! | file | what it does |
 //! | --- | --- |
@@ -20,6 +21,7 @@
 //! | `disk` | reads one inode with its metadata |
 //! | `walk` | compares a tree with its index |
 //! | `capture` | writes what differs as a layer |
+//! | `unshare` | takes care that no file has a name outside of its tree |
 
 mod apply;
 mod capture;
@@ -31,6 +33,7 @@ mod plan;
 mod pool;
 pub(crate) mod remove;
 pub(crate) mod state;
+mod unshare;
 mod walk;
 
 pub use capture::{CaptureOptions, Captured};

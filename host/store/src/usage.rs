@@ -25,6 +25,8 @@ pub enum UsageKind {
     Record,
     /// An unpacked root file system.
     Tree,
+    /// A cache directory of RUN steps.
+    Cache,
     /// What is being written or removed, or was left by a process that died.
     Temporary,
     /// Files of the program's other parts: compiled guests, digests of context files.
@@ -38,6 +40,7 @@ impl std::fmt::Display for UsageKind {
             Self::Blob => "blob",
             Self::Record => "record",
             Self::Tree => "tree",
+            Self::Cache => "cache",
             Self::Temporary => "temp",
             Self::Other => "other",
         })
@@ -83,6 +86,7 @@ impl Store {
         let needed = self.references()?;
         self.blob_items(&needed, &mut items)?;
         self.tree_items(&mut items);
+        self.cache_items(&mut items);
         for (name, kind) in list(&self.paths().tmp())?
             .into_iter()
             .map(|p| (p, UsageKind::Temporary))
@@ -91,8 +95,8 @@ impl Store {
                 items.push(self.plain(kind, &name));
             }
         }
-        const OWN: [&str; 7] = [
-            "lock", "blobs", "layers", "records", "slots", "trees", "tmp",
+        const OWN: [&str; 8] = [
+            "lock", "blobs", "layers", "records", "slots", "trees", "caches", "tmp",
         ];
         for path in list(self.directory())? {
             if !OWN.iter().any(|own| path.ends_with(own)) {
@@ -203,6 +207,22 @@ impl Store {
         }
     }
 
+    fn cache_items(&self, items: &mut Vec<UsageItem>) {
+        for dir in self.cache_dirs() {
+            let lock = dir.join("lock");
+            let mut item = self.plain(UsageKind::Cache, &lock);
+            item.id = file_name(&dir);
+            item.size = deep_size(&dir.join("data"));
+            // The id is whatever a definition says.
+            let about = fs::read_to_string(dir.join("about")).unwrap_or_default();
+            item.summary = about.chars().filter(|c| !c.is_control()).collect();
+            item.in_use = fs::File::open(&lock)
+                .is_ok_and(|file| !lock_exclusive(&file, &lock).unwrap_or(false));
+            item.path = dir;
+            items.push(item);
+        }
+    }
+
     fn plain(&self, kind: UsageKind, path: &Path) -> UsageItem {
         UsageItem {
             kind,
@@ -228,6 +248,23 @@ fn file_name(path: &Path) -> String {
 pub(crate) fn list(dir: &Path) -> Result<Vec<PathBuf>> {
     let entries = fs::read_dir(dir).context("list", dir)?;
     Ok(entries.flatten().map(|entry| entry.path()).collect())
+}
+
+/// Bytes of all files below a directory, as large as the disk has them.
+fn deep_size(top: &Path) -> u64 {
+    let mut todo = vec![top.to_owned()];
+    let mut bytes = 0;
+    while let Some(dir) = todo.pop() {
+        for entry in fs::read_dir(&dir).into_iter().flatten().flatten() {
+            let Ok(meta) = entry.metadata() else { continue };
+            if meta.is_dir() {
+                todo.push(entry.path());
+            } else {
+                bytes += meta.blocks() * 512;
+            }
+        }
+    }
+    bytes
 }
 
 /// Bytes of a file, or of the files in a directory of the program's own (a few levels, never a tree).

@@ -260,6 +260,13 @@ impl From<SideTable> for Vec<(InodeId, Meta)> {
 }
 
 impl SideTable {
+    /// Takes over what another table keeps.
+    pub fn extend(&mut self, other: &Self) {
+        let entries = other.entries.iter();
+        self.entries
+            .extend(entries.map(|(inode, meta)| (*inode, meta.clone())));
+    }
+
     /// Returns what is kept of an inode.
     pub fn get(&self, inode: InodeId) -> Option<&Meta> {
         self.entries.get(&inode)

@@ -322,6 +322,39 @@ pub fn limit_open_files(soft: u64) -> SysResult<()> {
     .context("setrlimit", "RLIMIT_NOFILE")
 }
 
+/// Sets a limit of this process, by the name that docker has for it; none means unlimited.
+///
+/// # Errors
+/// `EPERM` for more than the hard limit without CAP_SYS_RESOURCE outside of any namespace, `EINVAL` for a name that there is not.
+pub fn set_limit(name: &str, soft: Option<u64>, hard: Option<u64>) -> SysResult<()> {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    let text = |value: Option<u64>| value.map_or("unlimited".to_owned(), |v| v.to_string());
+    let subject = || format!("{name}={}:{}", text(soft), text(hard));
+    let resource = match name {
+        "core" => Resource::Core,
+        "cpu" => Resource::Cpu,
+        "data" => Resource::Data,
+        "fsize" => Resource::Fsize,
+        "locks" => Resource::Locks,
+        "memlock" => Resource::Memlock,
+        "msgqueue" => Resource::Msgqueue,
+        "nice" => Resource::Nice,
+        "nofile" => Resource::Nofile,
+        "nproc" => Resource::Nproc,
+        "rss" => Resource::Rss,
+        "rtprio" => Resource::Rtprio,
+        "rttime" => Resource::Rttime,
+        "sigpending" => Resource::Sigpending,
+        "stack" => Resource::Stack,
+        _ => return Err(SysError::new("setrlimit", subject(), Errno::INVAL)),
+    };
+    let limit = Rlimit {
+        current: soft,
+        maximum: hard,
+    };
+    setrlimit(resource, limit).context("setrlimit", subject())
+}
+
 /// Returns the raw number of a descriptor, for messages between processes.
 pub fn raw(fd: impl AsFd) -> i32 {
     fd.as_fd().as_raw_fd()

@@ -11,6 +11,7 @@ mod state;
 
 use std::path::PathBuf;
 
+use stepwell_model::mount::Limit;
 use stepwell_model::op::{HostEntry, Network};
 use stepwell_model::request::GuestLimits;
 use stepwell_model::{
@@ -83,6 +84,10 @@ pub struct FrontendInput {
     pub extra_hosts: Vec<HostEntry>,
     /// `--network`.
     pub network: Network,
+    /// `--shm-size`, in bytes.
+    pub shm_size: Option<u64>,
+    /// `--ulimit`.
+    pub limits: Vec<Limit>,
 }
 
 impl Default for FrontendInput {
@@ -98,6 +103,8 @@ impl Default for FrontendInput {
             named_contexts: Vec::new(),
             extra_hosts: Vec::new(),
             network: Network::Default,
+            shm_size: None,
+            limits: Vec::new(),
         }
     }
 }

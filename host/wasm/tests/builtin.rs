@@ -5,9 +5,10 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::{TestHost, digest_of_image, engine, input, limits, platform};
-use stepwell_model::op::{ContextOp, EnvVar, ImageOp, Network, RunOp};
+use stepwell_model::mount::Limit;
+use stepwell_model::op::{ContextOp, EnvVar, FileAction, ImageOp, RunOp};
 use stepwell_model::{GraphBuilder, ImageConfig, Op, Vertex};
-use stepwell_wasm::frontend::{Frontend, FrontendSource};
+use stepwell_wasm::frontend::{Frontend, FrontendInput, FrontendSource};
 use stepwell_wasm::policy::{Budget, Operation, Policy, PolicySource, RecordInfo};
 use stepwell_wasm::{GuestEngine, GuestError};
 
@@ -66,6 +67,72 @@ fn a_dockerfile_becomes_a_graph() {
     assert_eq!(origin.span.line, 3);
 }
 
+/// Every kind of mount, from the text to what the policy is shown.
+#[test]
+fn mounts_become_inputs_and_attributes() {
+    let engine = engine();
+    let context = tempfile::tempdir().expect("a directory");
+    let mut host = TestHost::new(context.path())
+        .with_image("debian", ImageConfig::default())
+        .with_image("docker.io/library/debian", ImageConfig::default());
+    let text = "FROM debian AS base\nRUN x\nFROM debian\nRUN --mount=source=a*,target=/src --mount=from=base,source=/out,target=/o,rw \
+        --mount=from=debian,source=/bin,target=/b --mount=type=cache,target=/c,sharing=locked --mount=type=tmpfs,target=/t,size=1k \
+        --mount=type=secret,id=s,env=S --mount=type=ssh,required make\n";
+    let frontend = Frontend::load(&engine, &FrontendSource::BuiltinDockerfile).expect("it loads");
+    let input = FrontendInput {
+        shm_size: Some(9),
+        limits: vec![Limit {
+            name: "nofile".into(),
+            soft: Some(1),
+            hard: None,
+        }],
+        ..input("Dockerfile", text)
+    };
+    let output = frontend
+        .build(&input, &limits(), &mut host)
+        .expect("it is a good Dockerfile");
+    let graph = output.graph;
+    let vertex = graph.vertex(output.result.expect("it has files"));
+    let inputs: Vec<_> = vertex.inputs.iter().map(|i| graph.vertex(*i)).collect();
+    let taken = |op: &Op| match op {
+        Op::Files(files) => match files.actions.as_slice() {
+            [FileAction::Copy(copy)] => Some((copy.sources.clone(), copy.dest.clone())),
+            _ => None,
+        },
+        _ => None,
+    };
+    // Of the context and of a part of a stage only what is mounted; of an image, all as it is.
+    assert!(matches!(inputs[0].op, Op::Image(_)) && matches!(inputs[3].op, Op::Image(_)));
+    assert_eq!(
+        taken(&inputs[1].op),
+        Some((vec!["/a\\*".to_owned()], "/mount".to_owned()))
+    );
+    assert_eq!(
+        taken(&inputs[2].op),
+        Some((vec!["/out".to_owned()], "/mount".to_owned()))
+    );
+    let policy = Policy::load(&engine, &PolicySource::Builtin).expect("it loads");
+    let plan = policy.plan(&graph, &limits(), &[]).expect("it plans");
+    let run = graph
+        .iter()
+        .position(|(_, v)| std::ptr::eq(v, vertex))
+        .expect("the run");
+    let form = String::from_utf8(plan[run].normal_form.clone()).expect("text");
+    let mounts = form.split_once("hostname: \n").expect("mounts").1;
+    assert_eq!(
+        mounts,
+        "mount-bind: /src\nmount-from: 1\nmount-source: /mount\nmount-writable: false\n\
+         mount-bind: /o\nmount-from: 2\nmount-source: /mount\nmount-writable: true\n\
+         mount-bind: /b\nmount-from: 3\nmount-source: /bin\nmount-writable: false\n\
+         mount-cache: /c\nmount-id: /c\nmount-sharing: locked\nmount-writable: true\nmount-mode: 0755\nmount-owner: 0:0\n\
+         mount-tmpfs: /t\n\
+         mount-secret: s\nmount-env: S\nmount-required: false\nmount-mode: 0400\nmount-owner: 0:0\n\
+         mount-ssh: /run/buildkit/ssh_agent.6\nmount-id: default\nmount-required: true\nmount-mode: 0600\nmount-owner: 0:0\n\
+         limit: nofile=1:unlimited",
+        "sizes do not count"
+    );
+}
+
 #[test]
 fn a_bad_dockerfile_is_refused_with_its_place() {
     let engine = engine();
@@ -104,7 +171,6 @@ fn graph() -> stepwell_model::Graph {
     });
     builder.add(vertex(context, vec![])).expect("a context");
     let run = Op::Run(Box::new(RunOp {
-        args: vec!["make".into()],
         env: vec![EnvVar {
             name: "A".into(),
             value: "1".into(),
@@ -114,11 +180,7 @@ fn graph() -> stepwell_model::Graph {
             value: "http://proxy".into(),
         }],
         cwd: "/src".into(),
-        user: String::new(),
-        network: Network::Default,
-        files: vec![],
-        extra_hosts: vec![],
-        hostname: String::new(),
+        ..RunOp::new(vec!["make".into()])
     }));
     builder.add(vertex(run, vec![image])).expect("a run");
     builder.finish()

@@ -55,7 +55,7 @@ fn debian_builds_where_the_first_attempt_to_mount_kills() {
 fn no_call_of_the_mount_family_is_made_by_a_build() {
     let world = World::new();
     world.file("f", "content\n").dockerfile(
-        "FROM @BUSYBOX@ AS build\nRUN cat /proc/self/status > /status && echo > /dev/null && ls /sys > /dev/null\nFROM @BUSYBOX@\nCOPY f /f\nRUN chown 5:6 /f\nCOPY --from=build /status /status\n",
+        "FROM @BUSYBOX@ AS build\nRUN cat /proc/self/status > /status && echo > /dev/null && ls /sys > /dev/null\nFROM @BUSYBOX@\nCOPY f /f\nRUN chown 5:6 /f\nRUN --mount=target=/s --mount=type=cache,target=/c --mount=type=tmpfs,target=/t --mount=type=secret,id=k,required cat /s/f /run/secrets/k > /c/f\nCOPY --from=build /status /status\n",
     );
     let (ran, control) = traced(&world, "control.log", &mounting());
     assert!(
@@ -63,7 +63,8 @@ fn no_call_of_the_mount_family_is_made_by_a_build() {
         "a mount must show in the trace: {control}\n{ran:?}"
     );
     let image = world.path("image.tar");
-    let build = world.build_command(&["-o", &format!("type=oci,dest={}", image.display())]);
+    let output = format!("type=oci,dest={}", image.display());
+    let build = world.build_command(&["-o", &output, "--secret", "id=k,src=/etc/passwd"]);
     let (built, log) = traced(&world, "build.log", &build);
     assert_eq!(built.code, Some(0), "{}", built.err);
     assert_eq!(log, "", "the build made calls of the mount family");

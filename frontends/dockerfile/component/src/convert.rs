@@ -29,6 +29,24 @@ pub(crate) fn request(options: sdk::Options) -> core::Request {
             sdk::Network::None => core::Network::None,
             sdk::Network::Host => core::Network::Host,
         },
+        shm_size: options.shm_size,
+        limits: options
+            .limits
+            .into_iter()
+            .map(|l| (l.name, l.soft, l.hard))
+            .collect(),
+    }
+}
+
+pub(crate) fn limit((name, soft, hard): core::Limit) -> sdk::Limit {
+    sdk::Limit { name, soft, hard }
+}
+
+pub(crate) fn sharing(sharing: core::Sharing) -> sdk::Sharing {
+    match sharing {
+        core::Sharing::Shared => sdk::Sharing::Shared,
+        core::Sharing::Private => sdk::Sharing::Private,
+        core::Sharing::Locked => sdk::Sharing::Locked,
     }
 }
 

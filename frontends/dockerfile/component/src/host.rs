@@ -1,7 +1,8 @@
 //! The core's host, made of the component's imports.
 
 use dockerfile_core::lower::host::{
-    Copy, FileAction, Host, Op, ReadError, ResolveError, ResolvedImage, Run, Vertex, VertexId,
+    Copy, FileAction, Host, Mount, Op, ReadError, ResolveError, ResolvedImage, Run, Vertex,
+    VertexId,
 };
 use stepwell_guest::frontend::contexts::{self, AccessError};
 use stepwell_guest::frontend::graph::{self, GraphError};
@@ -64,7 +65,93 @@ impl Imports {
         for (name, address) in &run.hosts {
             made.add_host(name, address);
         }
+        for mount in run.mounts {
+            made.add_mount(self.mount(mount));
+        }
+        if let Some(size) = run.shm_size {
+            made.set_shm_size(size);
+        }
+        for limit in run.limits {
+            made.add_limit(&convert::limit(limit));
+        }
         graph::Run::finish(made, platform, origin)
+    }
+
+    fn mount(&self, mount: Mount) -> graph::Mount {
+        match mount {
+            Mount::Bind {
+                target,
+                from,
+                source,
+                writable,
+            } => {
+                let made = graph::Mount::bind(&target, self.vertex(from), &source);
+                made.set_writable(writable);
+                made
+            }
+            Mount::Cache {
+                target,
+                id,
+                sharing,
+                read_only,
+                base,
+                mode,
+                uid,
+                gid,
+            } => {
+                let made = graph::Mount::cache(&target, &id);
+                made.set_sharing(convert::sharing(sharing));
+                made.set_writable(!read_only);
+                if let Some((from, source)) = base {
+                    made.set_base(self.vertex(from), &source);
+                }
+                made.set_mode(mode);
+                made.set_owner(uid, gid);
+                made
+            }
+            Mount::Tmpfs { target, size } => {
+                let made = graph::Mount::tmpfs(&target);
+                if let Some(size) = size {
+                    made.set_size(size);
+                }
+                made
+            }
+            Mount::Secret {
+                id,
+                target,
+                env,
+                required,
+                mode,
+                uid,
+                gid,
+            } => {
+                let made = graph::Mount::secret(&id);
+                if let Some(target) = target {
+                    made.set_target(&target);
+                }
+                if let Some(name) = env {
+                    made.set_env(&name);
+                }
+                made.set_required(required);
+                made.set_mode(mode);
+                made.set_owner(uid, gid);
+                made
+            }
+            Mount::Ssh {
+                id,
+                target,
+                required,
+                mode,
+                uid,
+                gid,
+            } => {
+                let made = graph::Mount::ssh(&id, &target);
+                made.set_required(required);
+                made.set_mode(mode);
+                made.set_owner(uid, gid);
+                made
+            }
+        }
     }
 
     fn files(

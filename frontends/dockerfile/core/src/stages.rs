@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::ast::{Body, Declaration, Fault, File, Instruction, Keyword};
+use crate::ast::{Body, Declaration, Fault, File, Instruction, Keyword, mount};
 use crate::diagnostic::{did_you_mean, rules};
 use crate::expand::{Env, Expanded, Expander};
 use crate::lexer::split::Word;
@@ -357,16 +357,17 @@ impl Stages<'_> {
         self.names.keys().map(String::as_str)
     }
 
-    /// Returns what the COPY instructions of a stage take from, where that is another stage.
+    /// Returns what the COPY and RUN instructions of a stage take from, where that is another stage.
     pub fn copies_from<'s>(
         &'s self,
         index: usize,
         contexts: &'s [NamedContext],
     ) -> impl Iterator<Item = usize> + 's {
-        let froms = self.list[index]
-            .steps
-            .iter()
-            .filter_map(|i| i.node.flag("from"));
+        let steps = self.list[index].steps.iter();
+        let froms = steps.flat_map(|i| {
+            let mounts = i.node.flag_list("mount").filter_map(mount::source_of);
+            i.node.flag("from").cloned().into_iter().chain(mounts)
+        });
         froms.filter_map(move |word| match word.text.parse() {
             Ok(number) => Some(number).filter(|n| *n < self.list.len()),
             Err(_) => match self.find(&word.text, contexts) {

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use stepwell_model::op::{ContextOp, CopyAction, FileAction, FilesOp, ImageOp, Network, RunOp};
+use stepwell_model::op::{ContextOp, CopyAction, FileAction, FilesOp, ImageOp, RunOp};
 use stepwell_model::{Digest, Graph, GraphBuilder, Op, Vertex, VertexId};
 
 use super::{Action, Solver};
@@ -28,17 +28,7 @@ fn image() -> Vertex {
 }
 
 fn run(command: &str, base: VertexId) -> Vertex {
-    let op = RunOp {
-        args: vec![command.into()],
-        env: vec![],
-        uncounted_env: vec![],
-        cwd: "/".into(),
-        user: String::new(),
-        network: Network::Default,
-        files: vec![],
-        extra_hosts: vec![],
-        hostname: String::new(),
-    };
+    let op = RunOp::new(vec![command.into()]);
     vertex(Op::Run(Box::new(op)), &[base])
 }
 

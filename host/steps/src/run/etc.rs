@@ -197,18 +197,13 @@ mod tests {
     #[test]
     fn hosts_has_the_additional_ones() {
         let op = RunOp {
-            args: vec![],
-            env: vec![],
-            uncounted_env: vec![],
-            cwd: "/".into(),
-            user: String::new(),
             network: Network::None,
-            files: vec![],
             extra_hosts: vec![stepwell_model::op::HostEntry {
                 host: "db".into(),
                 address: "10.0.0.2".into(),
             }],
             hostname: "box".into(),
+            ..RunOp::new(vec![])
         };
         let text = String::from_utf8(hosts(&op)).unwrap();
         assert!(text.contains("127.0.0.1\tlocalhost box\n") && text.ends_with("10.0.0.2\tdb\n"));

@@ -157,6 +157,9 @@ impl Init {
             SetupStep::NewSession => process::new_session(),
             SetupStep::NullInput => null_input(),
             SetupStep::ProcessDefaults { open_files } => process_defaults(open_files),
+            SetupStep::Limits { limits } => limits
+                .iter()
+                .try_for_each(|l| process::set_limit(&l.name, l.soft, l.hard)),
             SetupStep::EnterRoot => chroot::enter(self.root()?),
             SetupStep::WorkingDirectory { path } => enter_directory(&path),
             SetupStep::ConfineBeneathRoot => landlock::confine_beneath(self.root()?).map(drop),

@@ -10,6 +10,7 @@
 pub mod cancel;
 pub mod etc;
 pub mod init;
+pub mod mounts;
 pub mod plan;
 pub mod program;
 pub mod session;
@@ -27,6 +28,7 @@ use std::time::{Duration, Instant};
 
 use stepwell_model::event::Stream;
 use stepwell_model::op::RunOp;
+use stepwell_model::request::SecretValue;
 use stepwell_sys::SysError;
 use stepwell_sys::meta::SideTable;
 use stepwell_sys::probe::Facts;
@@ -39,10 +41,14 @@ pub use session::InitProgram;
 pub use tier::{Reason, Refusal, TierChoice, choose_tier};
 pub use types::{Counters, Credentials, Ids, Tier};
 
+use mounts::{MountError, Mounts, StepMount, What};
 use plan::StepProcess;
-use supervisor::{GraftSpec, Grafts, SupervisorError};
+use supervisor::{GraftSpec, Grafts, Guarded, SupervisorError};
 use tree::Tree;
 use types::{FilterNeeds, SupervisorSpec};
+
+/// Size of `/dev/shm` where nothing is said, as docker has it.
+const DEFAULT_SHM_SIZE: u64 = 64 << 20;
 
 /// A step to be run.
 #[derive(Debug)]
@@ -53,6 +59,10 @@ pub struct RunSpec<'a> {
     pub scratch: &'a Path,
     /// What is run.
     pub op: &'a RunOp,
+    /// What is mounted.
+    pub mounts: Vec<StepMount>,
+    /// Variables with something confidential.
+    pub secret_env: Vec<(String, SecretValue)>,
     /// Content of `/etc/resolv.conf`; see [`etc::resolv_conf`].
     pub resolv_conf: Vec<u8>,
     /// Content of `/etc/hosts`; see [`etc::hosts`].
@@ -114,6 +124,9 @@ pub enum RunError {
         /// What is wrong with it.
         why: &'static str,
     },
+    /// Something cannot be mounted.
+    #[error(transparent)]
+    Mount(#[from] MountError),
     /// A file of the step could not be put into its tree.
     #[error("cannot make `{path}` for the step: {error}")]
     InlineFile {
@@ -152,7 +165,7 @@ impl From<SupervisorError> for RunError {
 /// Blocks; `output` is called from this thread with what the step writes, as it comes.  After an error, and after
 /// a step that failed, the tree is in an unknown state.
 pub fn run(
-    spec: RunSpec<'_>,
+    mut spec: RunSpec<'_>,
     output: &mut dyn FnMut(Stream, &[u8]),
     cancel: &CancelToken,
 ) -> Result<RunResult, RunError> {
@@ -164,23 +177,38 @@ pub fn run(
         &tree.read_text("/etc/passwd"),
         &tree.read_text("/etc/group"),
     )?;
-    let env = environment(spec.op, &user.home);
-    let program = match find_program(&tree, spec.op, &env) {
-        Ok(program) => program,
-        Err(failure) => return Ok(not_started(failure, spec.side, Counters::default())),
-    };
-    let process = process(&spec, program, env, user.credentials);
+    let env = environment(&spec, &user.home)?;
     let grafts = Grafts::install(&graft_spec(&spec, &tree))?;
-    let result = run_grafted(
-        &spec,
-        &tree,
-        process,
-        grafts.real_devices(),
-        (deadline, cancel),
-        output,
-    );
+    let ids = spec.choice.ids;
+    let lent = std::mem::take(&mut spec.mounts);
+    let mounts = match Mounts::install(&tree, spec.scratch, ids, lent) {
+        Ok(mounts) => mounts,
+        Err(error) => {
+            grafts.remove()?;
+            return Err(error.into());
+        }
+    };
+    // What is mounted may bring the program.
+    let result = match find_program(&tree, spec.op, &env) {
+        Ok(program) => {
+            let process = process(&spec, program, env, user.credentials);
+            let around = Around {
+                mounts: &mounts,
+                real_devices: grafts.real_devices(),
+            };
+            run_grafted(&spec, &tree, process, &around, (deadline, cancel), output)
+        }
+        Err(failure) => Ok(not_started(failure, spec.side, Counters::default())),
+    };
+    mounts.remove()?;
     grafts.remove()?;
     result
+}
+
+/// What stands in the tree while the step runs.
+struct Around<'a> {
+    mounts: &'a Mounts,
+    real_devices: bool,
 }
 
 /// Runs the step in a tree that has its grafts.
@@ -188,12 +216,12 @@ fn run_grafted(
     spec: &RunSpec<'_>,
     tree: &Tree,
     process: StepProcess,
-    real_devices: bool,
+    around: &Around<'_>,
     (deadline, cancel): (Option<Instant>, &CancelToken),
     output: &mut dyn FnMut(Stream, &[u8]),
 ) -> Result<RunResult, RunError> {
     let _inline = etc::InlineFiles::place(tree, &spec.op.files)?;
-    let needs = needs(spec, real_devices);
+    let needs = needs(spec, around);
     let plan = plan::plan(
         &process,
         spec.choice,
@@ -201,7 +229,7 @@ fn run_grafted(
         &supervisor::filter(&needs),
     );
     let program = process.program.clone();
-    let supervisor = supervisor_spec(spec, tree, process, needs)?;
+    let supervisor = supervisor_spec(spec, tree, process, needs, around.mounts)?;
     let ended = session::Session::start(spec.init, &plan, tree, supervisor, cancel)?
         .finish(deadline, output)?;
     let (side, counters) = (ended.report.side, ended.report.counters);
@@ -268,6 +296,10 @@ fn check(op: &RunOp) -> Result<(), RunError> {
             "it holds a NUL byte, or its name a `=`",
         );
     }
+    if let Some(limit) = op.limits.iter().find(|limit| limit.name == "rttime") {
+        // Limits of real-time threads hold the ids of processes where those are emulated.
+        return invalid("limit", &limit.name, "steps have none of their own");
+    }
     if !op.cwd.starts_with('/') || op.cwd.contains('\0') {
         return invalid("working directory", &op.cwd, "it is not an absolute path");
     }
@@ -275,7 +307,8 @@ fn check(op: &RunOp) -> Result<(), RunError> {
 }
 
 /// The step's environment: what the operation says, and docker's PATH and the user's HOME where it says nothing.
-fn environment(op: &RunOp, home: &str) -> Vec<String> {
+fn environment(spec: &RunSpec<'_>, home: &str) -> Result<Vec<String>, RunError> {
+    let op = spec.op;
     let given = op.env.iter().chain(
         op.uncounted_env
             .iter()
@@ -284,15 +317,37 @@ fn environment(op: &RunOp, home: &str) -> Vec<String> {
     let mut env: Vec<String> = given
         .map(|var| format!("{}={}", var.name, var.value))
         .collect();
-    for (name, value) in [("PATH", program::DEFAULT_PATH), ("HOME", home)] {
-        if !env.iter().any(|var| {
-            var.strip_prefix(name)
-                .is_some_and(|rest| rest.starts_with('='))
-        }) {
+    let is = |var: &String, name: &str| {
+        var.strip_prefix(name)
+            .is_some_and(|rest| rest.starts_with('='))
+    };
+    for (name, value) in &spec.secret_env {
+        env.retain(|var| !is(var, name));
+        env.push(format!("{name}={}", secret_text(name, value)?));
+    }
+    let agent = spec.mounts.iter().find_map(|mount| match mount.what {
+        What::Agent { .. } => Some(("SSH_AUTH_SOCK", &*mount.target)),
+        _ => None,
+    });
+    let defaults = [("PATH", program::DEFAULT_PATH), ("HOME", home)];
+    for (name, value) in defaults.into_iter().chain(agent) {
+        if !env.iter().any(|var| is(var, name)) {
             env.push(format!("{name}={value}"));
         }
     }
-    env
+    Ok(env)
+}
+
+/// A secret as the value of a variable.
+fn secret_text<'a>(name: &str, value: &'a SecretValue) -> Result<&'a str, RunError> {
+    let text = std::str::from_utf8(value.reveal())
+        .ok()
+        .filter(|text| !text.contains('\0'));
+    text.ok_or_else(|| RunError::Invalid {
+        what: "secret in the variable",
+        value: name.to_owned(),
+        why: "its content is not text",
+    })
 }
 
 fn process(
@@ -309,16 +364,18 @@ fn process(
         credentials,
         hostname: etc::hostname(spec.op).to_owned(),
         network: spec.op.network,
+        limits: spec.op.limits.clone(),
         protected: vec![std::process::id()],
     }
 }
 
-fn needs(spec: &RunSpec<'_>, real_devices: bool) -> FilterNeeds {
+fn needs(spec: &RunSpec<'_>, around: &Around<'_>) -> FilterNeeds {
     FilterNeeds {
         ids: spec.choice.ids,
         emulate_devices: spec.choice.tier == Tier::Userns || !spec.facts.device_nodes.works(),
-        real_devices,
+        real_devices: around.real_devices,
         pid_namespace: plan::has_pid_namespace(spec.choice, spec.facts),
+        mounts: Guarded::of(&around.mounts.points()),
     }
 }
 
@@ -327,7 +384,10 @@ fn supervisor_spec(
     tree: &Tree,
     process: StepProcess,
     needs: FilterNeeds,
+    mounts: &Mounts,
 ) -> Result<SupervisorSpec, RunError> {
+    let mut side = spec.side.clone();
+    side.extend(mounts.side());
     Ok(SupervisorSpec {
         root: tree.path().to_owned(),
         root_dir: tree.handle()?,
@@ -342,7 +402,10 @@ fn supervisor_spec(
         real_devices: needs.real_devices,
         network: process.network,
         credentials: process.credentials,
-        side: spec.side.clone(),
+        mount_points: mounts.points(),
+        secrets: mounts.secrets(),
+        shm_size: spec.op.shm_size.unwrap_or(DEFAULT_SHM_SIZE),
+        side,
     })
 }
 
@@ -383,7 +446,7 @@ fn ask<T: for<'a> serde::Deserialize<'a>>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use stepwell_model::op::{EnvVar, Network};
+    use stepwell_model::op::EnvVar;
 
     fn op(env: &[(&str, &str)], uncounted: &[(&str, &str)]) -> RunOp {
         let vars = |list: &[(&str, &str)]| {
@@ -395,23 +458,43 @@ mod tests {
                 .collect()
         };
         RunOp {
-            args: vec!["true".into()],
             env: vars(env),
             uncounted_env: vars(uncounted),
-            cwd: "/".into(),
-            user: String::new(),
-            network: Network::Default,
-            files: Vec::new(),
-            extra_hosts: Vec::new(),
-            hostname: String::new(),
+            ..RunOp::new(vec!["true".into()])
         }
+    }
+
+    fn environment_of(
+        op: &RunOp,
+        mounts: Vec<StepMount>,
+        secrets: &[(&str, &[u8])],
+    ) -> Result<Vec<String>, RunError> {
+        let facts = tier::tests::ordinary_user();
+        let choice = choose_tier(stepwell_model::request::Isolation::Auto, &facts).unwrap();
+        let secret =
+            |(name, value): &(&str, &[u8])| ((*name).to_owned(), SecretValue::new(value.to_vec()));
+        let spec = RunSpec {
+            root: Path::new("/"),
+            scratch: Path::new("/"),
+            op,
+            mounts,
+            secret_env: secrets.iter().map(secret).collect(),
+            resolv_conf: Vec::new(),
+            hosts: Vec::new(),
+            choice: &choice,
+            facts: &facts,
+            timeout: None,
+            side: SideTable::default(),
+            init: &InitProgram::Myself,
+        };
+        environment(&spec, "/root")
     }
 
     #[test]
     fn environment_has_defaults_only_where_nothing_is_said() {
         let path = format!("PATH={}", program::DEFAULT_PATH);
         assert_eq!(
-            environment(&op(&[("A", "1")], &[]), "/root"),
+            environment_of(&op(&[("A", "1")], &[]), vec![], &[]).unwrap(),
             ["A=1".to_owned(), path, "HOME=/root".to_owned()]
         );
         let given = op(
@@ -419,9 +502,37 @@ mod tests {
             &[("X", "proxy"), ("Y", "2")],
         );
         assert_eq!(
-            environment(&given, "/root"),
+            environment_of(&given, vec![], &[]).unwrap(),
             ["PATH=/p", "HOME=", "X=own", "Y=2"]
         );
+    }
+
+    #[test]
+    fn secrets_and_agents_are_in_the_environment() {
+        let given = op(&[("PATH", "/p"), ("HOME", "/h"), ("TOKEN", "none")], &[]);
+        let agent = StepMount {
+            target: "/run/agent".into(),
+            read_only: false,
+            what: What::Agent {
+                socket: "/s".into(),
+                owner: mounts::Owner {
+                    mode: 0o600,
+                    uid: 0,
+                    gid: 0,
+                },
+            },
+        };
+        assert_eq!(
+            environment_of(&given, vec![agent], &[("TOKEN", b"x=y")]).unwrap(),
+            [
+                "PATH=/p",
+                "HOME=/h",
+                "TOKEN=x=y",
+                "SSH_AUTH_SOCK=/run/agent"
+            ]
+        );
+        let error = environment_of(&given, vec![], &[("TOKEN", b"hush\0")]).unwrap_err();
+        assert!(!error.to_string().contains("hush"), "{error}");
     }
 
     #[test]

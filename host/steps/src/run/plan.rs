@@ -4,6 +4,7 @@
 //! A plan is data (JSON), so that it can be read, compared and snapshot-tested.
 
 use serde::{Deserialize, Serialize};
+use stepwell_model::mount::Limit;
 use stepwell_model::op::Network;
 use stepwell_sys::capability;
 use stepwell_sys::probe::Facts;
@@ -79,6 +80,11 @@ pub enum SetupStep {
         /// Soft limit of open files.
         open_files: u64,
     },
+    /// Limits of the step's processes.
+    Limits {
+        /// Which, and how much.
+        limits: Vec<Limit>,
+    },
     /// The tree becomes the root.
     EnterRoot,
     /// Changes into the directory; it is made where it is missing.
@@ -132,6 +138,8 @@ pub struct StepProcess {
     pub hostname: String,
     /// What of the network may be reached.
     pub network: Network,
+    /// Limits of its processes.
+    pub limits: Vec<Limit>,
     /// Processes of the builder that the step must not signal where neither a pid namespace nor Landlock keeps
     /// it from that.
     pub protected: Vec<u32>,
@@ -154,6 +162,11 @@ pub fn plan(process: &StepProcess, choice: &TierChoice, facts: &Facts, notify: &
     steps.push(SetupStep::ProcessDefaults {
         open_files: OPEN_FILES,
     });
+    if !process.limits.is_empty() {
+        steps.push(SetupStep::Limits {
+            limits: process.limits.clone(),
+        });
+    }
     steps.push(SetupStep::EnterRoot);
     steps.push(SetupStep::WorkingDirectory {
         path: process.cwd.clone(),
@@ -302,6 +315,7 @@ mod tests {
             },
             hostname: "box".to_owned(),
             network,
+            limits: Vec::new(),
             protected: vec![77],
         }
     }
@@ -350,6 +364,30 @@ mod tests {
                 && text.contains(r#""other_abi":"deny""#),
             "{text}"
         );
+    }
+
+    #[test]
+    fn limits_are_set_while_the_process_may_still_raise_them() {
+        let facts = ordinary_user();
+        let choice = choose_tier(Isolation::Auto, &facts).unwrap();
+        let limits = vec![Limit {
+            name: "nofile".to_owned(),
+            soft: Some(64),
+            hard: None,
+        }];
+        let process = StepProcess {
+            limits: limits.clone(),
+            ..process(Network::Default)
+        };
+        let steps = plan(&process, &choice, &facts, &[]).steps;
+        let at = |wanted: &dyn Fn(&SetupStep) -> bool| steps.iter().position(wanted);
+        let limited = at(&|s| {
+            *s == SetupStep::Limits {
+                limits: limits.clone(),
+            }
+        });
+        let weakened = at(&|s| matches!(s, SetupStep::LimitCapabilities { .. }));
+        assert!(limited.is_some() && limited < weakened);
     }
 
     #[test]

@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 use stepwell_model::op::Network;
 use stepwell_sys::meta::SideTable;
 
+use super::mounts::{MountPoint, SecretFile};
+use super::supervisor::Guarded;
+
 /// Who holds the owners of files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -72,6 +75,12 @@ pub struct SupervisorSpec {
     pub network: Network,
     /// The ids the step starts with.
     pub credentials: Credentials,
+    /// Where something is mounted.
+    pub mount_points: Vec<MountPoint>,
+    /// Files whose content is in memory.
+    pub secrets: Vec<SecretFile>,
+    /// Size of `/dev/shm` in bytes.
+    pub shm_size: u64,
     /// Emulated metadata of inodes that take no extended attribute, as left by earlier steps.
     pub side: SideTable,
 }
@@ -87,6 +96,8 @@ pub struct FilterNeeds {
     pub real_devices: bool,
     /// Whether the step has a pid namespace of its own.
     pub pid_namespace: bool,
+    /// What of the step's mounts has to be watched over.
+    pub mounts: Guarded,
 }
 
 /// What a supervisor did.

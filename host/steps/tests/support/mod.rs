@@ -13,8 +13,9 @@ const ORDINARY: u32 = 4242;
 
 const APPLETS: &[&str] = &[
     "[", "cat", "chmod", "chown", "chroot", "cp", "cut", "echo", "env", "false", "grep", "head",
-    "hostname", "id", "ip", "kill", "ls", "mkdir", "mount", "mv", "ping", "pwd", "rm", "sed",
-    "setsid", "sh", "sleep", "stat", "test", "touch", "tr", "true", "unshare", "wc", "wget", "yes",
+    "hostname", "id", "ip", "kill", "ln", "ls", "mkdir", "mount", "mv", "nc", "ping", "pwd", "rm",
+    "rmdir", "sed", "setsid", "sh", "sleep", "stat", "test", "touch", "tr", "true", "unshare",
+    "wc", "wget", "yes",
 ];
 
 /// Who runs a step, and in which tier.

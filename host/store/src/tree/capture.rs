@@ -23,7 +23,7 @@ use crate::view::split;
 
 use super::index::{Index, IndexNode, Stamp};
 use super::walk::{Found, Walk, Walked, What};
-use super::{create, disk};
+use super::{create, disk, unshare};
 
 /// How a step's changes become a layer.
 #[derive(Debug, Clone, Default)]
@@ -71,15 +71,13 @@ pub(super) struct Capture<'a> {
 impl Capture<'_> {
     /// Writes the differences to `sink` and returns the new index and what was left out.
     pub(super) fn run(mut self, sink: &mut LayerSink<'_>) -> Result<Differences> {
-        let walk = Walk {
-            root: self.root,
-            ids: self.ids,
-            index: &self.index,
-            side: &self.side,
-            clamp: self.clamp,
-            ignore: &self.ignore,
-        };
-        let mut walked = walk.run()?;
+        let mut walked = self.walk()?;
+        let foreign = unshare::foreign(&walked, &self.index);
+        if !foreign.is_empty() {
+            let (root, ids, side) = (self.root, self.ids, &mut self.side);
+            unshare::unshare(root, ids, &self.index, side, &walked, &foreign)?;
+            walked = self.walk()?;
+        }
         let left_out = drop_unfit(&mut walked);
         let has_strays = !walked.strays.is_empty();
         let emitted = self.emitted(&walked);
@@ -97,6 +95,18 @@ impl Capture<'_> {
             left_out,
             has_strays,
         })
+    }
+
+    fn walk(&self) -> Result<Walked> {
+        Walk {
+            root: self.root,
+            ids: self.ids,
+            index: &self.index,
+            side: &self.side,
+            clamp: self.clamp,
+            ignore: &self.ignore,
+        }
+        .run()
     }
 
     /// Which of the entries go into the layer.

@@ -21,7 +21,7 @@ use super::capture::{Capture, CaptureOptions, Captured, Differences};
 use super::index::{Ctime, Index, Stamp};
 use super::state::{State, TreeLayer, TreePaths, boot};
 use super::walk::{Walk, What};
-use super::{create, disk, remove};
+use super::{create, disk, remove, unshare};
 
 /// How long the clock of a file system may take for one tick.
 const CLOCK_WAIT: Duration = Duration::from_secs(5);
@@ -169,7 +169,54 @@ impl<'a> Checkout<'a> {
 
     pub(super) fn discard(&self) -> Result<()> {
         self.paths.forget_state()?;
+        if !self.store.empty_of_loans(&self.paths)? {
+            // Without a state it is thrown away by whoever finds it next.
+            return Ok(());
+        }
         self.store.session().discard(&self.paths.0)
+    }
+
+    pub(crate) fn paths(&self) -> &TreePaths {
+        &self.paths
+    }
+
+    /// Ends a loan of the whole tree to a step that was only to read it: where everything is as it was, the tree is idle again,
+    /// else it is thrown away.  Says which.  [`begin`](Self::begin) has to come before the loan, and the tree's root has to be
+    /// back in its place.
+    ///
+    /// # Errors
+    /// The tree cannot be read or written.
+    pub fn settle(mut self) -> Result<bool> {
+        self.forget()?;
+        let mut index = std::mem::take(&mut self.index);
+        let walked = Walk {
+            root: self.root.as_fd(),
+            ids: self.state.ids,
+            index: &index,
+            side: &index.side,
+            clamp: None,
+            ignore: &[],
+        }
+        .run()?;
+        let is_same = walked.removed.is_empty()
+            && walked.strays.is_empty()
+            && walked
+                .found
+                .iter()
+                .all(|f| matches!(f.what, What::Same { .. }))
+            && unshare::foreign(&walked, &index).is_empty();
+        if !is_same {
+            return Ok(false);
+        }
+        for found in &walked.found {
+            if let What::Same { node, stamp } = found.what {
+                index.nodes[node as usize].stamp = stamp;
+            }
+        }
+        index.generation += 1;
+        let layers = self.state.layers.clone();
+        self.save(index, layers)?;
+        Ok(true)
     }
 
     /// Says that from now on the tree is worth nothing, until it is saved.

@@ -3,6 +3,7 @@
 //!
 //! No lock is waited for: a tree that somebody uses is passed over, if need be for a new one.
 
+use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use crate::error::{Context as _, Result, StoreError};
 use crate::layer::Layer;
 use crate::session::{is_still, lock_exclusive};
 use crate::store::Store;
+use crate::toc::TocEntry;
 use crate::view::ChainView;
 
 use super::checkout::{Checkout, ReadCheckout, fd};
@@ -117,11 +119,13 @@ impl Store {
                     None => sizes.insert(self.entries_of(layers)?),
                 };
                 let (shared, missing) = (&sizes[..common], &sizes[common..]);
+                let missing = missing.iter().sum::<u64>();
                 // A new tree costs what is shared, this one what it has too much; both cost what is missing.
-                if undo > shared.iter().sum() {
-                    continue;
+                match self.difference(&tree.state, layers)? {
+                    Some(difference) if difference < missing => 1 + difference,
+                    _ if undo > shared.iter().sum() => continue,
+                    _ => 1 + undo + missing,
                 }
-                1 + undo + missing.iter().sum::<u64>()
             };
             let is_better = best
                 .as_ref()
@@ -139,6 +143,26 @@ impl Store {
         }
         tree.abandon()?;
         self.nearest(layers)
+    }
+
+    /// How many entries differ between a tree of one layer and another layer: copies of the same files as they were before
+    /// and as they are now (for `RUN --mount`) are alike, although no layer is the same.
+    fn difference(&self, tree: &State, layers: &[Layer]) -> Result<Option<u64>> {
+        let ([was], [wanted]) = (&tree.layers[..], layers) else {
+            return Ok(None);
+        };
+        let Some(was) = self.known_toc(&was.diff_id) else {
+            return Ok(None);
+        };
+        let old: HashMap<&[u8], &TocEntry> =
+            was.entries.iter().map(|e| (&e.entry.path[..], e)).collect();
+        let wanted = self.toc(wanted)?;
+        let is_same = |new: &&TocEntry| {
+            old.get(&new.entry.path[..])
+                .is_some_and(|old| old.entry == new.entry && old.digest == new.digest)
+        };
+        let same = wanted.entries.iter().filter(is_same).count();
+        Ok(Some((wanted.entries.len() + old.len() - 2 * same) as u64))
     }
 
     fn entries_of(&self, layers: &[Layer]) -> Result<Vec<u64>> {
@@ -160,7 +184,11 @@ impl Store {
             return Ok(None);
         }
         let Some(state) = paths.read_state() else {
-            if let Err(error) = self.session().discard(&paths.0) {
+            let discard = |paths: &TreePaths| match self.empty_of_loans(paths)? {
+                true => self.session().discard(&paths.0),
+                false => Ok(()),
+            };
+            if let Err(error) = discard(&paths) {
                 tracing::debug!(%error, "a tree that is worth nothing stays for now");
             }
             return Ok(None);
@@ -341,6 +369,9 @@ impl Store {
             return Ok(false);
         }
         paths.forget_state()?;
+        if !self.empty_of_loans(paths)? {
+            return Ok(false);
+        }
         self.session().discard(&paths.0).map(|()| true)
     }
 

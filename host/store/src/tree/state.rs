@@ -61,6 +61,10 @@ impl TreePaths {
         self.0.join("state")
     }
 
+    pub(crate) fn lends(&self) -> PathBuf {
+        self.0.join("lends")
+    }
+
     pub(crate) fn clock(&self) -> PathBuf {
         self.0.join("clock")
     }

@@ -4,6 +4,7 @@
 //! file runs them all again as an ordinary user's root of a user namespace of its own.
 
 mod blobs;
+mod caches;
 mod capture;
 mod concurrent;
 mod fake_root;

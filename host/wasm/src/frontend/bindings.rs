@@ -14,6 +14,7 @@ wasmtime::component::bindgen!({
     with: {
         "stepwell:frontend/graph.vertex": stepwell_model::VertexId,
         "stepwell:frontend/graph.run": super::state::Run,
+        "stepwell:frontend/graph.mount": super::state::Mount,
         "stepwell:frontend/graph.file-copy": super::state::Copy,
         "stepwell:frontend/graph.files": super::state::Files,
         "stepwell:frontend/images.image-config": stepwell_model::ImageConfig,

@@ -11,6 +11,7 @@ mod images;
 mod options;
 mod outcome;
 
+use stepwell_model::mount::{Limit, Sharing};
 use stepwell_model::op::{HostEntry, Network, Owner};
 use stepwell_model::{Origin, Platform, Span};
 
@@ -75,6 +76,30 @@ pub(super) fn network_to(n: Network) -> wit::Network {
         Network::Default => wit::Network::Default,
         Network::None => wit::Network::None,
         Network::Host => wit::Network::Host,
+    }
+}
+
+pub(super) fn sharing_from(s: wit::Sharing) -> Sharing {
+    match s {
+        wit::Sharing::Shared => Sharing::Shared,
+        wit::Sharing::Private => Sharing::Private,
+        wit::Sharing::Locked => Sharing::Locked,
+    }
+}
+
+pub(super) fn limit_from(l: wit::Limit) -> Limit {
+    Limit {
+        name: l.name,
+        soft: l.soft,
+        hard: l.hard,
+    }
+}
+
+pub(super) fn limit_to(l: &Limit) -> wit::Limit {
+    wit::Limit {
+        name: l.name.clone(),
+        soft: l.soft,
+        hard: l.hard,
     }
 }
 

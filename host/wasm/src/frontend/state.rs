@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use stepwell_model::mount;
 use stepwell_model::op::{CopyAction, FilesOp, RunOp};
 use stepwell_model::request::GuestLimits;
 use stepwell_model::{Diagnostic, Digest, GraphBuilder, History, ImageConfig, Origin, VertexId};
@@ -29,7 +30,17 @@ pub struct State {
 /// A run operation in the making.
 pub struct Run {
     pub root: VertexId,
+    /// Its mounts are in `mounts` until it is finished.
     pub op: RunOp,
+    pub mounts: Vec<Mount>,
+}
+
+/// A mount in the making.
+pub struct Mount {
+    /// Its inputs are not numbered yet: see `from`.
+    pub mount: mount::Mount,
+    /// Whose files a bind shows or a cache begins with.
+    pub from: Option<VertexId>,
 }
 
 /// A copy in the making.

@@ -8,10 +8,13 @@
 //! | --- | --- |
 //! | image | `reference` `digest` |
 //! | context | `name` `exclude`\* |
-//! | run | `arg`\* `env`\* `uncounted-env`\* (both `NAME=value`) `cwd` `user` `network` `file`\* `host`\* `hostname` |
+//! | run | `arg`\* `env`\* `uncounted-env`\* (both `NAME=value`) `cwd` `user` `network` `file`\* `host`\* `hostname`, then for each mount `mount-KIND` and its details, each `mount-…`; `shm-size`? `limit`\* |
 //! | files | `base`? then, for each action, `copy` `mkdir` `mkfile` `rm` or `symlink` and its details, each `…-` prefixed |
 //! | merge | none |
 
+use stepwell_model::mount::{
+    BindMount, CacheBase, CacheMount, Limit, Mount, SecretMount, SshMount, TmpfsMount,
+};
 use stepwell_model::op::{
     ContextOp, CopyAction, FileAction, FilesOp, HostEntry, ImageOp, InlineFile, MergeOp, Network,
     Owner, RunOp,
@@ -73,6 +76,9 @@ impl List {
             files,
             extra_hosts,
             hostname,
+            mounts,
+            shm_size,
+            limits,
         } = op;
         args.iter().for_each(|a| self.push("arg", a));
         for (name, list) in [("env", env), ("uncounted-env", uncounted_env)] {
@@ -96,7 +102,94 @@ impl List {
             self.push("host", format!("{address} {host}"));
         }
         self.push("hostname", hostname);
+        mounts.iter().for_each(|mount| self.mount(mount));
+        if let Some(size) = shm_size {
+            self.push("shm-size", size.to_string());
+        }
+        for Limit { name, soft, hard } in limits {
+            let text =
+                |value: &Option<u64>| value.map_or("unlimited".to_owned(), |v| v.to_string());
+            self.push("limit", format!("{name}={}:{}", text(soft), text(hard)));
+        }
         Operation::Run
+    }
+
+    fn mount(&mut self, mount: &Mount) {
+        match mount {
+            Mount::Bind(BindMount {
+                target,
+                from,
+                source,
+                writable,
+            }) => {
+                self.push("mount-bind", target);
+                self.push("mount-from", from.to_string());
+                self.push("mount-source", source);
+                self.push("mount-writable", writable.to_string());
+            }
+            Mount::Cache(CacheMount {
+                target,
+                id,
+                sharing,
+                read_only,
+                base,
+                mode,
+                uid,
+                gid,
+            }) => {
+                self.push("mount-cache", target);
+                self.push("mount-id", id);
+                self.push("mount-sharing", format!("{sharing:?}").to_lowercase());
+                self.push("mount-writable", (!read_only).to_string());
+                if let Some(CacheBase { from, source }) = base {
+                    self.push("mount-from", from.to_string());
+                    self.push("mount-source", source);
+                }
+                self.mount_owner(*mode, *uid, *gid);
+            }
+            Mount::Tmpfs(TmpfsMount { target, size }) => {
+                self.push("mount-tmpfs", target);
+                if let Some(size) = size {
+                    self.push("mount-size", size.to_string());
+                }
+            }
+            Mount::Secret(SecretMount {
+                id,
+                target,
+                env,
+                required,
+                mode,
+                uid,
+                gid,
+            }) => {
+                self.push("mount-secret", id);
+                for (name, value) in [("mount-target", target), ("mount-env", env)] {
+                    if let Some(value) = value {
+                        self.push(name, value);
+                    }
+                }
+                self.push("mount-required", required.to_string());
+                self.mount_owner(*mode, *uid, *gid);
+            }
+            Mount::Ssh(SshMount {
+                id,
+                target,
+                required,
+                mode,
+                uid,
+                gid,
+            }) => {
+                self.push("mount-ssh", target);
+                self.push("mount-id", id);
+                self.push("mount-required", required.to_string());
+                self.mount_owner(*mode, *uid, *gid);
+            }
+        }
+    }
+
+    fn mount_owner(&mut self, mode: u32, uid: u32, gid: u32) {
+        self.push("mount-mode", format!("{mode:04o}"));
+        self.push("mount-owner", format!("{uid}:{gid}"));
     }
 
     fn files(&mut self, op: &FilesOp) -> Operation {

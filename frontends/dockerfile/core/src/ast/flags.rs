@@ -71,7 +71,7 @@ pub static FLAGS: &[FlagRow] = &[
         &[From],
         "Platform of the base image.",
     ),
-    later(
+    row(
         "mount",
         Takes::List,
         &[Run],
@@ -83,13 +83,13 @@ pub static FLAGS: &[FlagRow] = &[
         &[Run],
         "What of the network the command may reach: default, none or host.",
     ),
-    later(
+    row(
         "security",
         Takes::Text,
         &[Run],
-        "How far the command is confined.",
+        "How far the command is confined: sandbox.",
     ),
-    later("device", Takes::List, &[Run], "A device for the command."),
+    row("device", Takes::List, &[Run], "A device for the command."),
     row(
         "from",
         Takes::Text,

@@ -6,6 +6,7 @@
 pub mod duration;
 pub mod flags;
 pub mod keyword;
+pub mod mount;
 mod parse;
 mod print;
 

@@ -139,10 +139,6 @@ const FAULTS: &[(&str, &str)] = &[
         "1:5 InvalidJson: the JSON array of RUN holds something other than strings (put every element into double quotes)",
     ),
     (
-        "RUN --mount=type=cache,target=/x y",
-        "1:5 NotYetSupported: `RUN --mount` is not supported by this version (the flag is understood, but not carried out yet: something that the command sees and that is in no layer)",
-    ),
-    (
         "RUN --from=x y",
         "1:5 UnknownFlag: RUN has no flag `--from` (`--from` is a flag of COPY)",
     ),

@@ -31,7 +31,14 @@ pub struct Request {
     pub hosts: Vec<(String, String)>,
     /// `--network`.
     pub network: Network,
+    /// `--shm-size`, in bytes.
+    pub shm_size: Option<u64>,
+    /// `--ulimit`: name, soft and hard limit; none means unlimited.
+    pub limits: Vec<Limit>,
 }
+
+/// A limit of a step's processes: name, soft and hard value; none means unlimited.
+pub type Limit = (String, Option<u64>, Option<u64>);
 
 /// A context that the user gave a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -144,6 +151,97 @@ pub struct Run {
     pub files: Vec<(String, Vec<u8>, u32)>,
     /// Name and address.
     pub hosts: Vec<(String, String)>,
+    /// What it sees besides the root file system, in order.
+    pub mounts: Vec<Mount>,
+    /// Size of `/dev/shm`, in bytes.
+    pub shm_size: Option<u64>,
+    /// Limits of its processes.
+    pub limits: Vec<Limit>,
+}
+
+/// How steps share a cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sharing {
+    /// They may use it at once.
+    Shared,
+    /// One that finds it in use gets another.
+    Private,
+    /// One that finds it in use waits.
+    Locked,
+}
+
+/// Something that a step sees and that is in no layer.  Targets are absolute.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mount {
+    /// Files of another vertex.
+    Bind {
+        /// Where.
+        target: String,
+        /// Whose files.
+        from: VertexId,
+        /// Absolute path there.
+        source: String,
+        /// Whether they may be written; what is written is discarded.
+        writable: bool,
+    },
+    /// A directory that is kept.
+    Cache {
+        /// Where.
+        target: String,
+        /// Which.
+        id: String,
+        /// How it is shared.
+        sharing: Sharing,
+        /// Whether it is only read.
+        read_only: bool,
+        /// What it begins with: whose files, and the absolute path there.
+        base: Option<(VertexId, String)>,
+        /// Permission bits of the directory.
+        mode: u32,
+        /// Its owner.
+        uid: u32,
+        /// Its group.
+        gid: u32,
+    },
+    /// An empty directory.
+    Tmpfs {
+        /// Where.
+        target: String,
+        /// Largest size in bytes.
+        size: Option<u64>,
+    },
+    /// A file or variable with something confidential.
+    Secret {
+        /// Which.
+        id: String,
+        /// The file.
+        target: Option<String>,
+        /// The variable.
+        env: Option<String>,
+        /// Whether the step fails without it.
+        required: bool,
+        /// Permission bits of the file.
+        mode: u32,
+        /// Its owner.
+        uid: u32,
+        /// Its group.
+        gid: u32,
+    },
+    /// The socket of an SSH agent.
+    Ssh {
+        /// Which.
+        id: String,
+        /// The socket.
+        target: String,
+        /// Whether the step fails without it.
+        required: bool,
+        /// Permission bits of the socket.
+        mode: u32,
+        /// Its owner.
+        uid: u32,
+        /// Its group.
+        gid: u32,
+    },
 }
 
 /// One change to a file system.

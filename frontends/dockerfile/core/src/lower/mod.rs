@@ -8,6 +8,7 @@ mod config;
 mod files;
 pub mod host;
 mod mode;
+mod mounts;
 mod ports;
 mod run;
 mod signal;
@@ -359,7 +360,7 @@ impl<'a, H: Host> Lowering<'a, H> {
     ) -> Result<(), Fault> {
         state.step += usize::from(makes_layer(step.node.keyword));
         match step.node.keyword {
-            Keyword::Run => self.run(state, step),
+            Keyword::Run => self.run(state, index, step, depth),
             Keyword::Copy | Keyword::Add => self.transfer(state, index, step, depth),
             Keyword::Workdir => self.workdir(state, step),
             Keyword::From => Ok(()),

@@ -35,7 +35,13 @@ pub(super) fn with_shell(state: &State, command: &str) -> Vec<String> {
 
 impl<H: Host> Lowering<'_, H> {
     /// Carries out RUN.
-    pub(super) fn run(&mut self, state: &mut State, step: Step<'_>) -> Result<(), Fault> {
+    pub(super) fn run(
+        &mut self,
+        state: &mut State,
+        index: usize,
+        step: Step<'_>,
+        depth: usize,
+    ) -> Result<(), Fault> {
         let Body::Command(command) = &step.node.body else {
             return Ok(());
         };
@@ -48,6 +54,8 @@ impl<H: Host> Lowering<'_, H> {
             }
         };
         let network = self.network(step)?;
+        confinement(step)?;
+        let mounts = self.mounts(state, index, step, depth)?;
         let env: Vec<(String, String)> = state
             .scope
             .iter()
@@ -84,6 +92,9 @@ impl<H: Host> Lowering<'_, H> {
             network,
             files,
             hosts: self.request.hosts.clone(),
+            mounts,
+            shm_size: self.request.shm_size,
+            limits: self.request.limits.clone(),
         };
         state.root = Some(self.add(Op::Run(Box::new(run)), state, step, At::default())?);
         let line = format!("RUN {}{} # buildkit", build_args(state), args.join(" "));
@@ -151,6 +162,40 @@ impl<H: Host> Lowering<'_, H> {
             }
         }
         list
+    }
+}
+
+/// Refuses what a step never gets here.
+fn confinement(step: Step<'_>) -> Result<(), Fault> {
+    if let Some(device) = step.node.flag_list("device").next() {
+        let message =
+            "a step gets no devices of the machine: nothing is mounted, and no entitlement gives them"
+                .to_owned();
+        return Err(Fault::new(&rules::REFUSED, device.at, message)
+            .hint("do what needs the device when the container runs"));
+    }
+    let Some(word) = step.node.flag("security") else {
+        return Ok(());
+    };
+    match word.text.as_str() {
+        "sandbox" => Ok(()),
+        "insecure" => {
+            let message =
+                "a step is always confined: `--security=insecure` asks for privileges that this builder does not have itself"
+                    .to_owned();
+            Err(Fault::new(&rules::REFUSED, word.at, message)
+                .hint("remove the flag; `stepwell doctor` says what steps may do here"))
+        }
+        other => {
+            let hint = match did_you_mean(other, ["sandbox", "insecure"]) {
+                near if near.is_empty() => {
+                    "write `--security=sandbox`, which is the default".into()
+                }
+                near => near,
+            };
+            let message = format!("`{other}` is not a security mode");
+            Err(Fault::new(&rules::INVALID_FLAG, word.at, message).hint(hint))
+        }
     }
 }
 

@@ -24,6 +24,18 @@ impl<H: Host> Lowering<'_, H> {
         let Some(word) = step.node.flag("from") else {
             return self.context("", state, step);
         };
+        self.source_named(word, state, index, step, depth)
+    }
+
+    /// Returns what a name behind `from=` means: a stage, a named context, or an image.
+    pub(super) fn source_named(
+        &mut self,
+        word: &Word,
+        state: &State,
+        index: usize,
+        step: Step<'_>,
+        depth: usize,
+    ) -> Result<VertexId, Fault> {
         if word.text.contains('$') {
             let hint = "give the stage of a FROM line a name: `FROM $VARIABLE AS name`, and take from that";
             return Err(Fault::new(

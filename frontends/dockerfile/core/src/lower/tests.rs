@@ -4,4 +4,5 @@ mod graphs;
 mod hostile;
 mod images;
 mod messages;
+mod mounts;
 mod support;

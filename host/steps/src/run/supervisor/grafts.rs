@@ -200,7 +200,10 @@ fn make_device(dev: BorrowedFd<'_>, name: &CStr, number: u64) -> bool {
 }
 
 /// Runs `work` on what is in `dir` and sets the directory's times back to what they were before.
-fn keeping_times<T>(dir: BorrowedFd<'_>, work: impl FnOnce() -> SysResult<T>) -> SysResult<T> {
+pub(in crate::run) fn keeping_times<T>(
+    dir: BorrowedFd<'_>,
+    work: impl FnOnce() -> SysResult<T>,
+) -> SysResult<T> {
     let stat = fs::fstat(dir).context("fstat", "directory of the tree")?;
     let result = work()?;
     let time = |sec, nsec| rustix::time::Timespec {

@@ -20,6 +20,7 @@ mod credentials;
 mod dev;
 mod exec;
 mod grafts;
+mod guard;
 mod identity;
 mod mounts;
 mod nodes;
@@ -29,7 +30,8 @@ mod path;
 mod pids;
 mod pidtext;
 mod procfs;
-mod remove;
+pub(super) mod remove;
+mod secrets;
 mod stat;
 mod statfs;
 mod step;
@@ -48,11 +50,14 @@ use rustix::io::Errno;
 use stepwell_sys::error::{Context, SysError};
 use stepwell_sys::notify::{Listener, Notification, Received};
 
+pub(super) use grafts::keeping_times;
 pub use grafts::{GraftSpec, Grafts};
+pub use guard::Guarded;
 pub use syscalls::filter;
 
-use self::call::{Answer, Call, Handler, Stop};
+use self::call::{Answer, Call, Stop};
 use self::step::Step;
+use self::syscalls::Row;
 use super::types::{SupervisorReport, SupervisorSpec};
 
 /// Why a supervisor did not start, or stopped.
@@ -118,18 +123,16 @@ impl Supervisor {
 struct Loop {
     listener: Listener,
     step: Step,
-    handlers: HashMap<i32, Handler>,
+    rows: HashMap<i32, &'static Row>,
 }
 
 impl Loop {
     fn new(listener: Listener, step: Step) -> Self {
-        let handlers = syscalls::rows()
-            .map(|row| (row.nr as i32, row.handler))
-            .collect();
+        let rows = syscalls::rows().map(|row| (row.nr as i32, row)).collect();
         Self {
             listener,
             step,
-            handlers,
+            rows,
         }
     }
 
@@ -148,16 +151,23 @@ impl Loop {
         self.step.counters.notified += 1;
         self.step.pids.meet(notification.tid);
         let call = Call::new(notification, &self.listener);
-        let answer = match self.handlers.get(&notification.nr) {
+        // What is asked about for the sake of mounts alone has no handler.
+        let row = self.rows.get(&notification.nr);
+        let row = row.filter(|row| row.asks(self.step.emulates(), &call));
+        let answer = if notification.tid == 0 {
+            Err(Stop::CarryOn)
+        } else {
             // A defect of ours in one call must not end the others: the kernel carries this one out alone.
-            Some(handler) if notification.tid != 0 => {
-                let answer = catch_unwind(AssertUnwindSafe(|| handler(&mut self.step, &call)));
-                answer.unwrap_or_else(|_| {
-                    self.step.counters.failed += 1;
-                    Err(Stop::CarryOn)
+            catch_unwind(AssertUnwindSafe(|| {
+                guard::check(&self.step, &call)?;
+                row.map_or(Ok(Answer::CarryOn), |row| {
+                    (row.handler)(&mut self.step, &call)
                 })
-            }
-            _ => Err(Stop::CarryOn),
+            }))
+            .unwrap_or_else(|_| {
+                self.step.counters.failed += 1;
+                Err(Stop::CarryOn)
+            })
         };
         self.send(notification, answer);
     }

@@ -12,7 +12,7 @@ use super::call::{Answer, Call, Stop};
 use super::nodes::{HostFile, Magic, Node, Within, open_host};
 use super::path::{AT_FDCWD, GraftPlace, Place, TreePlace, locate, near};
 use super::step::Step;
-use super::{create, dev, pidtext, stubs};
+use super::{create, dev, pidtext, secrets, stubs};
 
 /// open(path, flags, mode)
 #[cfg(target_arch = "x86_64")]
@@ -111,8 +111,13 @@ impl OpenHow {
         }
     }
 
+    /// Says whether the file must not be there yet.
+    pub fn exclusive(self) -> bool {
+        self.flags.contains(OFlags::CREATE | OFlags::EXCL)
+    }
+
     /// Says whether the file may be written to.
-    fn writes(self) -> bool {
+    pub fn writes(self) -> bool {
         let access = self.flags & OFlags::RWMODE;
         !self.flags.contains(OFlags::PATH)
             && (access != OFlags::RDONLY || self.flags.intersects(OFlags::TRUNC))
@@ -174,6 +179,11 @@ fn open_tree(
     place: &TreePlace,
     how: OpenHow,
 ) -> Result<Answer, Stop> {
+    if let Ok(handle) = &place.handle
+        && let Some(file) = secrets::open(step, call, handle, how)?
+    {
+        return Ok(how.inject(file));
+    }
     if step.emulates()
         && how.creates()
         && let Some(file) = create::open_new(step, call, place, how)?
@@ -218,7 +228,7 @@ fn open_graft(
     how: OpenHow,
 ) -> Result<Answer, Stop> {
     let how = how.injectable();
-    let exclusive = how.flags.contains(OFlags::CREATE | OFlags::EXCL);
+    let exclusive = how.exclusive();
     match &place.node {
         Node::Missing => return Err(Errno::NOENT.into()),
         Node::Native => return Ok(Answer::CarryOn),
@@ -302,7 +312,7 @@ fn is_the_machines(file: BorrowedFd<'_>) -> Result<bool, Errno> {
 }
 
 /// Opens a file again with other flags; never blocks.
-fn reopen(file: BorrowedFd<'_>, flags: OFlags) -> Result<OwnedFd, Errno> {
+pub fn reopen(file: BorrowedFd<'_>, flags: OFlags) -> Result<OwnedFd, Errno> {
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
     let blocking = !flags.intersects(OFlags::NONBLOCK | OFlags::PATH);
     let extra = OFlags::CLOEXEC

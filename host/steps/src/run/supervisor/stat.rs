@@ -11,7 +11,7 @@ use super::call::{Answer, Call, Stop};
 use super::nodes::{HostFile, Magic, Node, Within, open_host};
 use super::path::{AT_FDCWD, GraftPlace, Place, TreePlace, descriptor_link, locate, near};
 use super::step::Step;
-use super::stubs;
+use super::{secrets, stubs};
 
 const AT_EMPTY_PATH: u32 = libc::AT_EMPTY_PATH as u32;
 const AT_SYMLINK_NOFOLLOW: u32 = libc::AT_SYMLINK_NOFOLLOW as u32;
@@ -165,6 +165,9 @@ fn stat_tree(step: &Step, place: &TreePlace) -> Result<Option<Statx>, Stop> {
         Err(errno) if place.redirected => return Err(Stop::Fail(*errno)),
         Err(_) => return Ok(None),
     };
+    if let Some(stat) = secrets::stat(step, handle) {
+        return Ok(Some(stat));
+    }
     if !step.emulates() {
         return if place.redirected {
             Ok(Some(full_stat(handle)?))

@@ -18,6 +18,9 @@ const TMPFS: u64 = 0x0102_1994;
 pub fn statfs(step: &mut Step, call: &Call<'_>) -> Result<Answer, Stop> {
     let place = match locate(step, call, AT_FDCWD, &call.path(0)?, true)? {
         Place::Graft(place) => place,
+        Place::Tree(place) if is_shared_memory(&place.path) && place.handle.is_ok() => {
+            return answer_sized(call, TMPFS, step.shm_size);
+        }
         _ => return Ok(Answer::CarryOn),
     };
     match &place.node {
@@ -39,6 +42,7 @@ pub fn fstatfs(step: &mut Step, call: &Call<'_>) -> Result<Answer, Stop> {
         .as_deref()
         .and_then(|target| step.inside(target))
     {
+        Some(inside) if is_shared_memory(inside) => answer_sized(call, TMPFS, step.shm_size),
         // Of `/dev`, a step may have real files open.
         Some(inside) if in_graft(inside) && !inside.starts_with(b"/dev/") => {
             answer(call, kind(inside))
@@ -55,14 +59,37 @@ fn kind(path: &[u8]) -> u64 {
     }
 }
 
-/// Fills a `struct statfs` (the same on all 64-bit architectures) for a file system without blocks.
+/// `/dev/shm` is a directory like any other; its size is what was asked for, and is told, but not kept.
+fn is_shared_memory(path: &[u8]) -> bool {
+    path.strip_prefix(b"/dev/shm")
+        .is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+}
+
+/// Fills a `struct statfs` for a file system without blocks.
 fn answer(call: &Call<'_>, kind: u64) -> Result<Answer, Stop> {
+    answer_sized(call, kind, 0)
+}
+
+/// Fills a `struct statfs` (the same on all 64-bit architectures) for a file system that is empty.
+fn answer_sized(call: &Call<'_>, kind: u64, bytes: u64) -> Result<Answer, Stop> {
     const SIZE: usize = 120;
     const BLOCK: u64 = 4096;
     const NAME_LENGTH: u64 = 255;
     let mut out = Vec::with_capacity(SIZE);
     // Type and block size; blocks and inodes (five numbers), identity; longest name, fragment size.
-    for word in [kind, BLOCK, 0, 0, 0, 0, 0, 0, NAME_LENGTH, BLOCK] {
+    let blocks = bytes / BLOCK;
+    for word in [
+        kind,
+        BLOCK,
+        blocks,
+        blocks,
+        blocks,
+        0,
+        0,
+        0,
+        NAME_LENGTH,
+        BLOCK,
+    ] {
         out.extend(word.to_ne_bytes());
     }
     out.resize(SIZE, 0);

@@ -11,6 +11,7 @@ use stepwell_sys::resolve;
 
 use super::identity::Identities;
 use super::pids::Pids;
+use crate::run::mounts::{MountPoint, SecretFile};
 use crate::run::types::{Counters, Ids, SupervisorReport, SupervisorSpec};
 
 /// Stops a step that makes symlinks of other owners without end from filling memory.
@@ -62,6 +63,12 @@ pub struct Step {
     /// Names of links at the top of the tree when the step began, such as `lib`: most paths through them are
     /// resolved with links at once.
     pub top_links: Vec<Vec<u8>>,
+    /// Where something is mounted.
+    pub mount_points: Vec<MountPoint>,
+    /// Files whose content is in memory.
+    pub secrets: Vec<SecretFile>,
+    /// Size of `/dev/shm` in bytes, as it is told.
+    pub shm_size: u64,
     /// What was done.
     pub counters: Counters,
 }
@@ -99,8 +106,12 @@ impl Step {
             ptys: HashSet::new(),
             mirrored: HashSet::new(),
             mirrored_entries: 0,
-            entered: false,
+            // What looks like any other name may be a secret.
+            entered: !spec.secrets.is_empty(),
             top_links: top_links(&spec.root_dir),
+            mount_points: spec.mount_points,
+            secrets: spec.secrets,
+            shm_size: spec.shm_size,
             counters: Counters::default(),
             root: spec.root_dir,
         })

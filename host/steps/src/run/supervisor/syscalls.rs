@@ -5,8 +5,8 @@
 
 use stepwell_sys::seccomp::{Action, Condition, Rule};
 
-use super::call::Handler;
-use super::{chmod, create, credentials, exec, open, owner, stat, statfs, xattr};
+use super::call::{Call, Handler};
+use super::{chmod, create, credentials, exec, guard, open, owner, stat, statfs, xattr};
 use crate::run::types::{FilterNeeds, Ids};
 
 /// When a call is asked about.
@@ -61,6 +61,18 @@ const fn row(
 }
 
 impl Row {
+    /// Says whether this call is one of those that the row is about.
+    pub fn asks(&self, emulated: bool, call: &Call<'_>) -> bool {
+        let meant = match self.only {
+            Only::WithFlag(argument, flag) => call.arg(argument.into()) & flag == flag,
+            Only::Argument(argument, values) => {
+                values.contains(&u64::from(call.uint(argument.into())))
+            }
+            Only::All | Only::WithoutFlag(..) => true,
+        };
+        meant && (emulated || self.when == When::Graft)
+    }
+
     const fn only(mut self, only: Only) -> Self {
         self.only = only;
         self
@@ -195,6 +207,7 @@ pub fn filter(needs: &FilterNeeds) -> Vec<Rule> {
         .filter(|row| emulated || row.when == When::Graft)
         .flat_map(|row| row_rules(row, emulated))
         .collect();
+    rules.extend(guard::rules(needs.mounts));
     let refuse = |nr, name, reason| Rule::new(nr, name, Action::Errno(libc::ENOSYS as u16), reason);
     rules.push(refuse(
         libc::SYS_io_uring_setup,
@@ -272,6 +285,7 @@ mod tests {
             emulate_devices: true,
             real_devices: false,
             pid_namespace: true,
+            mounts: guard::Guarded::default(),
         };
         filter(&needs).into_iter().map(|rule| rule.name).collect()
     }

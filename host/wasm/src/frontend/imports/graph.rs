@@ -1,6 +1,7 @@
 //! `graph`: making vertices.  The run and files operations have files of their own below.
 
 mod files;
+mod mounts;
 mod run;
 
 use stepwell_model::op::{ContextOp, ImageOp, MergeOp};
@@ -39,9 +40,11 @@ impl State {
             Err(GraphError::RelativePath(path)) => Ok(Err(wit::GraphError::RelativePath(path))),
             Err(GraphError::TooLarge(limit)) => Err(LimitReached::Vertices(limit).into()),
             // The inputs are handles of vertices of this graph and the indices are made here.
-            Err(error @ (GraphError::UnknownInput(_) | GraphError::InputIndex { .. })) => {
-                Err(error.into())
-            }
+            Err(
+                error @ (GraphError::UnknownInput(_)
+                | GraphError::InputIndex { .. }
+                | GraphError::NoLayers(_)),
+            ) => Err(error.into()),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use wasmtime::Result;
 
-use super::{host_entry_to, network_to, platform_to};
+use super::{host_entry_to, limit_to, network_to, platform_to};
 use crate::frontend::ContextKind;
 use crate::frontend::bindings::stepwell::frontend::options as wit;
 use crate::frontend::bindings::stepwell::frontend::types;
@@ -64,6 +64,16 @@ impl wit::Host for State {
     fn extra_hosts(&mut self) -> Result<Vec<types::HostEntry>> {
         self.meter.call()?;
         Ok(self.input.extra_hosts.iter().map(host_entry_to).collect())
+    }
+
+    fn shm_size(&mut self) -> Result<Option<u64>> {
+        self.meter.call()?;
+        Ok(self.input.shm_size)
+    }
+
+    fn limits(&mut self) -> Result<Vec<types::Limit>> {
+        self.meter.call()?;
+        Ok(self.input.limits.iter().map(limit_to).collect())
     }
 
     fn default_network(&mut self) -> Result<types::Network> {

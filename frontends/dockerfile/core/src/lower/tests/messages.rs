@@ -85,10 +85,6 @@ const ERRORS: &[(&str, &str)] = &[
         "2:5 NotYetSupported: ADD of a Git repository is not supported by this version (fetch it with RUN, or put it into the build context)",
     ),
     (
-        "FROM debian\nRUN --mount=type=secret,id=x y",
-        "2:5 NotYetSupported: `RUN --mount` is not supported by this version (the flag is understood, but not carried out yet: something that the command sees and that is in no layer)",
-    ),
-    (
         "FROM debian\nRUN --network=nnoe y",
         "2:5 InvalidFlag: `nnoe` is not a network (did you mean `none`?)",
     ),

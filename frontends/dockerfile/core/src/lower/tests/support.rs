@@ -193,6 +193,15 @@ pub(super) fn op(op: &Op) -> String {
                     String::from_utf8_lossy(content)
                 ));
             }
+            for mount in &run.mounts {
+                text.push_str(&format!("\n  {}", self::mount(mount)));
+            }
+            if let Some(size) = run.shm_size {
+                text.push_str(&format!(" shm {size}"));
+            }
+            for (name, soft, hard) in &run.limits {
+                text.push_str(&format!(" limit {name} {soft:?} {hard:?}"));
+            }
             text
         }
         Op::Files { base, actions } => {
@@ -201,6 +210,60 @@ pub(super) fn op(op: &Op) -> String {
                 "files on {base}: {}",
                 actions.iter().map(action).collect::<Vec<_>>().join("; ")
             )
+        }
+    }
+}
+
+fn mount(mount: &Mount) -> String {
+    match mount {
+        Mount::Bind {
+            target,
+            from,
+            source,
+            writable,
+        } => {
+            let how = if *writable { "rw" } else { "ro" };
+            format!("bind {target} {source} of {} {how}", from.0)
+        }
+        Mount::Cache {
+            target,
+            id,
+            sharing,
+            read_only,
+            base,
+            mode,
+            uid,
+            gid,
+        } => {
+            let how = if *read_only { " ro" } else { "" };
+            let base = base.as_ref().map_or(String::new(), |(from, source)| {
+                format!(" base {source} of {}", from.0)
+            });
+            format!("cache {target} {id} {sharing:?} {mode:o} {uid}:{gid}{how}{base}")
+        }
+        Mount::Tmpfs { target, size } => format!("tmpfs {target} {size:?}"),
+        Mount::Secret {
+            id,
+            target,
+            env,
+            required,
+            mode,
+            uid,
+            gid,
+        } => {
+            let how = if *required { " required" } else { "" };
+            format!("secret {id} {target:?} {env:?} {mode:o} {uid}:{gid}{how}")
+        }
+        Mount::Ssh {
+            id,
+            target,
+            required,
+            mode,
+            uid,
+            gid,
+        } => {
+            let how = if *required { " required" } else { "" };
+            format!("ssh {id} {target} {mode:o} {uid}:{gid}{how}")
         }
     }
 }

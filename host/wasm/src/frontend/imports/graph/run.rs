@@ -1,14 +1,14 @@
 //! The run operation in the making.
 
-use stepwell_model::op::{EnvVar, HostEntry, InlineFile, Network, RunOp};
+use stepwell_model::op::{EnvVar, HostEntry, InlineFile, RunOp};
 use stepwell_model::{Op, VertexId};
 use wasmtime::Result;
 use wasmtime::component::Resource;
 
 use super::{Answer, wit};
 use crate::frontend::bindings::stepwell::frontend::types::{self, Origin, Platform};
-use crate::frontend::imports::network_from;
-use crate::frontend::state::{Run, State, size};
+use crate::frontend::imports::{limit_from, network_from};
+use crate::frontend::state::{Mount, Run, State, size};
 
 type This = Resource<Run>;
 
@@ -34,18 +34,12 @@ impl wit::HostRun for State {
         self.meter.call()?;
         self.meter.graph(size(&args) + size_of::<Run>())?;
         let root = *self.table.get(&root)?;
-        let op = RunOp {
-            args,
-            env: Vec::new(),
-            uncounted_env: Vec::new(),
-            cwd: "/".into(),
-            user: String::new(),
-            network: Network::Default,
-            files: Vec::new(),
-            extra_hosts: Vec::new(),
-            hostname: String::new(),
+        let run = Run {
+            root,
+            op: RunOp::new(args),
+            mounts: Vec::new(),
         };
-        Ok(self.table.push(Run { root, op })?)
+        Ok(self.table.push(run)?)
     }
 
     fn add_env(&mut self, this: This, name: String, value: String) -> Result<()> {
@@ -100,10 +94,39 @@ impl wit::HostRun for State {
         Ok(())
     }
 
+    fn add_mount(&mut self, this: This, mount: Resource<Mount>) -> Result<()> {
+        let mount = self.table.delete(mount)?;
+        self.run(&this, size_of::<Mount>())?;
+        self.table.get_mut(&this)?.mounts.push(mount);
+        Ok(())
+    }
+
+    fn set_shm_size(&mut self, this: This, size: u64) -> Result<()> {
+        self.run(&this, 0)?.shm_size = Some(size);
+        Ok(())
+    }
+
+    fn add_limit(&mut self, this: This, limit: types::Limit) -> Result<()> {
+        let bytes = size([&limit.name]) + size_of::<types::Limit>();
+        self.run(&this, bytes)?.limits.push(limit_from(limit));
+        Ok(())
+    }
+
     fn finish(&mut self, this: This, platform: Platform, origin: Option<Origin>) -> Answer {
         self.meter.call()?;
-        let run = self.table.delete(this)?;
-        self.add(Op::Run(Box::new(run.op)), vec![run.root], platform, origin)
+        let Run {
+            root,
+            mut op,
+            mounts,
+        } = self.table.delete(this)?;
+        let mut inputs = vec![root];
+        for mount in mounts {
+            match self.mounted(mount, &mut inputs, &platform, origin.as_ref())? {
+                Ok(mount) => op.mounts.push(mount),
+                Err(error) => return Ok(Err(error)),
+            }
+        }
+        self.add(Op::Run(Box::new(op)), inputs, platform, origin)
     }
 
     fn drop(&mut self, this: This) -> Result<()> {

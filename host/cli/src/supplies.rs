@@ -1,0 +1,232 @@
+//! `--secret`, `--ssh` and `--ulimit`: what the user gives to RUN steps, checked.  The messages say what is wrong and how
+//! to mend it; no message holds anything confidential.
+
+use std::io::Read as _;
+use std::os::unix::fs::FileTypeExt as _;
+use std::path::PathBuf;
+
+use stepwell_model::mount::Limit;
+use stepwell_model::request::SecretValue;
+
+use crate::values::fields;
+
+/// Largest secret, as docker has it.
+const LARGEST_SECRET: u64 = 500 << 10;
+
+/// `--secret id=ID[,type=file|env][,src=FILE][,env=VARIABLE]`.
+pub fn secret(text: &str) -> Result<(String, SecretValue), String> {
+    let wrong = |why: String| format!("--secret `{text}`: {why}");
+    let (mut id, mut kind, mut src, mut env) = (None, None, None, None);
+    for (key, value) in fields(text)? {
+        match key.as_str() {
+            "id" => id = Some(value),
+            "type" => kind = Some(value),
+            "src" | "source" => src = Some(value),
+            "env" => env = Some(value),
+            other => {
+                return Err(wrong(format!(
+                    "`{other}` is not a key of it; `id`, `src`, `env` and `type` are"
+                )));
+            }
+        }
+    }
+    let id = id.filter(|id| !id.is_empty()).ok_or_else(|| {
+        wrong("it lacks its id; write `id=NAME,src=FILE` or `id=NAME,env=VARIABLE`".to_owned())
+    })?;
+    match kind.as_deref() {
+        None | Some("file") => {}
+        // As docker has it, the source is a variable then.
+        Some("env") if env.is_none() => env = src.take(),
+        Some("env") => {}
+        Some(other) => {
+            return Err(wrong(format!(
+                "`{other}` is not a type of secret; `file` and `env` are"
+            )));
+        }
+    }
+    let content = match (src, env) {
+        (Some(_), Some(_)) => {
+            return Err(wrong(
+                "it has a file and a variable; give one of the two".to_owned(),
+            ));
+        }
+        (Some(path), None) => file(&path),
+        (None, Some(name)) => variable(&name),
+        (None, None) if std::env::var_os(&id).is_some() => variable(&id),
+        (None, None) => file(&id),
+    };
+    let content = content.map_err(wrong)?;
+    if content.len() as u64 > LARGEST_SECRET {
+        return Err(wrong(format!(
+            "it has more than {} kB, which no secret may have",
+            LARGEST_SECRET >> 10
+        )));
+    }
+    Ok((id, SecretValue::new(content)))
+}
+
+fn variable(name: &str) -> Result<Vec<u8>, String> {
+    let value = std::env::var_os(name)
+        .ok_or_else(|| format!("the variable `{name}` is not set in this environment"))?;
+    Ok(std::os::unix::ffi::OsStringExt::into_vec(value))
+}
+
+fn file(path: &str) -> Result<Vec<u8>, String> {
+    let mut content = Vec::new();
+    let read = std::fs::File::open(path)
+        .and_then(|file| file.take(LARGEST_SECRET + 1).read_to_end(&mut content));
+    match read {
+        Ok(_) => Ok(content),
+        Err(error) => Err(format!("`{path}` cannot be read: {error}")),
+    }
+}
+
+/// `--ssh default`, `--ssh ID`, `--ssh ID=SOCKET`.
+pub fn agent(text: &str) -> Result<(String, PathBuf), String> {
+    let wrong = |why: String| format!("--ssh `{text}`: {why}");
+    let (id, place) = match text.split_once('=') {
+        Some((id, place)) => (id, Some(place)),
+        None => (text, None),
+    };
+    if id.is_empty() {
+        return Err(wrong(
+            "it lacks its id; write `default` or `ID=SOCKET`".to_owned(),
+        ));
+    }
+    let socket = match place.filter(|p| !p.is_empty()) {
+        Some(place) => PathBuf::from(place),
+        None => std::env::var_os("SSH_AUTH_SOCK")
+            .filter(|v| !v.is_empty())
+            .map(PathBuf::from)
+            .ok_or_else(|| {
+                wrong(
+                    "there is no agent: SSH_AUTH_SOCK is not set; start one with `eval $(ssh-agent)` and `ssh-add`"
+                        .to_owned(),
+                )
+            })?,
+    };
+    let kind = std::fs::metadata(&socket)
+        .map_err(|e| wrong(format!("`{}` cannot be used: {e}", socket.display())))?
+        .file_type();
+    if !kind.is_socket() {
+        return Err(wrong(format!(
+            "`{}` is not the socket of an agent; keys are not read from files here: `ssh-agent sh -c 'ssh-add KEY && stepwell build --ssh {id} …'` does it",
+            socket.display()
+        )));
+    }
+    let socket = socket
+        .canonicalize()
+        .map_err(|e| wrong(format!("`{}` cannot be used: {e}", socket.display())))?;
+    Ok((id.to_owned(), socket))
+}
+
+/// `--ulimit NAME=SOFT[:HARD]`.
+pub fn limit(text: &str) -> Result<Limit, String> {
+    let wrong = |why: String| format!("--ulimit `{text}`: {why}");
+    let (name, values) = text
+        .split_once('=')
+        .ok_or_else(|| wrong("it must have the form NAME=SOFT[:HARD]".to_owned()))?;
+    if !Limit::NAMES.contains(&name) {
+        return Err(wrong(format!(
+            "`{name}` is not a limit; there are {}",
+            Limit::NAMES.join(", ")
+        )));
+    }
+    if name == "rttime" {
+        return Err(wrong("steps have no such limit of their own".to_owned()));
+    }
+    let number = |value: &str| match value {
+        "-1" | "unlimited" => Ok(None),
+        value => value
+            .parse()
+            .map(Some)
+            .map_err(|_| wrong(format!("`{value}` is not a number"))),
+    };
+    let (soft, hard) = values.split_once(':').unwrap_or((values, values));
+    let (soft, hard) = (number(soft)?, number(hard)?);
+    if soft.unwrap_or(u64::MAX) > hard.unwrap_or(u64::MAX) {
+        return Err(wrong("the soft limit is above the hard one".to_owned()));
+    }
+    Ok(Limit {
+        name: name.to_owned(),
+        soft,
+        hard,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_read_from_files_and_variables() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("token");
+        std::fs::write(&path, "hush").unwrap();
+        let read = |text: String| secret(&text).map(|(id, s)| (id, s.reveal().to_vec()));
+        let file = path.display();
+        for text in [
+            format!("id=t,src={file}"),
+            format!("type=file,id=t,source={file}"),
+            format!("\"id=t\",\"src={file}\""),
+        ] {
+            assert_eq!(
+                read(text.clone()),
+                Ok(("t".into(), b"hush".to_vec())),
+                "{text}"
+            );
+        }
+        let home = std::env::var("PATH").unwrap().into_bytes();
+        for text in ["id=t,env=PATH", "id=t,type=env,src=PATH"] {
+            assert_eq!(read(text.into()), Ok(("t".into(), home.clone())), "{text}");
+        }
+        assert_eq!(read("id=PATH".into()), Ok(("PATH".into(), home)));
+    }
+
+    #[test]
+    fn wrong_secrets_say_what_is_wrong() {
+        for (text, part) in [
+            ("src=/x", "lacks its id"),
+            ("id=", "lacks its id"),
+            ("id=a,srk=/x", "`srk` is not a key"),
+            ("id=a,type=vault", "`vault` is not a type"),
+            ("id=a,src=/x,env=Y", "a file and a variable"),
+            ("id=a,src=/nonesuch", "`/nonesuch` cannot be read"),
+            (
+                "id=a,env=NONESUCH_VARIABLE",
+                "`NONESUCH_VARIABLE` is not set",
+            ),
+            ("id=a,src=/dev/zero", "more than 500 kB"),
+        ] {
+            let error = secret(text).unwrap_err();
+            assert!(
+                error.contains(part) && error.starts_with("--secret"),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn wrong_agents_and_limits_say_what_is_wrong() {
+        for (text, part) in [
+            ("=x", "lacks its id"),
+            ("a=/nonesuch", "cannot be used"),
+            ("a=/etc/passwd", "not the socket of an agent"),
+        ] {
+            assert!(agent(text).unwrap_err().contains(part), "{text}");
+        }
+        for (text, part) in [
+            ("nofile", "the form NAME=SOFT[:HARD]"),
+            ("files=1", "`files` is not a limit"),
+            ("nofile=x", "`x` is not a number"),
+            ("nofile=2:1", "above the hard one"),
+            ("nofile=-1:1", "above the hard one"),
+            ("rttime=1", "no such limit"),
+        ] {
+            assert!(limit(text).unwrap_err().contains(part), "{text}");
+        }
+        let both = |text: &str| limit(text).map(|l| (l.soft, l.hard));
+        assert_eq!(both("nofile=1:2"), Ok((Some(1), Some(2))));
+        assert_eq!(both("core=-1"), Ok((None, None)));
+    }
+}
