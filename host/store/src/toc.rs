@@ -157,14 +157,17 @@ impl Store {
         Ok(self.remember(layer, toc))
     }
 
-    /// Returns the table of contents with that diff id, where there is one.
+    /// Returns the table of contents with that diff id, where there is one; of no layer that anybody would fetch, but of
+    /// one that a tree has.
     pub(crate) fn known_toc(&self, diff_id: &Digest) -> Option<Arc<Toc>> {
-        let known = self.tocs.lock().ok().and_then(|t| t.get(diff_id).cloned());
-        if known.is_some() {
-            return known;
-        }
-        let toc = Toc::decode(&fs::read(self.paths().toc(diff_id)).ok()?)?;
-        Some(self.remember(*diff_id, toc))
+        let known = self.tocs.lock().ok().and_then(|tocs| {
+            let mut of_it = tocs.iter().filter(|((id, _), _)| id == diff_id);
+            of_it.next().map(|(_, toc)| toc.clone())
+        });
+        known.or_else(|| {
+            let file = fs::read(self.paths().toc(diff_id)).ok()?;
+            Toc::decode(&file).map(Arc::new)
+        })
     }
 
     /// Keeps the table of contents of a layer that was just written.
