@@ -299,7 +299,7 @@ impl StepError {
                     | FilesError::Threads(_)
             ),
             Self::Source(_) => true,
-            Self::Run(RunError::Mount(e)) => !matches!(e, MountError::System { .. }),
+            Self::Run(RunError::Mount(e)) => !matches!(**e, MountError::System { .. }),
             Self::Run(e) => matches!(e, RunError::User(_) | RunError::Invalid { .. }),
             Self::Supply(_) => true,
             Self::Isolation(_)

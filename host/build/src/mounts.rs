@@ -88,6 +88,9 @@ impl SupplyError {
     }
 }
 
+/// Variables with something confidential.
+pub type Variables = Vec<(String, SecretValue)>;
+
 /// What a step's mounts are made of, while it is the step's.
 pub struct Supplies<'a> {
     /// By number of the mount.
@@ -127,7 +130,7 @@ impl<'a> Supplies<'a> {
         session: &Session<'a>,
         op: &RunOp,
         tree: &Checkout<'_>,
-    ) -> Result<(Vec<StepMount>, Vec<(String, SecretValue)>), StepError> {
+    ) -> Result<(Vec<StepMount>, Variables), StepError> {
         let (mut mounts, mut variables) = (Vec::new(), Vec::new());
         for (number, mount) in op.mounts.iter().enumerate() {
             let (target, read_only, what) = match mount {

@@ -126,7 +126,7 @@ pub enum RunError {
     },
     /// Something cannot be mounted.
     #[error(transparent)]
-    Mount(#[from] MountError),
+    Mount(Box<MountError>),
     /// A file of the step could not be put into its tree.
     #[error("cannot make `{path}` for the step: {error}")]
     InlineFile {
@@ -152,6 +152,12 @@ pub enum RunError {
     /// The probe did not answer.
     #[error("cannot find out what this machine permits: {0}")]
     Probe(String),
+}
+
+impl From<MountError> for RunError {
+    fn from(error: MountError) -> Self {
+        Self::Mount(Box::new(error))
+    }
 }
 
 impl From<SupervisorError> for RunError {
