@@ -56,6 +56,22 @@ fn programs_that_do_not_start_say_why() {
 }
 
 #[test]
+fn a_program_that_is_busy_for_a_moment_is_waited_for() {
+    each_mode(|tree| {
+        let writing = std::fs::OpenOptions::new()
+            .append(true)
+            .open(tree.path("bin/busybox"))
+            .unwrap();
+        let writer = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(300));
+            drop(writing);
+        });
+        tree.step(&["/bin/busybox", "true"]).run().code(0);
+        writer.join().unwrap();
+    });
+}
+
+#[test]
 fn environment_directory_and_user_are_the_steps_own() {
     each_mode(|tree| {
         tree.write(

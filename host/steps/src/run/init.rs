@@ -10,6 +10,7 @@ use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::exit;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags};
@@ -37,6 +38,8 @@ pub(super) const DOCTOR: &str = "doctor";
 
 /// Status of an init that could not do its work; the reason goes over the control socket.
 const FAILED: i32 = 125;
+/// How long a program may be busy.
+const BUSY: Duration = Duration::from_secs(2);
 
 /// Returns whether this process was started to be an init.  Ask first thing in `main`.
 pub fn is_init_invocation() -> bool {
@@ -262,7 +265,15 @@ impl Init {
                 .map_err(|_| SysError::new("execve", "a text with a NUL byte", Errno::INVAL))
         };
         let texts = |all: Vec<String>| all.into_iter().map(text).collect::<SysResult<Vec<_>>>();
-        let error = process::exec(&text(program)?, &texts(args)?, &texts(env)?);
+        let (program, args, env) = (text(program)?, texts(args)?, texts(env)?);
+        let begin = Instant::now();
+        let mut error = process::exec(&program, &args, &env);
+        // The builder may have forked for another step while it wrote this file: until that child executes its own program it
+        // holds the file open for writing.
+        while error.errno == Errno::TXTBSY && begin.elapsed() < BUSY {
+            std::thread::sleep(Duration::from_millis(1));
+            error = process::exec(&program, &args, &env);
+        }
         self.tell(
             &FromInit::NotExecuted {
                 errno: error.errno.raw_os_error(),
