@@ -316,9 +316,10 @@ fn process(
 fn needs(spec: &RunSpec<'_>, real_devices: bool) -> FilterNeeds {
     FilterNeeds {
         ids: spec.choice.ids,
-        emulate_devices: spec.choice.tier == Tier::Userns || !spec.facts.device_nodes.works(),
+        emulate_devices: spec.choice.tier != Tier::Chroot || !spec.facts.device_nodes.works(),
         real_devices,
         pid_namespace: plan::has_pid_namespace(spec.choice, spec.facts),
+        mediated: spec.choice.tier == Tier::Mediated,
     }
 }
 
@@ -343,6 +344,7 @@ fn supervisor_spec(
         network: process.network,
         credentials: process.credentials,
         side: spec.side.clone(),
+        cwd: process.cwd,
     })
 }
 

@@ -248,6 +248,11 @@ impl<'a> Session<'a> {
                 };
                 self.supervisor = Some(Supervisor::start(listener, spec)?);
             }
+            FromInit::Trace { pid } => {
+                let supervisor = self.supervisor.as_mut().ok_or(RunError::InitDied)?;
+                supervisor.trace(pid)?;
+                self.send(&ToInit::Traced, &[])?;
+            }
             FromInit::Failed { doing, error } => return Err(RunError::Setup { doing, error }),
             FromInit::NotExecuted { errno } => self.not_executed = Some(errno),
             FromInit::Exited { code } => self.exit = Some(Exit::Code(code)),

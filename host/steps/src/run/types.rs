@@ -29,6 +29,8 @@ pub enum Tier {
     Userns,
     /// chroot(2) alone, with what other namespaces the kernel gives.
     Chroot,
+    /// Nothing at all: the supervisor carries out every call that names a path.
+    Mediated,
 }
 
 /// Ids that a process has.
@@ -74,6 +76,8 @@ pub struct SupervisorSpec {
     pub credentials: Credentials,
     /// Emulated metadata of inodes that take no extended attribute, as left by earlier steps.
     pub side: SideTable,
+    /// The directory that the step starts in, as its path in the step.
+    pub cwd: String,
 }
 
 /// What decides which system calls the supervisor has to be asked about.
@@ -87,6 +91,8 @@ pub struct FilterNeeds {
     pub real_devices: bool,
     /// Whether the step has a pid namespace of its own.
     pub pid_namespace: bool,
+    /// Whether no path may be left to the kernel.
+    pub mediated: bool,
 }
 
 /// What a supervisor did.

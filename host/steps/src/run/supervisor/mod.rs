@@ -21,6 +21,7 @@ mod dev;
 mod exec;
 mod grafts;
 mod identity;
+mod mediated;
 mod mounts;
 mod nodes;
 mod open;
@@ -39,6 +40,7 @@ mod sysfs;
 mod xattr;
 
 use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread::JoinHandle;
@@ -69,8 +71,15 @@ pub enum SupervisorError {
 /// A running supervisor: one thread, which ends when no process has the filter any more.
 #[derive(Debug)]
 pub struct Supervisor {
-    thread: JoinHandle<Result<SupervisorReport, SupervisorError>>,
+    thread: JoinHandle<Result<(), SupervisorError>>,
+    tracer: Option<JoinHandle<Result<(), SysError>>>,
+    step: Arc<Mutex<Step>>,
     stop: OwnedFd,
+}
+
+/// Takes the step, also after a defect of ours in another call.
+fn lock(step: &Mutex<Step>) -> MutexGuard<'_, Step> {
+    step.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Supervisor {
@@ -87,12 +96,27 @@ impl Supervisor {
         let stop =
             eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).context("eventfd2", "")?;
         let seen = rustix::io::fcntl_dupfd_cloexec(&stop, 0).context("fcntl", "eventfd")?;
-        let step = Step::new(spec)?;
+        let step = Arc::new(Mutex::new(Step::new(spec)?));
+        let shared = step.clone();
         let thread = std::thread::Builder::new()
             .name("supervisor".to_owned())
-            .spawn(move || Loop::new(listener, step).run(&seen))
+            .spawn(move || Loop::new(listener, shared).run(&seen))
             .context("clone", "supervisor thread")?;
-        Ok(Self { thread, stop })
+        Ok(Self {
+            thread,
+            tracer: None,
+            step,
+            stop,
+        })
+    }
+
+    /// Begins to trace the first process of a step whose paths are mediated, and all that will descend from it.
+    ///
+    /// # Errors
+    /// It may not be traced.
+    pub fn trace(&mut self, pid: u32) -> Result<(), SupervisorError> {
+        self.tracer = Some(mediated::trace(self.step.clone(), pid)?);
+        Ok(())
     }
 
     /// Waits until no process of the step is left, and returns what is to be kept of it.
@@ -100,7 +124,11 @@ impl Supervisor {
     /// # Errors
     /// What stopped the supervisor early; calls of the step that waited then failed with ENOSYS.
     pub fn join(self) -> Result<SupervisorReport, SupervisorError> {
-        self.thread.join().map_err(|_| SupervisorError::Panicked)?
+        self.thread.join().map_err(|_| SupervisorError::Panicked)??;
+        if let Some(tracer) = self.tracer {
+            tracer.join().map_err(|_| SupervisorError::Panicked)??;
+        }
+        Ok(lock(&self.step).report())
     }
 
     /// Ends the supervisor although processes may be left (their calls fail with ENOSYS from then on), and
@@ -117,23 +145,32 @@ impl Supervisor {
 /// The thread's own: takes notifications and has them answered.
 struct Loop {
     listener: Listener,
-    step: Step,
+    step: Arc<Mutex<Step>>,
     handlers: HashMap<i32, Handler>,
+    /// What stands in for the kernel, where no path may be left to it.
+    kernel: HashMap<i32, Handler>,
 }
 
 impl Loop {
-    fn new(listener: Listener, step: Step) -> Self {
+    fn new(listener: Listener, step: Arc<Mutex<Step>>) -> Self {
         let handlers = syscalls::rows()
             .map(|row| (row.nr as i32, row.handler))
             .collect();
+        let mediated = lock(&step).mediated.is_some();
+        let kernel = if mediated {
+            mediated::handlers().collect()
+        } else {
+            HashMap::new()
+        };
         Self {
             listener,
             step,
             handlers,
+            kernel,
         }
     }
 
-    fn run(mut self, stop: &OwnedFd) -> Result<SupervisorReport, SupervisorError> {
+    fn run(mut self, stop: &OwnedFd) -> Result<(), SupervisorError> {
         loop {
             match self.listener.receive(Some(stop.as_fd()))? {
                 Received::Call(notification) => self.answer(notification),
@@ -141,31 +178,39 @@ impl Loop {
                 Received::AllGone | Received::Stopped => break,
             }
         }
-        Ok(self.step.into_report())
+        Ok(())
     }
 
     fn answer(&mut self, notification: Notification) {
-        self.step.counters.notified += 1;
-        self.step.pids.meet(notification.tid);
+        let mutex = self.step.clone();
+        let mut step = lock(&mutex);
+        step.counters.notified += 1;
+        step.pids.meet(notification.tid);
         let call = Call::new(notification, &self.listener);
-        let answer = match self.handlers.get(&notification.nr) {
-            // A defect of ours in one call must not end the others: the kernel carries this one out alone.
-            Some(handler) if notification.tid != 0 => {
-                let answer = catch_unwind(AssertUnwindSafe(|| handler(&mut self.step, &call)));
-                answer.unwrap_or_else(|_| {
-                    self.step.counters.failed += 1;
-                    Err(Stop::CarryOn)
-                })
+        let answer = self.decide(&mut step, &call);
+        self.send(&mut step, notification, answer);
+    }
+
+    fn decide(&self, step: &mut Step, call: &Call<'_>) -> Result<Answer, Stop> {
+        if call.tid() == 0 {
+            return Err(Stop::CarryOn);
+        }
+        if let Some(answer) = mediated::expected(step, call) {
+            return Ok(answer);
+        }
+        let answer = attempt(self.handlers.get(&call.number()), step, call);
+        match (&answer, self.kernel.get(&call.number())) {
+            (Ok(Answer::CarryOn) | Err(Stop::CarryOn), Some(kernel)) => {
+                mediated::settle(attempt(Some(kernel), step, call))
             }
-            _ => Err(Stop::CarryOn),
-        };
-        self.send(notification, answer);
+            _ => answer,
+        }
     }
 
     /// Sends an answer.  That nobody waits for it any more is no failure: tasks die.
-    fn send(&mut self, notification: Notification, answer: Result<Answer, Stop>) {
+    fn send(&mut self, step: &mut Step, notification: Notification, answer: Result<Answer, Stop>) {
         let Notification { id, .. } = notification;
-        let counters = &mut self.step.counters;
+        let counters = &mut step.counters;
         match answer {
             Ok(Answer::CarryOn) | Err(Stop::CarryOn) => {
                 counters.continued += 1;
@@ -175,6 +220,7 @@ impl Loop {
                 counters.emulated += 1;
                 self.listener.succeed(id, value);
             }
+            Ok(Answer::Later) => counters.emulated += 1,
             Ok(Answer::Inject {
                 file,
                 close_on_exec,
@@ -193,4 +239,16 @@ impl Loop {
             }
         }
     }
+}
+
+/// Has a handler answer; none leaves the call to the kernel.
+fn attempt(handler: Option<&Handler>, step: &mut Step, call: &Call<'_>) -> Result<Answer, Stop> {
+    let Some(handler) = handler else {
+        return Err(Stop::CarryOn);
+    };
+    // A defect of ours in one call must not end the others: the kernel carries this one out alone.
+    catch_unwind(AssertUnwindSafe(|| handler(step, call))).unwrap_or_else(|_| {
+        step.counters.failed += 1;
+        Err(Stop::CarryOn)
+    })
 }

@@ -191,10 +191,15 @@ pub fn rows() -> impl Iterator<Item = &'static Row> {
 /// Returns the rules that make the kernel ask the supervisor, and those that keep a step from going around it.
 pub fn filter(needs: &FilterNeeds) -> Vec<Rule> {
     let emulated = needs.ids == Ids::Emulated;
-    let mut rules: Vec<Rule> = rows()
+    let first = if needs.mediated {
+        super::mediated::rules()
+    } else {
+        Vec::new()
+    };
+    let rows = rows()
         .filter(|row| emulated || row.when == When::Graft)
-        .flat_map(|row| row_rules(row, emulated))
-        .collect();
+        .flat_map(|row| row_rules(row, emulated));
+    let mut rules: Vec<Rule> = first.into_iter().chain(rows).collect();
     let refuse = |nr, name, reason| Rule::new(nr, name, Action::Errno(libc::ENOSYS as u16), reason);
     rules.push(refuse(
         libc::SYS_io_uring_setup,
@@ -272,6 +277,7 @@ mod tests {
             emulate_devices: true,
             real_devices: false,
             pid_namespace: true,
+            mediated: false,
         };
         filter(&needs).into_iter().map(|rule| rule.name).collect()
     }
