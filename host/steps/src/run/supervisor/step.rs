@@ -90,7 +90,7 @@ impl Step {
             dev: open_dir("/dev").ok(),
         };
         let mediated = (spec.tier == Tier::Mediated)
-            .then(|| Mediated::new(&spec.root_dir, &spec.cwd))
+            .then(|| Mediated::new(&spec.root_dir, &spec.cwd, &spec.hostname))
             .transpose()?;
         Ok(Self {
             mediated,

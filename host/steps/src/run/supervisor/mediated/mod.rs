@@ -58,6 +58,8 @@ pub struct Mediated {
     own: (u32, u32),
     /// The mask of file modes that this process has itself.
     umask: u32,
+    /// Name of the step's host.
+    hostname: String,
 }
 
 impl Mediated {
@@ -65,10 +67,11 @@ impl Mediated {
     ///
     /// # Errors
     /// The directory cannot be made.
-    pub fn new(root: &OwnedFd, cwd: &str) -> SysResult<Self> {
+    pub fn new(root: &OwnedFd, cwd: &str, hostname: &str) -> SysResult<Self> {
         let cwd = enter(root, cwd).context("mkdir", cwd)?;
         Ok(Self {
             processes: Processes::new(cwd),
+            hostname: hostname.to_owned(),
             sockets: Sockets::default(),
             expected: HashMap::new(),
             waiting: Waiting::default(),
@@ -128,6 +131,28 @@ pub fn settle(answer: Result<Answer, Stop>) -> Result<Answer, Stop> {
         Err(Stop::CarryOn) => Err(Stop::Fail(Errno::FAULT)),
         other => other,
     }
+}
+
+/// uname(buffer)
+fn uname(step: &mut Step, call: &Call<'_>) -> Result<Answer, Stop> {
+    const FIELD: usize = 65;
+    let machine = rustix::system::uname();
+    let domain = machine.domainname().to_bytes().to_vec();
+    let mut out = Vec::with_capacity(6 * FIELD);
+    for text in [
+        machine.sysname().to_bytes(),
+        state(step)?.hostname.as_bytes(),
+        machine.release().to_bytes(),
+        machine.version().to_bytes(),
+        machine.machine().to_bytes(),
+        &domain,
+    ] {
+        let end = out.len() + FIELD;
+        out.extend(&text[..text.len().min(FIELD - 1)]);
+        out.resize(end, 0);
+    }
+    call.write(call.arg(0), &out)?;
+    Ok(Answer::Value(0))
 }
 
 /// Returns what is kept in the kernel's place; only its handlers ask.

@@ -55,11 +55,12 @@ pub fn find(
     if path.is_empty() && flags & libc::AT_EMPTY_PATH as u32 == 0 {
         return Err(Errno::NOENT);
     }
-    let mut file = executable(step, call, dirfd, path, follow)?;
-    let name = if path.is_empty() {
-        format!("/dev/fd/{dirfd}").into_bytes()
-    } else {
-        path.to_vec()
+    let (mut file, meant) = executable(step, call, dirfd, path, follow)?;
+    let name = match meant {
+        // As in the other tiers, where the kernel is given what `/proc/self/exe` stands for.
+        Some(text) => text,
+        None if path.is_empty() => format!("/dev/fd/{dirfd}").into_bytes(),
+        None => path.to_vec(),
     };
     let mut prefix: Vec<Vec<u8>> = Vec::new();
     for _ in 0..=MAX_NESTING {
@@ -73,7 +74,7 @@ pub fn find(
         front.push(script);
         front.extend(prefix.into_iter().skip(1));
         prefix = front;
-        file = executable(step, call, libc::AT_FDCWD, &interpreter, true)?;
+        (file, _) = executable(step, call, libc::AT_FDCWD, &interpreter, true)?;
     }
     Err(Errno::LOOP)
 }
@@ -90,7 +91,7 @@ fn program(
     let linker = match &elf.interpreter {
         None => None,
         Some(path) => {
-            let file = executable(step, call, libc::AT_FDCWD, path, true)?;
+            let (file, _) = executable(step, call, libc::AT_FDCWD, path, true)?;
             let head = head_of(step, call, &file)?;
             let linker = Elf::parse(&head).filter(|elf| elf.relocatable && elf.interpreter.is_none());
             Some((file, linker.ok_or(Errno::from_raw_os_error(libc::ELIBBAD))?))
@@ -105,20 +106,22 @@ fn program(
     })
 }
 
-/// Opens a handle on a file that may be executed.
+/// Opens a handle on a file that may be executed; tells the path where it was named by a link of `/proc`.
 fn executable(
     step: &mut Step,
     call: &Call<'_>,
     dirfd: i32,
     path: &[u8],
     follow: bool,
-) -> Result<OwnedFd, Errno> {
+) -> Result<(OwnedFd, Option<Vec<u8>>), Errno> {
+    let mut meant = None;
     let handle = match locate(step, call, dirfd, path, follow) {
         Ok(Place::Descriptor(fd)) => ways::descriptor(call, fd)?,
         Ok(Place::Graft(GraftPlace {
-            node: Node::Magic(Magic { link, .. }),
+            node: Node::Magic(Magic { link, text, .. }),
             ..
         })) => {
+            meant = Some(text).filter(|text| text.starts_with(b"/"));
             let flags = OFlags::PATH | OFlags::CLOEXEC;
             fs::openat(&step.host.proc, link, flags, fs::Mode::empty())?
         }
@@ -145,7 +148,7 @@ fn executable(
     };
     let stat = fs::fstat(&handle)?;
     match FileType::from_raw_mode(stat.st_mode) {
-        FileType::RegularFile if stat.st_mode & 0o111 != 0 => Ok(handle),
+        FileType::RegularFile if stat.st_mode & 0o111 != 0 => Ok((handle, meant)),
         FileType::Symlink => Err(Errno::LOOP),
         _ => Err(Errno::ACCESS),
     }

@@ -31,7 +31,7 @@ const ROWS: &[Row] = rows! {
     SYS_getxattr => attributes::getxattr, SYS_lgetxattr => attributes::lgetxattr,
     SYS_listxattr => attributes::listxattr, SYS_llistxattr => attributes::llistxattr,
     SYS_removexattr => attributes::removexattr, SYS_lremovexattr => attributes::lremovexattr,
-    SYS_connect => sockets::connect, SYS_bind => sockets::bind,
+    SYS_uname => super::uname, SYS_connect => sockets::connect, SYS_bind => sockets::bind,
 };
 
 #[cfg(target_arch = "x86_64")]
