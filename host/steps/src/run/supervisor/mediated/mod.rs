@@ -17,6 +17,7 @@ mod exec;
 mod files;
 mod load;
 mod names;
+mod others;
 mod processes;
 mod programs;
 mod sockets;

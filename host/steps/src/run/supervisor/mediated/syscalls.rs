@@ -6,7 +6,7 @@
 use stepwell_sys::seccomp::{Action, Condition, Rule};
 
 use super::super::call::Handler;
-use super::{attributes, files, names, sockets};
+use super::{attributes, files, names, others, sockets};
 
 /// A row: number, name, who does the kernel's part.
 type Row = (i64, &'static str, Handler);
@@ -50,6 +50,25 @@ const LEGACY: &[Row] = &[];
 /// Calls of which only some name a file: with an argument that is not zero, or that is this.
 const UTIMENSAT: Row = (libc::SYS_utimensat, "SYS_utimensat", attributes::utimensat);
 const SOCKET: Row = (libc::SYS_socket, "SYS_socket", sockets::socket);
+
+/// Calls about another process, which is the caller where the argument of this index is 0.
+const ABOUT: &[(Row, u8)] = &[
+    ((libc::SYS_prlimit64, "SYS_prlimit64", others::first), 0),
+    ((libc::SYS_sched_setaffinity, "SYS_sched_setaffinity", others::first), 0),
+    ((libc::SYS_sched_setscheduler, "SYS_sched_setscheduler", others::first), 0),
+    ((libc::SYS_sched_setparam, "SYS_sched_setparam", others::first), 0),
+    ((libc::SYS_sched_setattr, "SYS_sched_setattr", others::first), 0),
+    ((libc::SYS_migrate_pages, "SYS_migrate_pages", others::first), 0),
+    ((libc::SYS_move_pages, "SYS_move_pages", others::first), 0),
+    ((libc::SYS_tkill, "SYS_tkill", others::first), 0),
+    ((libc::SYS_rt_sigqueueinfo, "SYS_rt_sigqueueinfo", others::first), 0),
+    ((libc::SYS_pidfd_open, "SYS_pidfd_open", others::first), 0),
+    ((libc::SYS_kill, "SYS_kill", others::kill), 0),
+    ((libc::SYS_tgkill, "SYS_tgkill", others::thread_signal), 0),
+    ((libc::SYS_rt_tgsigqueueinfo, "SYS_rt_tgsigqueueinfo", others::thread_signal), 0),
+    ((libc::SYS_setpriority, "SYS_setpriority", others::priority), 1),
+    ((libc::SYS_ioprio_set, "SYS_ioprio_set", others::priority), 1),
+];
 
 /// Calls newer than the C library's list; the same numbers on all architectures.
 const SYS_OPEN_TREE_ATTR: i64 = 467;
@@ -118,9 +137,11 @@ const CLONE_FLAGS: &[u64] = &[
 
 /// Returns who does the kernel's part of which call.
 pub fn handlers() -> impl Iterator<Item = (i32, Handler)> {
+    let about = ABOUT.iter().map(|(row, _)| row);
     [ROWS, LEGACY, &[UTIMENSAT, SOCKET]]
         .into_iter()
         .flatten()
+        .chain(about)
         .map(|(nr, _, handler)| (*nr as i32, *handler))
 }
 
@@ -157,6 +178,25 @@ pub fn rules() -> Vec<Rule> {
         ..notify(&UTIMENSAT)
     });
     rules.extend(socket_rules(notify(&SOCKET)));
+    rules.extend(ABOUT.iter().map(|(row, index)| Rule {
+        when: vec![condition(*index, u32::MAX.into(), 0, true)],
+        ..Rule::new(
+            row.0,
+            row.1.trim_start_matches("SYS_"),
+            Action::Notify,
+            "processes of the machine have numbers too",
+        )
+    }));
+    // Whole groups and users, of which the caller's has the number 0 as well.
+    for (nr, name, process) in [
+        (libc::SYS_setpriority, "setpriority", 0),
+        (libc::SYS_ioprio_set, "ioprio_set", 1),
+    ] {
+        rules.push(Rule {
+            when: vec![condition(0, u32::MAX.into(), process, true)],
+            ..Rule::new(nr, name, Action::Errno(libc::EPERM as u16), "they are the builder's")
+        });
+    }
     rules
 }
 
