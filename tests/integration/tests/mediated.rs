@@ -14,7 +14,7 @@ use stepwell_test_support::{bundle, user};
 const DEBIAN: &str = "\
 FROM @DEBIAN@ AS build
 RUN apt-get update && apt-get install -y --no-install-recommends hello openssh-client
-RUN hello > /greeting && id -u >> /greeting && ls /proc/self/fd > /dev/null && cat <(echo substituted) >> /greeting
+RUN hello > /greeting && id -u >> /greeting && ls /proc/self/fd > /dev/null && bash -c 'cat <(echo substituted)' >> /greeting
 FROM @DEBIAN@
 RUN useradd --create-home --uid 1000 app && install -d -o app -g app /data
 COPY --from=build --chown=app:app /greeting /data/
@@ -92,15 +92,16 @@ fn a_hostile_step_stays_in_its_tree() {
     let outside = Outside::new(&world);
     compile(&world, "escape", &["-static", "-pthread"], "context/escape");
     world.dockerfile(&format!(
-        "FROM @DEBIAN@\nCOPY escape /escape\nRUN /escape {} {} {}\n",
+        "FROM @DEBIAN@\nCOPY escape /escape\nRUN [\"/escape\", \"{}\", \"{}\", \"{}\"]\n",
         world.path("outside").display(),
         outside.victim.id(),
         std::process::id()
     ));
+    let output = format!("type=oci,dest={}", world.path("image.tar").display());
     for isolation in [("mediated", None), ("auto", Some(&denial))] {
         let build = world.build_command_in(
             &format!("store-{}", isolation.0),
-            &["--isolation", isolation.0, "--no-cache", "-o", "type=tar,dest=/dev/null"],
+            &["--isolation", isolation.0, "--no-cache", "-o", &output],
         );
         let mut build = isolation.1.map_or_else(|| under(&Command::new("env"), &build), |d| under(d, &build));
         let built = ran(&mut build);
@@ -117,8 +118,9 @@ fn where_tracing_is_denied_too_the_build_says_what_is_missing() {
     world.dockerfile("FROM @BUSYBOX@\nRUN true\n");
     let mut strace = tool("strace");
     strace.args(["-f", "-qq", "-e", "trace=none", "-e", "signal=none", "-o", "/dev/null", "--"]);
+    let output = format!("type=oci,dest={}", world.path("image.tar").display());
     // Whoever is traced already can be traced by nobody else; strace itself denies the namespaces here.
-    let build = world.build_command(&["--isolation", "mediated", "-o", "type=tar,dest=/dev/null"]);
+    let build = world.build_command(&["--isolation", "mediated", "-o", &output]);
     let built = ran(&mut under(&strace, &build));
     assert_ne!(built.code, Some(0), "{}", built.err);
     assert!(

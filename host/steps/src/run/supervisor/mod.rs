@@ -119,6 +119,20 @@ impl Supervisor {
         Ok(())
     }
 
+    /// Kills what is traced until nothing is; for a step whose holder was killed.
+    pub fn kill_traced(&self) {
+        // A process takes a moment to end; the bound is for one that cannot be signalled at all.
+        const ROUNDS: u32 = 5000;
+        let Some(tracer) = &self.tracer else { return };
+        for _ in 0..ROUNDS {
+            if tracer.is_finished() {
+                return;
+            }
+            mediated::kill_all(&lock(&self.step));
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+    }
+
     /// Waits until no process of the step is left, and returns what is to be kept of it.
     ///
     /// # Errors

@@ -75,10 +75,11 @@ fn open_restricted(
     inject(file, flags)
 }
 
-/// An `O_PATH` descriptor cannot be injected (the kernel answers EBADF): one for reading has to do.
+/// An `O_PATH` descriptor cannot be injected (the kernel answers EBADF): one for reading has to do, which waits for
+/// nobody either.
 fn injectable(flags: OFlags) -> OFlags {
     if flags.contains(OFlags::PATH) {
-        flags & (OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC)
+        flags & (OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC) | OFlags::NONBLOCK
     } else {
         flags
     }

@@ -134,6 +134,13 @@ pub fn settle(answer: Result<Answer, Stop>) -> Result<Answer, Stop> {
     }
 }
 
+/// Kills every process of a step.
+pub fn kill_all(step: &Step) {
+    if let Some(mediated) = &step.mediated {
+        mediated.processes.threads().into_iter().for_each(exec::kill);
+    }
+}
+
 /// uname(buffer)
 fn uname(step: &mut Step, call: &Call<'_>) -> Result<Answer, Stop> {
     const FIELD: usize = 65;

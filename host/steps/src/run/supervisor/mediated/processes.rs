@@ -81,6 +81,11 @@ impl Processes {
             .or_insert_with(|| self.first.clone())
     }
 
+    /// Lists all threads.
+    pub fn threads(&self) -> Vec<u32> {
+        self.threads.keys().copied().collect()
+    }
+
     /// Says whether a thread is known.
     pub fn knows(&self, tid: u32) -> bool {
         self.threads.contains_key(&tid)
