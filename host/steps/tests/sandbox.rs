@@ -194,7 +194,10 @@ fn a_killed_builder_takes_its_step_along() {
 fn a_killed_holder_takes_its_step_along() {
     each_mode(|tree| {
         let mark = tree.mark();
-        let script = format!("{} echo ready; sleep {mark}", DAEMONS.replace("MARK", &mark));
+        let script = format!(
+            "{} echo ready; sleep {mark}",
+            DAEMONS.replace("MARK", &mark)
+        );
         let mut child = tree
             .step(&["sh", "-c", &script])
             .command()
@@ -219,7 +222,9 @@ fn a_killed_holder_takes_its_step_along() {
 }
 
 fn children_of(parent: u32) -> Vec<i32> {
-    let lists = std::fs::read_dir(format!("/proc/{parent}/task")).unwrap().flatten();
+    let lists = std::fs::read_dir(format!("/proc/{parent}/task"))
+        .unwrap()
+        .flatten();
     let text = |entry: std::fs::DirEntry| std::fs::read_to_string(entry.path().join("children"));
     let texts: Vec<String> = lists.filter_map(|entry| text(entry).ok()).collect();
     let numbers = texts.iter().flat_map(|text| text.split_whitespace());

@@ -543,7 +543,10 @@ fn whatever_the_mode<T>(
     // By a handle, so that it is one file whose mode is changed.
     let file = fs::open(path, flags, Mode::empty()).map_err(|_| Errno::ACCESS)?;
     let mode = fs::fstat(&file)?.st_mode;
-    if !matches!(FileType::from_raw_mode(mode), FileType::RegularFile | FileType::Directory) {
+    if !matches!(
+        FileType::from_raw_mode(mode),
+        FileType::RegularFile | FileType::Directory
+    ) {
         return Err(Errno::ACCESS);
     }
     let link = fd_path(file.as_fd());

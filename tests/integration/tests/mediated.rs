@@ -72,12 +72,16 @@ fn the_image_is_the_one_of_the_other_tiers() {
             ],
         );
         build.env("SOURCE_DATE_EPOCH", "1700000000");
-        let mut build = denial.map_or_else(|| under(&Command::new("env"), &build), |d| under(d, &build));
+        let mut build =
+            denial.map_or_else(|| under(&Command::new("env"), &build), |d| under(d, &build));
         let built = ran(&mut build);
         assert_eq!(built.code, Some(0), "{store}:\n{}", built.err);
         let text = std::fs::read(&metadata).expect("the metadata");
         let json: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
-        json["containerimage.digest"].as_str().expect("a digest").to_owned()
+        json["containerimage.digest"]
+            .as_str()
+            .expect("a digest")
+            .to_owned()
     };
     let wanted = digest("store-userns", "userns", None);
     assert_eq!(digest("store-mediated", "mediated", None), wanted);
@@ -103,11 +107,16 @@ fn a_hostile_step_stays_in_its_tree() {
             &format!("store-{}", isolation.0),
             &["--isolation", isolation.0, "--no-cache", "-o", &output],
         );
-        let mut build = isolation.1.map_or_else(|| under(&Command::new("env"), &build), |d| under(d, &build));
+        let mut build = isolation
+            .1
+            .map_or_else(|| under(&Command::new("env"), &build), |d| under(d, &build));
         let built = ran(&mut build);
         assert_eq!(built.code, Some(0), "{}", built.err);
         assert!(built.err.contains("every way is closed"), "{}", built.err);
-        assert!(!world.path("outside/executed").exists(), "a program of the machine was executed");
+        assert!(
+            !world.path("outside/executed").exists(),
+            "a program of the machine was executed"
+        );
     }
 }
 
@@ -117,7 +126,17 @@ fn where_tracing_is_denied_too_the_build_says_what_is_missing() {
     let world = World::new();
     world.dockerfile("FROM @BUSYBOX@\nRUN true\n");
     let mut strace = tool("strace");
-    strace.args(["-f", "-qq", "-e", "trace=none", "-e", "signal=none", "-o", "/dev/null", "--"]);
+    strace.args([
+        "-f",
+        "-qq",
+        "-e",
+        "trace=none",
+        "-e",
+        "signal=none",
+        "-o",
+        "/dev/null",
+        "--",
+    ]);
     let output = format!("type=oci,dest={}", world.path("image.tar").display());
     // Whoever is traced already can be traced by nobody else; strace itself denies the namespaces here.
     let build = world.build_command(&["--isolation", "mediated", "-o", &output]);

@@ -195,7 +195,10 @@ impl Init {
     }
 
     fn await_tracer(&self) -> SysResult<()> {
-        let pid = rustix::process::getpid().as_raw_nonzero().get().unsigned_abs();
+        let pid = rustix::process::getpid()
+            .as_raw_nonzero()
+            .get()
+            .unsigned_abs();
         self.tell(&FromInit::Trace { pid }, None)?;
         match wire::receive(self.control.as_fd())? {
             Some((ToInit::Traced, _)) => Ok(()),

@@ -200,9 +200,8 @@ impl Shape {
         } else {
             &facts.network_namespace
         };
-        let network_namespace = process.network == Network::None
-            && network.works()
-            && choice.tier != Tier::Mediated;
+        let network_namespace =
+            process.network == Network::None && network.works() && choice.tier != Tier::Mediated;
         Self {
             pid_namespace,
             network_namespace,

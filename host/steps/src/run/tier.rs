@@ -453,8 +453,7 @@ pub(super) mod tests {
             (choice.tier, choice.ids, choice.reasons.len()),
             (Tier::Mediated, Ids::Emulated, 2)
         );
-        let refusal =
-            choose_tier(Isolation::Mediated, &root_with_user_namespaces()).unwrap_err();
+        let refusal = choose_tier(Isolation::Mediated, &root_with_user_namespaces()).unwrap_err();
         assert!(refusal.to_string().contains("change owners"));
     }
 

@@ -270,7 +270,9 @@ fn trace(tid: u32, go: OwnedFd) -> SysResult<()> {
                 registers.fail(TRACED);
                 tracer.set_registers(tid, &registers)?;
                 tracer.resume(tid, Resume::Freely, 0)?;
-                return match process::wait_for(rustix::process::Pid::from_raw(tid as i32).ok_or_else(unanswered)?)? {
+                return match process::wait_for(
+                    rustix::process::Pid::from_raw(tid as i32).ok_or_else(unanswered)?,
+                )? {
                     process::Ending::Exited(0) => Ok(()),
                     _ => Err(unanswered()),
                 };

@@ -70,7 +70,11 @@ impl Tracer {
     /// # Errors
     /// `ENOSYS`, always.
     pub fn registers(&self, tid: u32) -> SysResult<Registers> {
-        Err(SysError::new("ptrace", format!("registers of {tid} on this architecture"), Errno::NOSYS))
+        Err(SysError::new(
+            "ptrace",
+            format!("registers of {tid} on this architecture"),
+            Errno::NOSYS,
+        ))
     }
 
     /// Refuses.

@@ -271,7 +271,10 @@ pub fn open_new(
         Err(Errno::EXIST) if !how.flags.contains(OFlags::EXCL) => return Ok(None),
         other => other?,
     };
-    fs::fchmod(&file, Mode::from_raw_mode(how.mode & !step.umask(call.tid())))?;
+    fs::fchmod(
+        &file,
+        Mode::from_raw_mode(how.mode & !step.umask(call.tid())),
+    )?;
     birth.own(step)?;
     Ok(Some(file))
 }
@@ -296,7 +299,10 @@ fn open_unnamed(
         how.flags | OFlags::CLOEXEC,
         Mode::RUSR | Mode::WUSR,
     )?;
-    fs::fchmod(&file, Mode::from_raw_mode(how.mode & !step.umask(call.tid())))?;
+    fs::fchmod(
+        &file,
+        Mode::from_raw_mode(how.mode & !step.umask(call.tid())),
+    )?;
     let stat = fs::statx(&file, c"", AtFlags::EMPTY_PATH, InodeId::STATX)?;
     step.room_for_side_entry()?;
     meta::save(file.as_fd(), &stat, &birth.meta, &mut step.side)

@@ -292,7 +292,7 @@ const UNLIMITED: [u8; 16] = [0xff; 16];
 
 /// prlimit64(pid, RLIMIT_RTTIME, new, old)
 pub fn prlimit(_: &mut Step, call: &Call<'_>) -> Result<Answer, Stop> {
-    if call.uint(1) != libc::RLIMIT_RTTIME as u32 {
+    if call.uint(1) != libc::RLIMIT_RTTIME {
         return Ok(Answer::CarryOn);
     }
     if call.arg(3) != 0 {

@@ -40,9 +40,9 @@ mod sysfs;
 mod xattr;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use rustix::event::{EventfdFlags, eventfd};
@@ -138,7 +138,9 @@ impl Supervisor {
     /// # Errors
     /// What stopped the supervisor early; calls of the step that waited then failed with ENOSYS.
     pub fn join(self) -> Result<SupervisorReport, SupervisorError> {
-        self.thread.join().map_err(|_| SupervisorError::Panicked)??;
+        self.thread
+            .join()
+            .map_err(|_| SupervisorError::Panicked)??;
         if let Some(tracer) = self.tracer {
             tracer.join().map_err(|_| SupervisorError::Panicked)??;
         }

@@ -218,8 +218,7 @@ impl Step {
     fn entered(&mut self, tid: u32) -> bool {
         if self.counters.notified <= FIRST_CALLS && !self.entered {
             // A step may begin in a graft's directory.
-            let cwd =
-                resolve::read_magic(&self.descriptor_link(tid, AT_FDCWD)).unwrap_or_default();
+            let cwd = resolve::read_magic(&self.descriptor_link(tid, AT_FDCWD)).unwrap_or_default();
             self.entered = self.inside(&cwd).is_none_or(in_graft);
         }
         self.entered

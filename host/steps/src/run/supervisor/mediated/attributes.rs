@@ -44,7 +44,13 @@ fn target(
             ways::descriptor(call, dirfd)?
         });
     }
-    Ok(ways::inode(step, call, dirfd, &path, flags & NOFOLLOW == 0)?)
+    Ok(ways::inode(
+        step,
+        call,
+        dirfd,
+        &path,
+        flags & NOFOLLOW == 0,
+    )?)
 }
 
 /// stat(path, buffer)
@@ -107,8 +113,10 @@ impl Step {
     pub fn show_foreign_owner(&self, stat: &mut fs::Statx) {
         own_foreign(stat);
         if let Some(mediated) = &self.mediated {
-            for (id, own) in [(&mut stat.stx_uid, mediated.own.0), (&mut stat.stx_gid, mediated.own.1)]
-            {
+            for (id, own) in [
+                (&mut stat.stx_uid, mediated.own.0),
+                (&mut stat.stx_gid, mediated.own.1),
+            ] {
                 if *id == own {
                     *id = 0;
                 }
@@ -135,12 +143,7 @@ pub fn faccessat2(step: &mut Step, call: &Call<'_>) -> Result<Answer, Stop> {
     may_access(step, call, &handle, call.uint(2))
 }
 
-fn may_access(
-    step: &Step,
-    call: &Call<'_>,
-    handle: &OwnedFd,
-    mode: u32,
-) -> Result<Answer, Stop> {
+fn may_access(step: &Step, call: &Call<'_>, handle: &OwnedFd, mode: u32) -> Result<Answer, Stop> {
     const ALL: u32 = 7;
     const EXECUTE: u32 = 1;
     const CAP_DAC_OVERRIDE: u32 = 1;
@@ -293,7 +296,10 @@ fn micro_times(call: &Call<'_>, index: usize) -> Result<[(i64, i64); 2], Stop> {
         return Ok([(0, NOW), (0, NOW)]);
     }
     let pairs = pairs(call, call.arg(index))?;
-    if pairs.iter().any(|(_, micro)| !(0..1_000_000).contains(micro)) {
+    if pairs
+        .iter()
+        .any(|(_, micro)| !(0..1_000_000).contains(micro))
+    {
         return Err(Errno::INVAL.into());
     }
     Ok(pairs.map(|(seconds, micro)| (seconds, micro * 1000)))

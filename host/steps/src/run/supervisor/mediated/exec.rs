@@ -7,6 +7,7 @@
 
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
+use std::sync::PoisonError;
 
 use rustix::io::Errno;
 use stepwell_sys::SysResult;
@@ -21,7 +22,7 @@ use super::super::lock;
 use super::super::step::Step;
 use super::attributes::{inode_numbers, is_inode};
 use super::load::{self, Load};
-use super::processes::Program;
+use super::processes::{Program, Room};
 use super::programs::{self, Found};
 use super::trace::Loop;
 
@@ -77,14 +78,25 @@ pub fn begin(this: &mut Loop, tid: u32) -> SysResult<()> {
     };
     let original = registers;
     let need = request.size();
-    let Some(room) = room(this, tid, &mut registers, need)? else {
+    let Some(mut place) = room(this, tid, &mut registers, need)? else {
         return this.tracer.resume(tid, Resume::Freely, 0);
     };
-    let vector = request.write(tid, room)?;
+    let vector = match request.write(tid, place) {
+        Ok(vector) => vector,
+        // The program has unmapped what it does not know.
+        Err(_) => {
+            keep_room(this, tid, None);
+            match room(this, tid, &mut registers, need)? {
+                Some(new) => place = new,
+                None => return this.tracer.resume(tid, Resume::Freely, 0),
+            }
+            request.write(tid, place)?
+        }
+    };
     let at = usize::from(original.call() == libc::SYS_execveat);
     let (argv, envp) = (original.argument(1 + at), original.argument(2 + at));
     let argv = vector.unwrap_or(argv);
-    registers.set_call(libc::SYS_execve, [room, argv, envp, 0, 0, 0]);
+    registers.set_call(libc::SYS_execve, [place, argv, envp, 0, 0, 0]);
     this.tracer.set_registers(tid, &registers)?;
     let pending = Pending {
         found: request.found,
@@ -99,9 +111,19 @@ fn prepare(step: &mut Step, tid: u32, registers: &Registers) -> Result<Request, 
     let at = registers.call() == libc::SYS_execveat;
     let (dirfd, path, argv, flags) = if at {
         let flags = registers.argument(4) as u32;
-        (registers.argument(0) as i32, registers.argument(1), registers.argument(2), flags)
+        (
+            registers.argument(0) as i32,
+            registers.argument(1),
+            registers.argument(2),
+            flags,
+        )
     } else {
-        (libc::AT_FDCWD, registers.argument(0), registers.argument(1), 0)
+        (
+            libc::AT_FDCWD,
+            registers.argument(0),
+            registers.argument(1),
+            0,
+        )
     };
     let path = memory::read_string(tid, path, memory::MAX_PATH).map_err(|e| match e.errno {
         Errno::NAMETOOLONG => Errno::NAMETOOLONG,
@@ -130,13 +152,23 @@ fn host_path(step: &Step, tid: u32, file: &OwnedFd, fd: Option<i32>) -> Result<V
         return Ok(path);
     }
     // A memory file has no path but that of its descriptor.
-    let own = |fd: i32| is_inode(&format!("/proc/{tid}/fd/{fd}"), inode_numbers(file).unwrap_or_default());
+    let own = |fd: i32| {
+        is_inode(
+            &format!("/proc/{tid}/fd/{fd}"),
+            inode_numbers(file).unwrap_or_default(),
+        )
+    };
     let mut numbers = fd.into_iter().chain(
         std::fs::read_dir(format!("/proc/{tid}/fd"))
             .into_iter()
             .flatten()
             .flatten()
-            .filter_map(|entry| std::str::from_utf8(entry.file_name().as_bytes()).ok()?.parse().ok()),
+            .filter_map(|entry| {
+                std::str::from_utf8(entry.file_name().as_bytes())
+                    .ok()?
+                    .parse()
+                    .ok()
+            }),
     );
     let number = numbers.find(|fd| own(*fd)).ok_or(Errno::ACCESS)?;
     Ok(format!("/proc/self/fd/{number}").into_bytes())
@@ -170,7 +202,10 @@ impl Request {
     /// How much memory the path and the arguments take.
     fn size(&self) -> u64 {
         let texts: usize = self.found.prefix.iter().map(|text| text.len() + 1).sum();
-        let words = self.arguments.as_ref().map_or(0, |a| a.len() + self.found.prefix.len() + 2);
+        let words = self
+            .arguments
+            .as_ref()
+            .map_or(0, |a| a.len() + self.found.prefix.len() + 2);
         (self.target.len() + 1 + texts + 8 * words + 16) as u64
     }
 
@@ -201,18 +236,18 @@ impl Request {
 /// Returns memory of the process that the tracer may write to; none when the process was not to be had any more.
 ///
 /// Where there is none, or too little, the execve becomes an mmap first, and is made again after it.
-fn room(
-    this: &mut Loop,
-    tid: u32,
-    registers: &mut Registers,
-    need: u64,
-) -> SysResult<Option<u64>> {
+fn room(this: &mut Loop, tid: u32, registers: &mut Registers, need: u64) -> SysResult<Option<u64>> {
     let part = ROOM / PARTS;
-    let known = this.processes(|processes| processes.of(tid).room).flatten();
-    if let Some((address, next)) = known.filter(|_| need <= part) {
-        this.processes(|processes| {
-            processes.of_mut(tid).room = Some((address, (next + 1) % PARTS));
-        });
+    if let Some(Room { address, next }) = known_room(this, tid).filter(|_| need <= part) {
+        let next_one = (next + 1) % PARTS;
+        keep_room(
+            this,
+            tid,
+            Some(Room {
+                address,
+                next: next_one,
+            }),
+        );
         return Ok(Some(address + next * part));
     }
     let size = super::elf::up(need.max(ROOM));
@@ -234,9 +269,20 @@ fn room(
         return Ok(None);
     };
     if size == ROOM {
-        this.processes(|processes| processes.of_mut(tid).room = Some((address, 1)));
+        keep_room(this, tid, Some(Room { address, next: 1 }));
     }
     Ok(Some(address))
+}
+
+fn known_room(this: &Loop, tid: u32) -> Option<Room> {
+    let room = this.processes(|processes| processes.of(tid).room.clone())?;
+    *room.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn keep_room(this: &Loop, tid: u32, room: Option<Room>) {
+    if let Some(kept) = this.processes(|processes| processes.of(tid).room.clone()) {
+        *kept.lock().unwrap_or_else(PoisonError::into_inner) = room;
+    }
 }
 
 /// The kernel has refused a program.
@@ -256,7 +302,11 @@ pub fn succeeded(this: &mut Loop, tid: u32) -> SysResult<()> {
     let pending = this.pending.remove(&former);
     let expected = pending.filter(|p| is_inode(&format!("/proc/{tid}/exe"), p.inode));
     let Some(Pending { found, .. }) = expected else {
-        return Err(SysError::new("execve", "a file that was exchanged", Errno::ACCESS));
+        return Err(SysError::new(
+            "execve",
+            "a file that was exchanged",
+            Errno::ACCESS,
+        ));
     };
     let load = {
         let mut step = lock(&this.step);

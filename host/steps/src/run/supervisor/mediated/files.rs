@@ -21,18 +21,36 @@ const KNOWN: u32 = 0o37_777_703;
 
 /// open(path, flags, mode)
 pub fn open(step: &mut Step, call: &Call<'_>) -> Result<Answer, Stop> {
-    answer(step, call, AT_FDCWD, &ways::path(call, 0)?, (call.uint(1), call.uint(2)))
+    answer(
+        step,
+        call,
+        AT_FDCWD,
+        &ways::path(call, 0)?,
+        (call.uint(1), call.uint(2)),
+    )
 }
 
 /// creat(path, mode)
 pub fn creat(step: &mut Step, call: &Call<'_>) -> Result<Answer, Stop> {
     let flags = (OFlags::CREATE | OFlags::WRONLY | OFlags::TRUNC).bits();
-    answer(step, call, AT_FDCWD, &ways::path(call, 0)?, (flags, call.uint(1)))
+    answer(
+        step,
+        call,
+        AT_FDCWD,
+        &ways::path(call, 0)?,
+        (flags, call.uint(1)),
+    )
 }
 
 /// openat(dirfd, path, flags, mode)
 pub fn openat(step: &mut Step, call: &Call<'_>) -> Result<Answer, Stop> {
-    answer(step, call, call.int(0), &ways::path(call, 1)?, (call.uint(2), call.uint(3)))
+    answer(
+        step,
+        call,
+        call.int(0),
+        &ways::path(call, 1)?,
+        (call.uint(2), call.uint(3)),
+    )
 }
 
 /// openat2(dirfd, path, how, size)
@@ -70,7 +88,13 @@ fn open_restricted(
     } else {
         let whole = super::super::path::absolute(step, call.tid(), call.int(0), path)
             .map_err(|_| Errno::NOENT)?;
-        fs::openat2(&step.root, whole, open, mode, resolve | ResolveFlags::IN_ROOT)?
+        fs::openat2(
+            &step.root,
+            whole,
+            open,
+            mode,
+            resolve | ResolveFlags::IN_ROOT,
+        )?
     };
     inject(file, flags)
 }
@@ -114,7 +138,7 @@ fn answer(
     let own = flags | OFlags::NONBLOCK;
     let masked = creates(flags) && mode.bits() & step.builder_umask() != 0;
     let result = ways::as_root(step, call, &way, || {
-        let open = |flags| ways::open(step, call, &way, flags, mode, follow);
+        let open = |flags| ways::open(step, &way, flags, mode, follow);
         if !masked || flags.contains(OFlags::TMPFILE) || exclusive {
             return open(own).map(|file| (file, masked));
         }
@@ -140,7 +164,7 @@ fn answer(
         }
         // Nobody reads the pipe yet.
         Err(Errno::NXIO) if !flags.contains(OFlags::NONBLOCK) => {
-            let handle = ways::open(step, call, &way, OFlags::PATH, Mode::empty(), follow)?;
+            let handle = ways::open(step, &way, OFlags::PATH, Mode::empty(), follow)?;
             if is_pipe(&handle) {
                 wait(step, call, handle, flags)
             } else {
@@ -255,7 +279,7 @@ pub fn truncate(step: &mut Step, call: &Call<'_>) -> Result<Answer, Stop> {
     let way = ways::way(step, call, AT_FDCWD, &path)?;
     let flags = OFlags::WRONLY | OFlags::NONBLOCK;
     let file = ways::as_root(step, call, &way, || {
-        ways::open(step, call, &way, flags, Mode::empty(), true)
+        ways::open(step, &way, flags, Mode::empty(), true)
     })?;
     fs::ftruncate(&file, length)?;
     Ok(Answer::Value(0))

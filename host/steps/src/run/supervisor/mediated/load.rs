@@ -49,7 +49,7 @@ impl Load {
     pub fn new(step: &mut Step, call: &Call<'_>, found: &Found) -> Result<Self, Errno> {
         let mut program = None;
         if let Some((_, linker)) = &found.linker {
-            let file = readable(step, call, &found.file)?;
+            let file = readable(step, &found.file)?;
             let copy = file.try_clone().map_err(|_| Errno::MFILE)?;
             super::state(step)?.expect(call.tid(), copy);
             program = Some((file, found.elf.clone(), linker.clone()));
@@ -68,7 +68,8 @@ impl Load {
         let mut held = go_to(this, tid, Resume::ToCall, Status::Call)?;
         let start = this.tracer.registers(tid)?;
         let code = this.tracer.peek(tid, start.instruction())?;
-        this.tracer.poke(tid, start.instruction(), Registers::with_call(code))?;
+        this.tracer
+            .poke(tid, start.instruction(), Registers::with_call(code))?;
         let mut calls = Calls {
             this,
             tid,
@@ -82,7 +83,10 @@ impl Load {
         };
         held.append(&mut calls.held);
         this.tracer.poke(tid, start.instruction(), code)?;
-        let linker = self.program.as_ref().map(|(_, program, linker)| (program, linker));
+        let linker = self
+            .program
+            .as_ref()
+            .map(|(_, program, linker)| (program, linker));
         let stack = rewrite_stack(tid, start.stack(), linker.zip(placed), &self.name)?;
         let mut end = start;
         end.set_stack(stack);
@@ -106,7 +110,11 @@ pub fn go_to(this: &Loop, tid: u32, how: Resume, wanted: Status) -> SysResult<Ve
             Status::Gone => return Err(gone(tid)),
             Status::Stopped | Status::Started | Status::Call | Status::Other => {}
             Status::Forked | Status::Executed | Status::Filtered => {
-                return Err(SysError::new("ptrace", format!("unexpected stop of {tid}"), Errno::PROTO));
+                return Err(SysError::new(
+                    "ptrace",
+                    format!("unexpected stop of {tid}"),
+                    Errno::PROTO,
+                ));
             }
         }
     }
@@ -142,10 +150,16 @@ impl Calls<'_> {
         registers.call_from(self.start.instruction(), number, arguments);
         self.this.tracer.set_registers(self.tid, &registers)?;
         let trap = Status::Signal(libc::SIGTRAP);
-        self.held.append(&mut go_to(self.this, self.tid, Resume::OneStep, trap)?);
+        self.held
+            .append(&mut go_to(self.this, self.tid, Resume::OneStep, trap)?);
         let result = self.this.tracer.registers(self.tid)?.result();
-        u64::try_from(result)
-            .map_err(|_| SysError::new("system call", format!("{number} put into {}", self.tid), Errno::from_raw_os_error(-result as i32)))
+        u64::try_from(result).map_err(|_| {
+            SysError::new(
+                "system call",
+                format!("{number} put into {}", self.tid),
+                Errno::from_raw_os_error(-result as i32),
+            )
+        })
     }
 
     /// Names the thread after the program, not after the linker.
@@ -156,7 +170,11 @@ impl Calls<'_> {
         let address = self.start.stack() - BELOW_STACK;
         memory::write(self.tid, address, &name)?;
         let name = libc::PR_SET_NAME as u64;
-        self.call(libc::SYS_prctl, [name, address, 0, 0, 0, 0]).map(drop)
+        // A filter of the step's own may refuse it.
+        match self.call(libc::SYS_prctl, [name, address, 0, 0, 0, 0]) {
+            Err(error) if error.errno == Errno::SRCH => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// Maps a program; returns by how much its addresses are moved.
@@ -202,7 +220,10 @@ impl Calls<'_> {
             let length = segment.file_size + within;
             let offset = segment.offset.wrapping_sub(within);
             let protection = segment.protection;
-            self.call(libc::SYS_mmap, [down(address), length, protection, fixed, fd, offset])?;
+            self.call(
+                libc::SYS_mmap,
+                [down(address), length, protection, fixed, fd, offset],
+            )?;
         }
         if segment.size <= segment.file_size {
             return Ok(());
@@ -212,11 +233,18 @@ impl Calls<'_> {
             let rest = up(file_end) - file_end;
             memory::write(self.tid, file_end, &vec![0; rest as usize])?;
         }
-        let from = if segment.file_size > 0 { up(file_end) } else { down(address) };
+        let from = if segment.file_size > 0 {
+            up(file_end)
+        } else {
+            down(address)
+        };
         if up(end) > from {
             let anonymous = fixed | libc::MAP_ANONYMOUS as u64;
             let length = up(end) - from;
-            self.call(libc::SYS_mmap, [from, length, segment.protection, anonymous, u64::MAX, 0])?;
+            self.call(
+                libc::SYS_mmap,
+                [from, length, segment.protection, anonymous, u64::MAX, 0],
+            )?;
         }
         Ok(())
     }
@@ -230,7 +258,8 @@ fn rewrite_stack(
     name: &[u8],
 ) -> SysResult<u64> {
     let mut words = read_stack(tid, top)?;
-    let vector = auxiliary(&words).ok_or_else(|| SysError::new("execve", "stack of a new program", Errno::FAULT))?;
+    let vector = auxiliary(&words)
+        .ok_or_else(|| SysError::new("execve", "stack of a new program", Errno::FAULT))?;
     let mut text = name.to_vec();
     text.push(0);
     // Everything moves down to make room for the name, in steps that keep the alignment.
@@ -250,7 +279,7 @@ fn rewrite_stack(
             (AT_PHNUM, Some(((program, _), _)), _) => program.header_count.into(),
             (AT_ENTRY, Some(((program, _), moved)), _) => program.entry.wrapping_add(moved),
             (AT_BASE, Some(_), Some(base)) => base,
-            (_, ..) => words[at + 1],
+            _ => words[at + 1],
         };
         words[at + 1] = value;
         at += 2;
@@ -272,21 +301,30 @@ fn read_stack(tid: u32, top: u64) -> SysResult<Vec<u64>> {
         let word = |chunk: &[u8]| u64::from_ne_bytes(std::array::from_fn(|i| chunk[i]));
         words.extend(bytes.chunks_exact(8).map(word));
         if let Some(vector) = auxiliary(&words)
-            && let Some(end) = words[vector..].chunks_exact(2).position(|p| p[0] == AT_NULL)
+            && let Some(end) = words[vector..]
+                .chunks_exact(2)
+                .position(|p| p[0] == AT_NULL)
         {
             words.truncate(vector + 2 * (end + 1));
             return Ok(words);
         }
         address += length as u64;
     }
-    Err(SysError::new("execve", "arguments of a new program", Errno::TOOBIG))
+    Err(SysError::new(
+        "execve",
+        "arguments of a new program",
+        Errno::TOOBIG,
+    ))
 }
 
 /// Finds where the auxiliary vector starts: after the arguments and the environment, each ended by a zero.
 fn auxiliary(words: &[u64]) -> Option<usize> {
     let count = usize::try_from(*words.first()?).ok()?;
     let environment = count.checked_add(2)?;
-    let end = words.get(environment..)?.iter().position(|word| *word == 0)?;
+    let end = words
+        .get(environment..)?
+        .iter()
+        .position(|word| *word == 0)?;
     let start = environment + end + 1;
     (start < words.len()).then_some(start)
 }

@@ -101,10 +101,17 @@ fn enter(root: &OwnedFd, path: &str) -> Result<OwnedFd, Errno> {
     let flags = OFlags::PATH | OFlags::DIRECTORY;
     let mut made = Vec::new();
     for name in path.split('/').filter(|name| !name.is_empty()) {
-        let parent = if made.is_empty() { b"/".to_vec() } else { made.clone() };
+        let parent = if made.is_empty() {
+            b"/".to_vec()
+        } else {
+            made.clone()
+        };
         made.push(b'/');
         made.extend(name.as_bytes());
-        if matches!(resolve::open(root, &made, flags, Links::Follow), Err(Errno::NOENT)) {
+        if matches!(
+            resolve::open(root, &made, flags, Links::Follow),
+            Err(Errno::NOENT)
+        ) {
             let parent = resolve::open(root, &parent, flags, Links::Follow)?;
             fs::mkdirat(&parent, name, Mode::RWXU)?;
             fs::chmodat(&parent, name, Mode::from_raw_mode(0o755), AtFlags::empty())?;
@@ -137,7 +144,11 @@ pub fn settle(answer: Result<Answer, Stop>) -> Result<Answer, Stop> {
 /// Kills every process of a step.
 pub fn kill_all(step: &Step) {
     if let Some(mediated) = &step.mediated {
-        mediated.processes.threads().into_iter().for_each(exec::kill);
+        mediated
+            .processes
+            .threads()
+            .into_iter()
+            .for_each(exec::kill);
     }
 }
 

@@ -131,12 +131,24 @@ fn make_link(step: &Step, call: &Call<'_>, dirfd: i32, index: usize) -> Result<A
 
 /// unlink(path)
 pub fn unlink(step: &mut Step, call: &Call<'_>) -> Result<Answer, Stop> {
-    remove(step, call, AT_FDCWD, &ways::path(call, 0)?, AtFlags::empty())
+    remove(
+        step,
+        call,
+        AT_FDCWD,
+        &ways::path(call, 0)?,
+        AtFlags::empty(),
+    )
 }
 
 /// rmdir(path)
 pub fn rmdir(step: &mut Step, call: &Call<'_>) -> Result<Answer, Stop> {
-    remove(step, call, AT_FDCWD, &ways::path(call, 0)?, AtFlags::REMOVEDIR)
+    remove(
+        step,
+        call,
+        AT_FDCWD,
+        &ways::path(call, 0)?,
+        AtFlags::REMOVEDIR,
+    )
 }
 
 /// unlinkat(dirfd, path, flags)
@@ -258,7 +270,7 @@ pub fn chdir(step: &mut Step, call: &Call<'_>) -> Result<Answer, Stop> {
     let way = ways::way(step, call, AT_FDCWD, &path)?;
     let flags = OFlags::PATH | OFlags::DIRECTORY;
     let directory = ways::as_root(step, call, &way, || {
-        ways::open(step, call, &way, flags, Mode::empty(), true)
+        ways::open(step, &way, flags, Mode::empty(), true)
     })?;
     enter(step, call, Arc::new(directory))
 }

@@ -13,7 +13,10 @@ use super::super::step::Step;
 impl Step {
     /// Says whether a process or thread is one of the step's.
     fn has(&self, tid: u32) -> bool {
-        let known = self.mediated.as_ref().is_some_and(|m| m.processes.knows(tid));
+        let known = self
+            .mediated
+            .as_ref()
+            .is_some_and(|m| m.processes.knows(tid));
         // One that has ended and that nobody has waited for yet is known no more.
         known || self.pids.belongs(tid)
     }

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// What a step's first process starts with (see `run/init.rs`).
 const FIRST_UMASK: u32 = 0o022;
@@ -19,8 +19,28 @@ pub struct Process {
     pub umask: u32,
     /// What it runs; none before the first program.
     pub program: Option<Program>,
-    /// Memory of its own that the tracer may write to: address and size.
-    pub room: Option<(u64, u64)>,
+    /// Memory of its own that the tracer may write to; shared with those that share all memory.
+    pub room: Arc<Mutex<Option<Room>>>,
+}
+
+/// Memory of a process that the tracer has mapped for itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Room {
+    /// Where it is.
+    pub address: u64,
+    /// Which part of it is the next to be used.
+    pub next: u64,
+}
+
+/// What a process has made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Child {
+    /// A process with memory of its own.
+    Process,
+    /// A process that has its parent's memory until it executes a program.
+    SharingMemory,
+    /// A thread.
+    Thread,
 }
 
 /// A running program.
@@ -60,7 +80,7 @@ impl Processes {
                 cwd: Arc::new(cwd),
                 umask: FIRST_UMASK,
                 program: None,
-                room: None,
+                room: Arc::default(),
             },
         }
     }
@@ -91,13 +111,20 @@ impl Processes {
         self.threads.contains_key(&tid)
     }
 
-    /// Notes that `parent` has made a process, or a thread of its own process.
-    pub fn forked(&mut self, parent: u32, child: u32, thread: bool) {
-        let inherited = self.of_mut(parent).clone();
-        if thread {
+    /// Notes what `parent` has made.
+    pub fn forked(&mut self, parent: u32, child: u32, kind: Child) {
+        let mut inherited = self.of_mut(parent).clone();
+        if kind == Child::Thread {
             let process = self.threads[&parent];
             self.threads.insert(child, process);
         } else {
+            if kind == Child::Process {
+                let room = *inherited
+                    .room
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner);
+                inherited.room = Arc::new(Mutex::new(room));
+            }
             self.threads.insert(child, child);
             self.processes.insert(child, inherited);
         }
@@ -107,7 +134,7 @@ impl Processes {
     pub fn executed(&mut self, former: u32, tid: u32, program: Program) {
         let process = Process {
             program: Some(program),
-            room: None,
+            room: Arc::default(),
             ..self.of(former).clone()
         };
         let number = self.threads.get(&former).copied();
@@ -150,15 +177,23 @@ mod tests {
     fn children_inherit_and_threads_share() {
         let mut all = Processes::new(open("/"));
         all.of_mut(10).umask = 0o077;
-        all.forked(10, 11, false);
-        all.forked(10, 12, true);
+        all.forked(10, 11, Child::Process);
+        all.forked(10, 12, Child::Thread);
         all.of_mut(12).cwd = Arc::new(open("/usr"));
         all.of_mut(11).umask = 0;
+        all.forked(11, 13, Child::SharingMemory);
+        assert!(Arc::ptr_eq(&all.of(11).room, &all.of(13).room));
+        assert!(!Arc::ptr_eq(&all.of(10).room, &all.of(11).room));
+        all.ended(13);
         assert!(Arc::ptr_eq(&all.of(10).cwd, &all.of(12).cwd));
         assert!(!Arc::ptr_eq(&all.of(10).cwd, &all.of(11).cwd));
         assert_eq!((all.of(10).umask, all.of(11).umask), (0o077, 0));
         all.ended(10);
-        assert_eq!(all.of(12).umask, 0o077, "a process outlives its first thread");
+        assert_eq!(
+            all.of(12).umask,
+            0o077,
+            "a process outlives its first thread"
+        );
         let file = Arc::new(open("/usr"));
         all.executed(12, 10, Program { file });
         assert!(all.knows(10) && !all.knows(12) && all.of(10).program.is_some());

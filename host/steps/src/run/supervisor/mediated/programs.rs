@@ -64,7 +64,7 @@ pub fn find(
     };
     let mut prefix: Vec<Vec<u8>> = Vec::new();
     for _ in 0..=MAX_NESTING {
-        let head = head_of(step, call, &file)?;
+        let head = head_of(step, &file)?;
         let Some((interpreter, argument)) = script(&head)? else {
             return program(step, call, file, &head, prefix, name);
         };
@@ -92,8 +92,9 @@ fn program(
         None => None,
         Some(path) => {
             let (file, _) = executable(step, call, libc::AT_FDCWD, path, true)?;
-            let head = head_of(step, call, &file)?;
-            let linker = Elf::parse(&head).filter(|elf| elf.relocatable && elf.interpreter.is_none());
+            let head = head_of(step, &file)?;
+            let linker =
+                Elf::parse(&head).filter(|elf| elf.relocatable && elf.interpreter.is_none());
             Some((file, linker.ok_or(Errno::from_raw_os_error(libc::ELIBBAD))?))
         }
     };
@@ -158,12 +159,11 @@ fn executable(
 ///
 /// # Errors
 /// What the file system answers.
-pub fn readable(step: &Step, call: &Call<'_>, file: &OwnedFd) -> Result<OwnedFd, Errno> {
+pub fn readable(step: &Step, file: &OwnedFd) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     let open = || fs::open(ways::own_link(file), flags, fs::Mode::empty());
     let opened = match open() {
         Err(Errno::ACCESS) if path_inside(step, file).is_some() => {
-            let _ = call;
             let mut modes = ways::Opened::default();
             modes.open(file.as_fd());
             open()
@@ -174,8 +174,8 @@ pub fn readable(step: &Step, call: &Call<'_>, file: &OwnedFd) -> Result<OwnedFd,
     Ok(opened)
 }
 
-fn head_of(step: &Step, call: &Call<'_>, file: &OwnedFd) -> Result<Vec<u8>, Errno> {
-    let file = File::from(readable(step, call, file)?);
+fn head_of(step: &Step, file: &OwnedFd) -> Result<Vec<u8>, Errno> {
+    let file = File::from(readable(step, file)?);
     let mut head = vec![0; HEAD];
     let mut length = 0;
     while length < head.len() {
@@ -189,9 +189,14 @@ fn head_of(step: &Step, call: &Call<'_>, file: &OwnedFd) -> Result<Vec<u8>, Errn
     Ok(head)
 }
 
+/// An interpreter and its argument.
+type Script = (Vec<u8>, Option<Vec<u8>>);
+
 /// Reads a `#!` line as the kernel does (fs/binfmt_script.c): interpreter, and at most one argument.
-fn script(head: &[u8]) -> Result<Option<(Vec<u8>, Option<Vec<u8>>)>, Errno> {
-    let Some(rest) = head.get(..head.len().min(MAX_LINE)).and_then(|h| h.strip_prefix(b"#!"))
+fn script(head: &[u8]) -> Result<Option<Script>, Errno> {
+    let Some(rest) = head
+        .get(..head.len().min(MAX_LINE))
+        .and_then(|h| h.strip_prefix(b"#!"))
     else {
         return Ok(None);
     };
@@ -228,10 +233,16 @@ mod tests {
             Ok(Some((name.to_owned(), argument.map(str::to_owned))))
         };
         assert_eq!(read(b"#!/bin/sh\necho"), found("/bin/sh", None));
-        assert_eq!(read(b"#! /usr/bin/env  -S a b \t\n"), found("/usr/bin/env", Some("-S a b")));
+        assert_eq!(
+            read(b"#! /usr/bin/env  -S a b \t\n"),
+            found("/usr/bin/env", Some("-S a b"))
+        );
         assert_eq!(read(b"#!/bin/sh"), found("/bin/sh", None));
         assert_eq!(read(b"#!\n"), Err(Errno::NOEXEC));
-        assert_eq!(read(&[b"#!/".to_vec(), vec![b'x'; 400]].concat()), Err(Errno::NOEXEC));
+        assert_eq!(
+            read(&[b"#!/".to_vec(), vec![b'x'; 400]].concat()),
+            Err(Errno::NOEXEC)
+        );
         assert_eq!(read(b"\x7fELF"), Ok(None));
     }
 }

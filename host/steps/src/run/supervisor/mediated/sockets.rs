@@ -100,7 +100,12 @@ fn address(call: &Call<'_>) -> Result<Address, Stop> {
     Ok(match path.first() {
         None => return Err(Errno::INVAL.into()),
         Some(0) => Address::Abstract(path[1..].to_vec()),
-        Some(_) => Address::Path(path.split(|byte| *byte == 0).next().unwrap_or_default().to_vec()),
+        Some(_) => Address::Path(
+            path.split(|byte| *byte == 0)
+                .next()
+                .unwrap_or_default()
+                .to_vec(),
+        ),
     })
 }
 

@@ -54,20 +54,67 @@ const SOCKET: Row = (libc::SYS_socket, "SYS_socket", sockets::socket);
 /// Calls about another process, which is the caller where the argument of this index is 0.
 const ABOUT: &[(Row, u8)] = &[
     ((libc::SYS_prlimit64, "SYS_prlimit64", others::first), 0),
-    ((libc::SYS_sched_setaffinity, "SYS_sched_setaffinity", others::first), 0),
-    ((libc::SYS_sched_setscheduler, "SYS_sched_setscheduler", others::first), 0),
-    ((libc::SYS_sched_setparam, "SYS_sched_setparam", others::first), 0),
-    ((libc::SYS_sched_setattr, "SYS_sched_setattr", others::first), 0),
-    ((libc::SYS_migrate_pages, "SYS_migrate_pages", others::first), 0),
+    (
+        (
+            libc::SYS_sched_setaffinity,
+            "SYS_sched_setaffinity",
+            others::first,
+        ),
+        0,
+    ),
+    (
+        (
+            libc::SYS_sched_setscheduler,
+            "SYS_sched_setscheduler",
+            others::first,
+        ),
+        0,
+    ),
+    (
+        (
+            libc::SYS_sched_setparam,
+            "SYS_sched_setparam",
+            others::first,
+        ),
+        0,
+    ),
+    (
+        (libc::SYS_sched_setattr, "SYS_sched_setattr", others::first),
+        0,
+    ),
+    (
+        (libc::SYS_migrate_pages, "SYS_migrate_pages", others::first),
+        0,
+    ),
     ((libc::SYS_move_pages, "SYS_move_pages", others::first), 0),
     ((libc::SYS_tkill, "SYS_tkill", others::first), 0),
-    ((libc::SYS_rt_sigqueueinfo, "SYS_rt_sigqueueinfo", others::first), 0),
+    (
+        (
+            libc::SYS_rt_sigqueueinfo,
+            "SYS_rt_sigqueueinfo",
+            others::first,
+        ),
+        0,
+    ),
     ((libc::SYS_pidfd_open, "SYS_pidfd_open", others::first), 0),
     ((libc::SYS_kill, "SYS_kill", others::kill), 0),
     ((libc::SYS_tgkill, "SYS_tgkill", others::thread_signal), 0),
-    ((libc::SYS_rt_tgsigqueueinfo, "SYS_rt_tgsigqueueinfo", others::thread_signal), 0),
-    ((libc::SYS_setpriority, "SYS_setpriority", others::priority), 1),
-    ((libc::SYS_ioprio_set, "SYS_ioprio_set", others::priority), 1),
+    (
+        (
+            libc::SYS_rt_tgsigqueueinfo,
+            "SYS_rt_tgsigqueueinfo",
+            others::thread_signal,
+        ),
+        0,
+    ),
+    (
+        (libc::SYS_setpriority, "SYS_setpriority", others::priority),
+        1,
+    ),
+    (
+        (libc::SYS_ioprio_set, "SYS_ioprio_set", others::priority),
+        1,
+    ),
 ];
 
 /// Calls newer than the C library's list; the same numbers on all architectures.
@@ -79,17 +126,72 @@ const SYS_LISTMOUNT: i64 = 458;
 
 /// What is refused: number, name, error, reason.
 const REFUSED: &[(i64, &str, i32, &str)] = &[
-    (libc::SYS_chroot, "chroot", libc::EPERM, "a root within the root would have to be resolved too"),
-    (libc::SYS_clone3, "clone3", libc::ENOSYS, "its flags are in memory, where no filter sees them; programs fall back to clone"),
-    (libc::SYS_unshare, "unshare", libc::EPERM, "in a user namespace of its own a step could leave the tree"),
-    (libc::SYS_setns, "setns", libc::EPERM, "namespaces are not the step's"),
-    (libc::SYS_ptrace, "ptrace", libc::EPERM, "the step is traced already"),
-    (libc::SYS_inotify_init1, "inotify_init1", libc::ENOSYS, "a watch is set by a path; programs fall back to looking again"),
-    (libc::SYS_fanotify_init, "fanotify_init", libc::ENOSYS, "a watch is set by a path"),
-    (libc::SYS_fanotify_mark, "fanotify_mark", libc::ENOSYS, "a watch is set by a path"),
-    (libc::SYS_inotify_add_watch, "inotify_add_watch", libc::ENOSYS, "a watch is set by a path"),
-    (libc::SYS_name_to_handle_at, "name_to_handle_at", libc::EOPNOTSUPP, "a path that nothing resolves"),
-    (libc::SYS_open_by_handle_at, "open_by_handle_at", libc::EPERM, "opens by no path at all"),
+    (
+        libc::SYS_chroot,
+        "chroot",
+        libc::EPERM,
+        "a root within the root would have to be resolved too",
+    ),
+    (
+        libc::SYS_clone3,
+        "clone3",
+        libc::ENOSYS,
+        "its flags are in memory, where no filter sees them; programs fall back to clone",
+    ),
+    (
+        libc::SYS_unshare,
+        "unshare",
+        libc::EPERM,
+        "in a user namespace of its own a step could leave the tree",
+    ),
+    (
+        libc::SYS_setns,
+        "setns",
+        libc::EPERM,
+        "namespaces are not the step's",
+    ),
+    (
+        libc::SYS_ptrace,
+        "ptrace",
+        libc::EPERM,
+        "the step is traced already",
+    ),
+    (
+        libc::SYS_inotify_init1,
+        "inotify_init1",
+        libc::ENOSYS,
+        "a watch is set by a path; programs fall back to looking again",
+    ),
+    (
+        libc::SYS_fanotify_init,
+        "fanotify_init",
+        libc::ENOSYS,
+        "a watch is set by a path",
+    ),
+    (
+        libc::SYS_fanotify_mark,
+        "fanotify_mark",
+        libc::ENOSYS,
+        "a watch is set by a path",
+    ),
+    (
+        libc::SYS_inotify_add_watch,
+        "inotify_add_watch",
+        libc::ENOSYS,
+        "a watch is set by a path",
+    ),
+    (
+        libc::SYS_name_to_handle_at,
+        "name_to_handle_at",
+        libc::EOPNOTSUPP,
+        "a path that nothing resolves",
+    ),
+    (
+        libc::SYS_open_by_handle_at,
+        "open_by_handle_at",
+        libc::EPERM,
+        "opens by no path at all",
+    ),
     (libc::SYS_mount, "mount", libc::EPERM, "no mounts"),
     (libc::SYS_umount2, "umount2", libc::EPERM, "no mounts"),
     (libc::SYS_pivot_root, "pivot_root", libc::EPERM, "no mounts"),
@@ -99,25 +201,100 @@ const REFUSED: &[(i64, &str, i32, &str)] = &[
     (libc::SYS_fspick, "fspick", libc::EPERM, "no mounts"),
     (libc::SYS_fsconfig, "fsconfig", libc::EPERM, "no mounts"),
     (libc::SYS_fsmount, "fsmount", libc::EPERM, "no mounts"),
-    (libc::SYS_mount_setattr, "mount_setattr", libc::EPERM, "no mounts"),
-    (SYS_OPEN_TREE_ATTR, "open_tree_attr", libc::EPERM, "no mounts"),
-    (SYS_STATMOUNT, "statmount", libc::ENOSYS, "tells of the machine's mounts"),
-    (SYS_LISTMOUNT, "listmount", libc::ENOSYS, "tells of the machine's mounts"),
-    (SYS_FILE_GETATTR, "file_getattr", libc::ENOSYS, "a path that nothing resolves"),
-    (SYS_FILE_SETATTR, "file_setattr", libc::ENOSYS, "a path that nothing resolves"),
-    (libc::SYS_swapon, "swapon", libc::EPERM, "a path that nothing resolves"),
-    (libc::SYS_swapoff, "swapoff", libc::EPERM, "a path that nothing resolves"),
-    (libc::SYS_acct, "acct", libc::EPERM, "a path that nothing resolves"),
-    (libc::SYS_quotactl, "quotactl", libc::EPERM, "a path that nothing resolves"),
-    (libc::SYS_add_key, "add_key", libc::ENOSYS, "the keys are those of the builder's user"),
-    (libc::SYS_request_key, "request_key", libc::ENOSYS, "the keys are those of the builder's user"),
-    (libc::SYS_keyctl, "keyctl", libc::ENOSYS, "the keys are those of the builder's user"),
+    (
+        libc::SYS_mount_setattr,
+        "mount_setattr",
+        libc::EPERM,
+        "no mounts",
+    ),
+    (
+        SYS_OPEN_TREE_ATTR,
+        "open_tree_attr",
+        libc::EPERM,
+        "no mounts",
+    ),
+    (
+        SYS_STATMOUNT,
+        "statmount",
+        libc::ENOSYS,
+        "tells of the machine's mounts",
+    ),
+    (
+        SYS_LISTMOUNT,
+        "listmount",
+        libc::ENOSYS,
+        "tells of the machine's mounts",
+    ),
+    (
+        SYS_FILE_GETATTR,
+        "file_getattr",
+        libc::ENOSYS,
+        "a path that nothing resolves",
+    ),
+    (
+        SYS_FILE_SETATTR,
+        "file_setattr",
+        libc::ENOSYS,
+        "a path that nothing resolves",
+    ),
+    (
+        libc::SYS_swapon,
+        "swapon",
+        libc::EPERM,
+        "a path that nothing resolves",
+    ),
+    (
+        libc::SYS_swapoff,
+        "swapoff",
+        libc::EPERM,
+        "a path that nothing resolves",
+    ),
+    (
+        libc::SYS_acct,
+        "acct",
+        libc::EPERM,
+        "a path that nothing resolves",
+    ),
+    (
+        libc::SYS_quotactl,
+        "quotactl",
+        libc::EPERM,
+        "a path that nothing resolves",
+    ),
+    (
+        libc::SYS_add_key,
+        "add_key",
+        libc::ENOSYS,
+        "the keys are those of the builder's user",
+    ),
+    (
+        libc::SYS_request_key,
+        "request_key",
+        libc::ENOSYS,
+        "the keys are those of the builder's user",
+    ),
+    (
+        libc::SYS_keyctl,
+        "keyctl",
+        libc::ENOSYS,
+        "the keys are those of the builder's user",
+    ),
 ];
 
 #[cfg(target_arch = "x86_64")]
 const LEGACY_REFUSED: &[(i64, &str, i32, &str)] = &[
-    (libc::SYS_inotify_init, "inotify_init", libc::ENOSYS, "a watch is set by a path"),
-    (libc::SYS_uselib, "uselib", libc::ENOSYS, "a path that nothing resolves"),
+    (
+        libc::SYS_inotify_init,
+        "inotify_init",
+        libc::ENOSYS,
+        "a watch is set by a path",
+    ),
+    (
+        libc::SYS_uselib,
+        "uselib",
+        libc::ENOSYS,
+        "a path that nothing resolves",
+    ),
 ];
 #[cfg(not(target_arch = "x86_64"))]
 const LEGACY_REFUSED: &[(i64, &str, i32, &str)] = &[];
@@ -164,7 +341,12 @@ pub fn rules() -> Vec<Rule> {
         (libc::SYS_execve, "execve"),
         (libc::SYS_execveat, "execveat"),
     ] {
-        rules.push(Rule::new(nr, name, Action::Trace, "the program is loaded by the tracer"));
+        rules.push(Rule::new(
+            nr,
+            name,
+            Action::Trace,
+            "the program is loaded by the tracer",
+        ));
     }
     let whole = [ROWS, LEGACY].into_iter().flatten();
     let notify = |row: &Row| {
@@ -187,6 +369,21 @@ pub fn rules() -> Vec<Rule> {
             "processes of the machine have numbers too",
         )
     }));
+    rules.push(Rule {
+        when: vec![condition(
+            0,
+            u32::MAX.into(),
+            libc::PR_SET_DUMPABLE as u64,
+            false,
+        )],
+        ..Rule::new(
+            libc::SYS_prctl,
+            "prctl",
+            // It succeeds and does nothing.
+            Action::Errno(0),
+            "agents hide their memory, without which the supervisor cannot answer them",
+        )
+    });
     // Whole groups and users, of which the caller's has the number 0 as well.
     for (nr, name, process) in [
         (libc::SYS_setpriority, "setpriority", 0),
@@ -194,7 +391,12 @@ pub fn rules() -> Vec<Rule> {
     ] {
         rules.push(Rule {
             when: vec![condition(0, u32::MAX.into(), process, true)],
-            ..Rule::new(nr, name, Action::Errno(libc::EPERM as u16), "they are the builder's")
+            ..Rule::new(
+                nr,
+                name,
+                Action::Errno(libc::EPERM as u16),
+                "they are the builder's",
+            )
         });
     }
     rules
@@ -277,7 +479,11 @@ mod tests {
         let answered: HashSet<i64> = handlers().map(|(nr, _)| nr.into()).collect();
         for rule in rules.iter().filter(|r| r.action == Action::Notify) {
             let kept = rule.reason != "no path is left to the kernel";
-            assert!(kept || answered.contains(&rule.nr), "nobody answers {}", rule.name);
+            assert!(
+                kept || answered.contains(&rule.nr),
+                "nobody answers {}",
+                rule.name
+            );
         }
     }
 }

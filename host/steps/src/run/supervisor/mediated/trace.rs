@@ -14,13 +14,16 @@ use stepwell_sys::ptrace::{Resume, Status, Tracer};
 use super::super::step::Step;
 use super::super::{SupervisorError, lock};
 use super::exec::{self, Pending};
-use super::processes::Processes;
+use super::processes::{Child, Processes};
 
 /// Begins to trace the first process of a step; the thread ends when nothing of the step is left.
 ///
 /// # Errors
 /// It may not be traced.
-pub fn trace(step: Arc<Mutex<Step>>, first: u32) -> Result<JoinHandle<SysResult<()>>, SupervisorError> {
+pub fn trace(
+    step: Arc<Mutex<Step>>,
+    first: u32,
+) -> Result<JoinHandle<SysResult<()>>, SupervisorError> {
     let (tell, told) = mpsc::channel();
     let thread = std::thread::Builder::new()
         .name("tracer".to_owned())
@@ -120,12 +123,10 @@ impl Loop {
     }
 
     fn forked(&mut self, parent: u32) -> SysResult<()> {
-        const CLONE: i64 = libc::SYS_clone;
-        const CLONE_THREAD: u64 = libc::CLONE_THREAD as u64;
         let child = self.tracer.message(parent)?;
         let registers = self.tracer.registers(parent)?;
-        let thread = registers.call() == CLONE && registers.argument(0) & CLONE_THREAD != 0;
-        self.processes(|processes| processes.forked(parent, child, thread));
+        let kind = made_by(registers.call(), registers.argument(0));
+        self.processes(|processes| processes.forked(parent, child, kind));
         if self.early.remove(&child) {
             // It may have been killed already.
             let _ = self.tracer.resume(child, Resume::Freely, 0);
@@ -141,3 +142,21 @@ impl Loop {
         Ok(())
     }
 }
+
+/// Says what a call makes; clone3 is refused by the filter.
+fn made_by(call: i64, flags: u64) -> Child {
+    let has = |flag: i32| call == libc::SYS_clone && flags & flag as u64 != 0;
+    if has(libc::CLONE_THREAD) {
+        Child::Thread
+    } else if call == VFORK || has(libc::CLONE_VM) {
+        Child::SharingMemory
+    } else {
+        Child::Process
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+const VFORK: i64 = libc::SYS_vfork;
+/// There is no such call.
+#[cfg(not(target_arch = "x86_64"))]
+const VFORK: i64 = -1;

@@ -99,8 +99,12 @@ pub fn directory(step: &Step, tid: u32, dirfd: i32) -> Result<Arc<OwnedFd>, Errn
 /// `EBADF`.
 pub fn descriptor(call: &Call<'_>, fd: i32) -> Result<OwnedFd, Errno> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
-    fs::open(format!("/proc/{}/fd/{fd}", call.tid()), flags, Mode::empty())
-        .map_err(|_| Errno::BADF)
+    fs::open(
+        format!("/proc/{}/fd/{fd}", call.tid()),
+        flags,
+        Mode::empty(),
+    )
+    .map_err(|_| Errno::BADF)
 }
 
 /// Opens what a way leads to.
@@ -109,7 +113,6 @@ pub fn descriptor(call: &Call<'_>, fd: i32) -> Result<OwnedFd, Errno> {
 /// What the kernel answers.
 pub fn open(
     step: &Step,
-    call: &Call<'_>,
     way: &Way,
     flags: OFlags,
     mode: Mode,
@@ -134,7 +137,6 @@ pub fn open(
                 let text = resolve::path_of(base).ok_or(Errno::NOENT)?;
                 let inside = step.inside(&text).ok_or(Errno::NOENT)?;
                 let path = [inside, b"/", &way.path].concat();
-                let _ = call;
                 open_from_root(step, &path, flags, mode, follow)
             }
             other => other,
@@ -170,7 +172,7 @@ pub fn inode(
 ) -> Result<OwnedFd, Errno> {
     let way = way(step, call, dirfd, path)?;
     as_root(step, call, &way, || {
-        open(step, call, &way, OFlags::PATH, Mode::empty(), follow)
+        open(step, &way, OFlags::PATH, Mode::empty(), follow)
     })
 }
 
