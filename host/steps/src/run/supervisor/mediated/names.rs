@@ -281,12 +281,14 @@ pub fn fchdir(step: &mut Step, call: &Call<'_>) -> Result<Answer, Stop> {
         return Err(Errno::BADF.into());
     }
     let directory = ways::directory(step, call.tid(), call.int(0))?;
+    // One too deep to have a path was reached from inside.
+    if let Some(text) = resolve::path_of(&directory) {
+        step.inside(&text).ok_or(Errno::ACCESS)?;
+    }
     enter(step, call, directory)
 }
 
 fn enter(step: &mut Step, call: &Call<'_>, directory: Arc<OwnedFd>) -> Result<Answer, Stop> {
-    let text = resolve::path_of(&directory).ok_or(Errno::NOENT)?;
-    step.inside(&text).ok_or(Errno::ACCESS)?;
     call.check()?;
     super::state(step)?.processes.of_mut(call.tid()).cwd = directory;
     Ok(Answer::Value(0))
@@ -298,7 +300,7 @@ pub fn getcwd(step: &mut Step, call: &Call<'_>) -> Result<Answer, Stop> {
     if fs::fstat(&cwd)?.st_nlink == 0 {
         return Err(Errno::NOENT.into());
     }
-    let text = resolve::path_of(&cwd).ok_or(Errno::NOENT)?;
+    let text = resolve::path_of(&cwd).ok_or(Errno::NAMETOOLONG)?;
     let mut path = step.inside(&text).ok_or(Errno::NOENT)?.to_vec();
     path.push(0);
     if path.len() > MAX_CWD {

@@ -68,7 +68,13 @@ pub fn way(step: &Step, call: &Call<'_>, dirfd: i32, path: &[u8]) -> Result<Way,
             path: path.to_vec(),
         });
     }
-    let text = resolve::path_of(&base).ok_or(Errno::NOENT)?;
+    // One that is too deep to have a path serves as a start for paths without links and dots.
+    let Some(text) = resolve::path_of(&base) else {
+        return Ok(Way {
+            base: Some(base),
+            path: path.to_vec(),
+        });
+    };
     let inside = step.inside(&text).ok_or(Errno::NOENT)?;
     Ok(Way {
         base: None,
@@ -129,12 +135,16 @@ pub fn open(
     if !follow {
         own |= OFlags::NOFOLLOW;
     }
+    if way.path == b".." {
+        // Only of what is too deep to have a path, and so far below the root.
+        return fs::openat(base, c"..", own, mode);
+    }
     loop {
         return match fs::openat2(base, &way.path[..], own, mode, beneath) {
             Err(Errno::AGAIN | Errno::INTR) => continue,
             // The name is a link.
             Err(Errno::LOOP) if follow => {
-                let text = resolve::path_of(base).ok_or(Errno::NOENT)?;
+                let text = resolve::path_of(base).ok_or(Errno::NAMETOOLONG)?;
                 let inside = step.inside(&text).ok_or(Errno::NOENT)?;
                 let path = [inside, b"/", &way.path].concat();
                 open_from_root(step, &path, flags, mode, follow)
@@ -181,44 +191,39 @@ pub fn inode(
 /// # Errors
 /// What the kernel answers.
 pub fn entry(step: &Step, call: &Call<'_>, dirfd: i32, path: &[u8]) -> Result<Entry, Errno> {
-    let way = way(step, call, dirfd, path)?;
-    if let Some(base) = way.base {
-        let fixed = way.path == b".";
-        return Ok(Entry {
-            parent: base,
-            name: way.path,
-            fixed,
-        });
-    }
-    let slash = way.path.ends_with(b"/");
-    let names = way.path.strip_suffix(b"/").unwrap_or(&way.path);
-    let names = names
+    let Way { base, path } = way(step, call, dirfd, path)?;
+    let slash = path.ends_with(b"/");
+    let names = path
         .iter()
         .rposition(|byte| *byte != b'/')
-        .map_or(&b""[..], |end| &names[..=end]);
+        .map_or(&b""[..], |end| &path[..=end]);
     let start = names.iter().rposition(|byte| *byte == b'/');
     let (parent, last) = match start {
         Some(0) => (&b"/"[..], &names[1..]),
         Some(at) => (&names[..at], &names[at + 1..]),
-        None => (&b"/"[..], names),
+        None => (&b""[..], names),
     };
-    let fixed = [&b""[..], b".", b".."].contains(&last);
-    let from = Way {
-        base: None,
-        path: parent.to_vec(),
+    let parent = match base {
+        Some(base) if parent.is_empty() => base,
+        base => {
+            let from = Way {
+                base,
+                path: parent.to_vec(),
+            };
+            let flags = OFlags::PATH | OFlags::DIRECTORY;
+            Arc::new(as_root(step, call, &from, || {
+                open(step, &from, flags, Mode::empty(), true)
+            })?)
+        }
     };
-    let flags = OFlags::PATH | OFlags::DIRECTORY;
-    let parent = as_root(step, call, &from, || {
-        open_from_root(step, parent, flags, Mode::empty(), true)
-    })?;
     let mut name = last.to_vec();
     if slash {
         name.push(b'/');
     }
     Ok(Entry {
-        parent: Arc::new(parent),
+        parent,
+        fixed: [&b""[..], b".", b".."].contains(&last),
         name,
-        fixed,
     })
 }
 
