@@ -137,8 +137,19 @@ fn answer(
     // The supervisor must not wait for the other side of a pipe.
     let own = flags | OFlags::NONBLOCK;
     let masked = creates(flags) && mode.bits() & step.builder_umask() != 0;
+    // To open a pipe for reading, even for a moment, would let those go on who wait for a reader.
+    if !flags.contains(OFlags::NONBLOCK)
+        && flags & OFlags::RWMODE == OFlags::RDONLY
+        && let Ok(pipe) = ways::open(step, &way, OFlags::PATH, Mode::empty(), follow)
+        && is_pipe(&pipe)
+    {
+        return wait(step, call, pipe, flags);
+    }
     let result = ways::as_root(step, call, &way, || {
-        let open = |flags| ways::open(step, &way, flags, mode, follow);
+        let open = |flags: OFlags| {
+            let mode = if creates(flags) { mode } else { Mode::empty() };
+            ways::open(step, &way, flags, mode, follow)
+        };
         if !masked || flags.contains(OFlags::TMPFILE) || exclusive {
             return open(own).map(|file| (file, masked));
         }
@@ -155,10 +166,6 @@ fn answer(
         Ok((file, made)) => {
             if made {
                 fs::fchmod(&file, mode)?;
-            }
-            let pipe = !flags.contains(OFlags::NONBLOCK) && is_pipe(&file);
-            if pipe && !flags.contains(OFlags::RDWR) {
-                return wait(step, call, file, flags);
             }
             inject(file, flags)
         }
@@ -221,22 +228,15 @@ impl Drop for Waiting {
     }
 }
 
-/// Has a thread open a named pipe and answer when the other side is there.
+/// Has a thread open a named pipe, given by a handle, and answer when the other side is there.
 fn wait(step: &mut Step, call: &Call<'_>, pipe: OwnedFd, flags: OFlags) -> Result<Answer, Stop> {
     let listener = call.share_listener()?;
-    // A handle on the pipe itself, so that this process does not count as its reader.
-    let handle = fs::open(
-        ways::own_link(&pipe),
-        OFlags::PATH | OFlags::CLOEXEC,
-        Mode::empty(),
-    )?;
-    drop(pipe);
     let waiting = &mut super::state(step)?.waiting;
     waiting.forget_done();
     if waiting.0.len() >= MAX_WAITING {
         return Err(Errno::MFILE.into());
     }
-    let (handle, done) = (Arc::new(handle), Arc::new(AtomicBool::new(false)));
+    let (handle, done) = (Arc::new(pipe), Arc::new(AtomicBool::new(false)));
     waiting.0.push((handle.clone(), done.clone()));
     let id = call.notification().id;
     let opens = std::thread::Builder::new()
