@@ -201,6 +201,7 @@ pub fn entry(step: &Step, call: &Call<'_>, dirfd: i32, path: &[u8]) -> Result<En
     let (parent, last) = match start {
         Some(0) => (&b"/"[..], &names[1..]),
         Some(at) => (&names[..at], &names[at + 1..]),
+        None if base.is_none() => (&b"/"[..], names),
         None => (&b""[..], names),
     };
     let parent = match base {
