@@ -31,6 +31,8 @@ RUN groupadd -g 77 team && useradd -m -u 1000 -G team app && rm -rf /var/log/* /
 RUN umask 027 && mkdir -p /data/a/b && cd /data && echo one > a/1 && ln a/1 a/2 && ln -s a/1 link && mkfifo pipe
 RUN chown -R app:team /data/a && chmod 0 /data/a/1 && chmod 2750 /data/a && chmod 4755 /data/link
 RUN cp -a /data /copy && mv /copy/a /moved && rm /copy/pipe && tar -cf - -C / data | tar -xpf - -C /mnt
+RUN mkdir -p /closed/sub && echo x > /closed/sub/f && echo s > /closed/none && chmod 0 /closed/none && chmod 0555 /closed/sub /closed
+RUN cat /closed/none >> /closed/sub/f && touch /closed/new && rm /closed/sub/f
 USER app
 RUN cd ~ && echo $PWD $HOME $(id -u) > own && umask && perl -e 'mkdir q(p), 0751; utime 5, 6, q(own)'
 ";
