@@ -215,6 +215,8 @@ pub enum IsolationArg {
     Userns,
     /// chroot(2) without a user namespace; needs CAP_SYS_CHROOT
     Chroot,
+    /// Every path is resolved by the builder; needs no privilege at all, and is the slowest
+    Mediated,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

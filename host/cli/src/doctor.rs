@@ -38,7 +38,7 @@ const ROWS: &[Row] = &[
     ("reading memory of a child", "all tiers", |f| {
         attempt(&f.build.read_memory)
     }),
-    ("tracing a child", "not needed yet", |f| {
+    ("tracing a child", "tier `mediated`", |f| {
         attempt(&f.build.ptrace)
     }),
     ("network namespace", "RUN --network=none", |f| {

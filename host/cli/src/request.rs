@@ -79,6 +79,7 @@ pub fn from_args(args: &BuildArgs) -> Result<Request, String> {
             IsolationArg::Auto => Isolation::Auto,
             IsolationArg::Userns => Isolation::Userns,
             IsolationArg::Chroot => Isolation::Chroot,
+            IsolationArg::Mediated => Isolation::Mediated,
         },
         source_date_epoch: source_date_epoch(args)?,
         guest_limits: limits(&args.guest),

@@ -120,6 +120,8 @@ pub enum Isolation {
     Userns,
     /// chroot(2), without a user namespace.
     Chroot,
+    /// Neither: every path is resolved by the builder.
+    Mediated,
 }
 
 /// Where a result goes.

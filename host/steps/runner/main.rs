@@ -3,7 +3,8 @@
 //! `step-runner [OPTION VALUE]... ROOT COMMAND [ARG]...`, with `--isolation`, `--user`, `--cwd`, `--network none`,
 //! `--timeout SECONDS`, `--env NAME=VALUE`, `--file PATH=CONTENT`, `--cancel SECONDS`, `--limit NAME=NUMBER`, `--shm-size BYTES`,
 //! `--bind|--bind-rw|--cache TARGET=DIRECTORY[:SOURCE]`, `--tmpfs TARGET`, `--secret TARGET=CONTENT`, `--ssh TARGET=SOCKET`,
-//! `--container docker` (root only: the capabilities and the denials of docker's default profile from the start on),
+//! `--container docker` (root only: the capabilities and the denials of docker's default profile from the start on;
+//! `restricted`, for ordinary users: those denials without any capability),
 //! `--deny-mounts seccomp|landlock` (the calls of the mount family fail with EACCES or EPERM from the start on).  `--doctor USER` prints what this machine permits.
 //! Not part of the product:
 //! it starts as the product does (init first, then a user namespace of its own) and exits with the step's status,
@@ -46,7 +47,7 @@ struct Options {
     timeout: Option<Duration>,
     cancel: Option<Duration>,
     deny_mounts: String,
-    container: bool,
+    container: String,
 }
 
 fn main() {
@@ -58,8 +59,10 @@ fn main() {
     }
     let mut options = parse(std::env::args().skip(1).collect());
     deny_mounts(&options.deny_mounts);
-    if options.container {
-        enter_container();
+    match options.container.as_str() {
+        "docker" => enter_container(false),
+        "restricted" => enter_container(true),
+        _ => {}
     }
     let _ = stepwell_sys::namespace::enter_user_namespace(None);
     match step(&mut options) {
@@ -81,7 +84,7 @@ fn parse(args: Vec<String>) -> Options {
         timeout: None,
         cancel: None,
         deny_mounts: String::new(),
-        container: false,
+        container: String::new(),
     };
     while let Some(name) = args.next_if(|arg| arg.starts_with("--")) {
         let value = args.next().unwrap_or_default();
@@ -91,13 +94,14 @@ fn parse(args: Vec<String>) -> Options {
             "--isolation" if value == "auto" => {}
             "--isolation" if value == "chroot" => options.isolation = Isolation::Chroot,
             "--isolation" if value == "userns" => options.isolation = Isolation::Userns,
+            "--isolation" if value == "mediated" => options.isolation = Isolation::Mediated,
             "--user" => options.op.user = value,
             "--cwd" => options.op.cwd = value,
             "--network" => options.op.network = Network::None,
             "--timeout" => options.timeout = seconds(),
             "--cancel" => options.cancel = seconds(),
             "--deny-mounts" => options.deny_mounts = value,
-            "--container" => options.container = value == "docker",
+            "--container" => options.container = value,
             "--env" => options.op.env.push(EnvVar {
                 name: left.to_owned(),
                 value: right.to_owned(),
@@ -216,8 +220,9 @@ const NAMESPACE_FLAGS: &[u64] = &[
 ];
 
 /// Confines this process as docker's default profile does a container's root, as far as builds notice it: fourteen
-/// capabilities, no namespaces, no mounts, no clone3, no io_uring, no descriptors of others; no `no_new_privs`.
-fn enter_container() {
+/// capabilities, no namespaces, no mounts, no clone3, no io_uring, no descriptors of others; no `no_new_privs`.  Or,
+/// `restricted`, as the same profile confines an ordinary user of Kubernetes: no capability, no chroot.
+fn enter_container(restricted: bool) {
     let deny = |(nr, name): &(i64, &str)| {
         Rule::new(
             *nr,
@@ -236,6 +241,10 @@ fn enter_container() {
         (libc::SYS_open_by_handle_at, "open_by_handle_at"),
     ];
     rules.extend(others.iter().map(deny));
+    if restricted {
+        rules.push(deny(&(libc::SYS_chroot, "chroot")));
+        seccomp::set_no_new_privs().expect("no_new_privs");
+    }
     rules.push(Rule::new(
         libc::SYS_clone3,
         "clone3",
@@ -259,6 +268,9 @@ fn enter_container() {
         other_abi: OtherAbi::Allow,
     })
     .expect("filter");
+    if restricted {
+        return;
+    }
     let held = capability::STEP | Capabilities::SYS_CHROOT;
     capability::limit_next_program(held, true).expect("capabilities");
 }

@@ -102,7 +102,7 @@ fn environment_directory_and_user_are_the_steps_own() {
             .run()
             .code(125)
             .stderr_has("user `nobody` is not in the image's `/etc/passwd`");
-        if !tree.mode().container {
+        if tree.mode().container != "docker" {
             tree.sh("cat; hostname").code(0).stdout("buildkitsandbox\n");
         }
     });
@@ -207,6 +207,47 @@ fn a_killed_builder_takes_its_step_along() {
 }
 
 #[test]
+fn a_killed_holder_takes_its_step_along() {
+    each_mode(|tree| {
+        let mark = tree.mark();
+        let script = format!(
+            "{} echo ready; sleep {mark}",
+            DAEMONS.replace("MARK", &mark)
+        );
+        let mut child = tree
+            .step(&["sh", "-c", &script])
+            .command()
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        assert_eq!(line, "ready\n");
+        let holders = children_of(child.id());
+        assert!(!holders.is_empty());
+        for holder in holders {
+            let number = rustix::process::Pid::from_raw(holder).unwrap();
+            rustix::process::kill_process(number, rustix::process::Signal::KILL).unwrap();
+        }
+        assert_eq!(child.wait().unwrap().code(), Some(125));
+        assert_eq!(alive_with(&mark), 0, "after the holder was killed");
+    });
+}
+
+fn children_of(parent: u32) -> Vec<i32> {
+    let lists = std::fs::read_dir(format!("/proc/{parent}/task"))
+        .unwrap()
+        .flatten();
+    let text = |entry: std::fs::DirEntry| std::fs::read_to_string(entry.path().join("children"));
+    let texts: Vec<String> = lists.filter_map(|entry| text(entry).ok()).collect();
+    let numbers = texts.iter().flat_map(|text| text.split_whitespace());
+    numbers.filter_map(|number| number.parse().ok()).collect()
+}
+
+#[test]
 fn a_step_reaches_nothing_outside() {
     each_mode(|tree| {
         let outside = std::process::id();
@@ -245,7 +286,7 @@ fn without_network_there_is_loopback_only() {
                 .options(&["--network", "none"])
                 .run()
         };
-        if tree.mode().container {
+        if !tree.mode().container.is_empty() || tree.mode().isolation == "mediated" {
             step("ping -c1 -W2 127.0.0.1 2>&1")
                 .code_not(0)
                 .stdout_has("ddress family not supported");

@@ -18,6 +18,7 @@ pub mod landlock;
 pub mod namespace;
 pub mod probe;
 pub mod process;
+pub mod ptrace;
 pub mod seccomp;
 pub mod subordinate;
 

@@ -415,7 +415,9 @@ pub fn load_entry(path: &Path, side: &SideTable) -> Result<Option<Meta>, MetaErr
             return Ok(Some(meta.clone()));
         }
     }
-    read_by(path, |buffer| fs::lgetxattr(path, XATTR, buffer))
+    read_by(path, |buffer| {
+        whatever_the_mode(path, false, || fs::lgetxattr(path, XATTR, &mut *buffer))
+    })
 }
 
 /// [`load`] through a path that ends in a magic link, such as `/proc/PID/fd/N`, and is nobody else's.
@@ -464,12 +466,14 @@ fn takes_xattr(stat: &Statx) -> bool {
 }
 
 fn read_path(path: &Path) -> Result<Option<Meta>, MetaError> {
-    read_by(path, |buffer| fs::getxattr(path, XATTR, buffer))
+    read_by(path, |buffer| {
+        whatever_the_mode(path, true, || fs::getxattr(path, XATTR, &mut *buffer))
+    })
 }
 
 fn read_by(
     path: &Path,
-    get: impl Fn(&mut [u8]) -> Result<usize, Errno>,
+    mut get: impl FnMut(&mut [u8]) -> Result<usize, Errno>,
 ) -> Result<Option<Meta>, MetaError> {
     // Most entries are owners alone, so that one call is enough.
     let mut small = [0; 256];
@@ -506,7 +510,8 @@ fn write_path(path: &Path, meta: &Meta) -> Result<bool, MetaError> {
             size: bytes.len(),
         });
     }
-    match fs::setxattr(path, XATTR, &bytes, XattrFlags::empty()) {
+    let set = || fs::setxattr(path, XATTR, &bytes, XattrFlags::empty());
+    match whatever_the_mode(path, true, set) {
         Ok(()) => Ok(true),
         Err(errno) if absent(errno) => Ok(false),
         // What is too large for this file system's attributes goes beside; the old value must not stay.
@@ -518,12 +523,45 @@ fn write_path(path: &Path, meta: &Meta) -> Result<bool, MetaError> {
 }
 
 fn remove_path(path: &Path) -> Result<(), MetaError> {
-    match fs::removexattr(path, XATTR) {
+    match whatever_the_mode(path, true, || fs::removexattr(path, XATTR)) {
         Err(errno) if !absent(errno) => {
             Err(SysError::new("removexattr", subject(path), errno).into())
         }
         _ => Ok(()),
     }
+}
+
+/// Calls `work`, and calls it again with the file's mode opened for a moment where the mode keeps its own owner out:
+/// a process that is root in no namespace keeps files as images have them, of whatever mode.
+fn whatever_the_mode<T>(
+    path: &Path,
+    follow: bool,
+    mut work: impl FnMut() -> Result<T, Errno>,
+) -> Result<T, Errno> {
+    match work() {
+        Err(Errno::ACCESS) => {}
+        other => return other,
+    }
+    let flags = if follow {
+        OFlags::PATH | OFlags::CLOEXEC
+    } else {
+        OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC
+    };
+    // By a handle, so that it is one file whose mode is changed.
+    let file = fs::open(path, flags, Mode::empty()).map_err(|_| Errno::ACCESS)?;
+    let mode = fs::fstat(&file)?.st_mode;
+    if !matches!(
+        FileType::from_raw_mode(mode),
+        FileType::RegularFile | FileType::Directory
+    ) {
+        return Err(Errno::ACCESS);
+    }
+    let link = fd_path(file.as_fd());
+    let set = |mode| fs::chmodat(fs::CWD, &link, Mode::from_raw_mode(mode), AtFlags::empty());
+    set(mode & 0o7777 | 0o600).map_err(|_| Errno::ACCESS)?;
+    let result = work();
+    set(mode & 0o7777)?;
+    result
 }
 
 /// The answers for an attribute that is not there, and for an inode or a file system that has none.

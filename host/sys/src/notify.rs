@@ -93,6 +93,18 @@ impl Listener {
         })
     }
 
+    /// Returns another end of the same filter, by which a call can be answered from another thread.
+    ///
+    /// # Errors
+    /// `EMFILE` and the like.
+    pub fn share(&self) -> SysResult<Self> {
+        Ok(Self {
+            fd: self.fd.try_clone().context("fcntl", "seccomp listener")?,
+            buffer: self.buffer.clone(),
+            answer: self.answer.clone(),
+        })
+    }
+
     /// Asks for the supervisor to be woken on the CPU of the waiting task.
     ///
     /// # Errors

@@ -141,7 +141,7 @@ pub struct Facts {
     pub pidfd: Attempt,
     /// Reading the memory of a child.
     pub read_memory: Attempt,
-    /// Tracing a child.
+    /// Tracing a child that a filter stops.
     pub ptrace: Attempt,
     /// Giving files of the store to other users.
     pub chown: Attempt,
@@ -227,7 +227,7 @@ pub fn probe_build(store: &Path) -> Facts {
         openat2: try_openat2(store).into(),
         pidfd: with_sleeping_child(|pid| process::kill_by_handle(process::pidfd(pid)?)).into(),
         read_memory: with_sleeping_child(try_read_memory).into(),
-        ptrace: with_sleeping_child(try_ptrace).into(),
+        ptrace: try_ptrace().into(),
         chown: with_scratch_file(store, try_chown).into(),
         real_ids: holds_real_ids(store),
         device_nodes: try_device_node(store).into(),

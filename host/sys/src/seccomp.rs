@@ -31,6 +31,8 @@ pub struct Rule {
 pub enum Action {
     /// The supervisor is asked.
     Notify,
+    /// The tracer is asked; without one it fails with ENOSYS.
+    Trace,
     /// It fails with this error number.
     Errno(u16),
     /// It is carried out, whatever later rules say.
@@ -135,6 +137,7 @@ impl Rule {
     fn instructions(&self) -> Vec<Instruction> {
         let verdict = match self.action {
             Action::Notify => libc::SECCOMP_RET_USER_NOTIF,
+            Action::Trace => libc::SECCOMP_RET_TRACE,
             Action::Errno(number) => errno(i32::from(number)),
             Action::Allow => libc::SECCOMP_RET_ALLOW,
         };

@@ -5,6 +5,9 @@
  *                   detaches a mount.  Files are not restricted at all.
  *   seccomp-eacces  a filter that answers EACCES (what AppArmor answers) to the whole family, detached mounts included.
  *   seccomp-kill    a filter that kills the process at the first such call, so that no attempt can be hidden.
+ *   restricted      what a container of Kubernetes' profile `restricted` leaves to a process without capabilities, by the
+ *                   container runtimes' default filter: EPERM for mounts, namespaces, chroot, the descriptors of other
+ *                   processes, io_uring, bpf, keys; ENOSYS for clone3. For ordinary users: no capability is taken.
  *
  * It is written in C because no Rust outside the one crate that talks to the kernel may be unsafe.  Ends with 125 where
  * the denial cannot be made: a denial that is not there must never look like a success.
@@ -58,6 +61,41 @@ static int deny_by_seccomp(unsigned action)
 	return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program);
 }
 
+/* What that filter allows only with capabilities, or not at all, beside the family. */
+static const unsigned restricted[] = {
+	SYS_unshare, SYS_setns, SYS_chroot, SYS_pivot_root, SYS_bpf, SYS_perf_event_open, SYS_userfaultfd,
+	SYS_add_key, SYS_request_key, SYS_keyctl, SYS_open_by_handle_at, SYS_fanotify_init, SYS_acct, SYS_quotactl,
+	SYS_swapon, SYS_swapoff, SYS_reboot, SYS_vhangup, SYS_setdomainname, SYS_sethostname, SYS_syslog,
+	438 /* pidfd_getfd */, 425 /* io_uring_setup */, 426 /* io_uring_enter */, 427 /* io_uring_register */,
+};
+#define RESTRICTED (sizeof restricted / sizeof restricted[0])
+
+static int deny_as_restricted(void)
+{
+	/* CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET */
+	const unsigned namespaces = 0x7e020000;
+	struct sock_filter code[RESTRICTED * 2 + FAMILY * 2 + 16];
+	size_t n = 0;
+	code[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch));
+	code[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ARCH, 1, 0);
+	code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM);
+	code[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr));
+	for (size_t i = 0; i < RESTRICTED + FAMILY; i++) {
+		unsigned number = i < RESTRICTED ? restricted[i] : family[i - RESTRICTED];
+		code[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, number, 0, 1);
+		code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM);
+	}
+	code[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_clone3, 0, 1);
+	code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS);
+	code[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_clone, 0, 3);
+	code[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args));
+	code[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, namespaces, 0, 1);
+	code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM);
+	code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+	struct sock_fprog program = { .len = (unsigned short)n, .filter = code };
+	return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program);
+}
+
 /* A domain that handles any right to files makes the kernel refuse mounts. REFER has to be allowed again: it is denied
  * by every domain that does not, and renaming between directories would fail. */
 static int deny_by_landlock(void)
@@ -88,6 +126,8 @@ static int deny(const char *mode)
 		return deny_by_seccomp(SECCOMP_RET_ERRNO | EACCES);
 	if (!strcmp(mode, "seccomp-kill"))
 		return deny_by_seccomp(SECCOMP_RET_KILL_PROCESS);
+	if (!strcmp(mode, "restricted"))
+		return deny_as_restricted();
 	errno = EINVAL;
 	return -1;
 }
@@ -95,7 +135,7 @@ static int deny(const char *mode)
 int main(int count, char **argument)
 {
 	if (count < 3) {
-		fprintf(stderr, "usage: %s landlock|seccomp-eacces|seccomp-kill PROGRAM [ARGUMENT...]\n", argument[0]);
+		fprintf(stderr, "usage: %s landlock|seccomp-eacces|seccomp-kill|restricted PROGRAM [ARGUMENT...]\n", argument[0]);
 		return 125;
 	}
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || deny(argument[1])) {

@@ -175,6 +175,7 @@ impl Init {
                 let listener = seccomp::install_with_listener(&filter)?;
                 self.tell(&FromInit::Supervise, Some(&listener))
             }
+            SetupStep::AwaitTracer => self.await_tracer(),
             SetupStep::BecomeUser(credentials) => become_user(&credentials),
             SetupStep::Execute { program, args, env } => self.execute(program, args, env),
         }
@@ -196,6 +197,18 @@ impl Init {
         match wire::receive(self.control.as_fd())? {
             Some((ToInit::IdsMapped, _)) => Ok(()),
             _ => Err(SysError::new("recvmsg", "id map", Errno::CONNRESET)),
+        }
+    }
+
+    fn await_tracer(&self) -> SysResult<()> {
+        let pid = rustix::process::getpid()
+            .as_raw_nonzero()
+            .get()
+            .unsigned_abs();
+        self.tell(&FromInit::Trace { pid }, None)?;
+        match wire::receive(self.control.as_fd())? {
+            Some((ToInit::Traced, _)) => Ok(()),
+            _ => Err(SysError::new("recvmsg", "tracer", Errno::CONNRESET)),
         }
     }
 

@@ -378,9 +378,10 @@ fn process(
 fn needs(spec: &RunSpec<'_>, around: &Around<'_>) -> FilterNeeds {
     FilterNeeds {
         ids: spec.choice.ids,
-        emulate_devices: spec.choice.tier == Tier::Userns || !spec.facts.device_nodes.works(),
+        emulate_devices: spec.choice.tier != Tier::Chroot || !spec.facts.device_nodes.works(),
         real_devices: around.real_devices,
         pid_namespace: plan::has_pid_namespace(spec.choice, spec.facts),
+        mediated: spec.choice.tier == Tier::Mediated,
         mounts: Guarded::of(&around.mounts.points()),
     }
 }
@@ -412,6 +413,7 @@ fn supervisor_spec(
         secrets: mounts.secrets(),
         shm_size: spec.op.shm_size.unwrap_or(DEFAULT_SHM_SIZE),
         side,
+        cwd: process.cwd,
     })
 }
 

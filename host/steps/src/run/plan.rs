@@ -108,6 +108,8 @@ pub enum SetupStep {
         /// The filter.
         filter: Filter,
     },
+    /// Waits until the tracer has this process.
+    AwaitTracer,
     /// Takes on the user's ids.
     BecomeUser(Credentials),
     /// Executes the step's program.
@@ -167,10 +169,13 @@ pub fn plan(process: &StepProcess, choice: &TierChoice, facts: &Facts, notify: &
             limits: process.limits.clone(),
         });
     }
-    steps.push(SetupStep::EnterRoot);
-    steps.push(SetupStep::WorkingDirectory {
-        path: process.cwd.clone(),
-    });
+    if choice.tier != Tier::Mediated {
+        // There the supervisor knows root and directory, and the kernel's are of no account.
+        steps.push(SetupStep::EnterRoot);
+        steps.push(SetupStep::WorkingDirectory {
+            path: process.cwd.clone(),
+        });
+    }
     steps.extend(confinement(process, choice, facts, &shape, notify));
     steps.push(SetupStep::Execute {
         program: process.program.clone(),
@@ -182,7 +187,12 @@ pub fn plan(process: &StepProcess, choice: &TierChoice, facts: &Facts, notify: &
 
 /// Returns whether steps get a pid namespace.
 pub fn has_pid_namespace(choice: &TierChoice, facts: &Facts) -> bool {
-    choice.tier == Tier::Userns || facts.pid_namespace.works()
+    match choice.tier {
+        Tier::Userns => true,
+        Tier::Chroot => facts.pid_namespace.works(),
+        // It takes nothing that has to be granted, and is the same everywhere.
+        Tier::Mediated => false,
+    }
 }
 
 /// What the facts make of the tier.
@@ -203,12 +213,13 @@ impl Shape {
         } else {
             &facts.network_namespace
         };
-        let network_namespace = process.network == Network::None && network.works();
+        let network_namespace =
+            process.network == Network::None && network.works() && choice.tier != Tier::Mediated;
         Self {
             pid_namespace,
             network_namespace,
             landlock: facts.landlock_confines.works(),
-            no_new_privs: facts.no_new_privs || !privileged,
+            no_new_privs: facts.no_new_privs || !privileged || choice.tier == Tier::Mediated,
         }
     }
 }
@@ -239,7 +250,7 @@ fn namespaces(
             gid: facts.gid,
         }),
         (Tier::Userns, Ids::Real) => steps.push(SetupStep::AwaitIdMap),
-        (Tier::Chroot, _) => {}
+        (Tier::Chroot | Tier::Mediated, _) => {}
     }
     if shape.pid_namespace {
         steps.extend([
@@ -274,11 +285,15 @@ fn confinement(
         steps.push(SetupStep::ConfineBeneathRoot);
     }
     steps.push(SetupStep::LimitCapabilities {
-        keep: capability::STEP.bits(),
+        keep: if choice.tier == Tier::Mediated {
+            0
+        } else {
+            capability::STEP.bits()
+        },
         no_new_privs: shape.no_new_privs,
     });
     let walls = walls(process, facts, shape);
-    let other_abi = if walls.is_empty() {
+    let other_abi = if walls.is_empty() && choice.tier != Tier::Mediated {
         OtherAbi::Allow
     } else {
         OtherAbi::Deny
@@ -287,6 +302,9 @@ fn confinement(
     steps.push(SetupStep::Supervise {
         filter: Filter { rules, other_abi },
     });
+    if choice.tier == Tier::Mediated {
+        steps.push(SetupStep::AwaitTracer);
+    }
     if choice.ids == Ids::Real {
         // For root as well: the builder's supplementary groups are not the step's.
         steps.push(SetupStep::BecomeUser(process.credentials.clone()));
@@ -298,7 +316,9 @@ fn confinement(
 mod tests {
     use super::*;
     use crate::run::tier::choose_tier;
-    use crate::run::tier::tests::{docker_default, ordinary_user, root_with_user_namespaces};
+    use crate::run::tier::tests::{
+        docker_default, ordinary_user, restricted, root_with_user_namespaces,
+    };
     use stepwell_model::request::Isolation;
     use stepwell_sys::seccomp::Action;
 
@@ -352,6 +372,11 @@ mod tests {
             Isolation::Auto,
             Network::Default
         ));
+    }
+
+    #[test]
+    fn a_plan_where_nothing_is_allowed() {
+        insta::assert_json_snapshot!(planned(&restricted(), Isolation::Auto, Network::Default));
     }
 
     #[test]

@@ -248,6 +248,11 @@ impl<'a> Session<'a> {
                 };
                 self.supervisor = Some(Supervisor::start(listener, spec)?);
             }
+            FromInit::Trace { pid } => {
+                let supervisor = self.supervisor.as_mut().ok_or(RunError::InitDied)?;
+                supervisor.trace(pid)?;
+                self.send(&ToInit::Traced, &[])?;
+            }
             FromInit::Failed { doing, error } => return Err(RunError::Setup { doing, error }),
             FromInit::NotExecuted { errno } => self.not_executed = Some(errno),
             FromInit::Exited { code } => self.exit = Some(Exit::Code(code)),
@@ -333,11 +338,14 @@ impl<'a> Session<'a> {
         self.sweep();
     }
 
-    /// Kills what has the tree as its root and is left although the init has ended, which happens only where
+    /// Kills what has the tree as its root, or is traced, and is left although the init has ended, which happens only where
     /// something killed the init.
     fn sweep(&self) {
         if self.exit.is_none() {
             process::kill_rooted_in(&self.root);
+            if let Some(supervisor) = &self.supervisor {
+                supervisor.kill_traced();
+            }
         }
     }
 }

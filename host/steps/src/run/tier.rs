@@ -51,6 +51,7 @@ impl fmt::Display for Tier {
         f.write_str(match self {
             Self::Userns => "userns",
             Self::Chroot => "chroot",
+            Self::Mediated => "mediated",
         })
     }
 }
@@ -87,6 +88,7 @@ type Obstacle = fn(&Facts) -> Option<Reason>;
 const TIERS: &[(Tier, Obstacle)] = &[
     (Tier::Userns, userns_blocked),
     (Tier::Chroot, chroot_blocked),
+    (Tier::Mediated, mediated_blocked),
 ];
 
 /// Chooses the best tier that works here and that `wanted` allows.
@@ -121,6 +123,7 @@ const fn allows(wanted: Isolation, tier: Tier) -> bool {
         Isolation::Auto => true,
         Isolation::Userns => matches!(tier, Tier::Userns),
         Isolation::Chroot => matches!(tier, Tier::Chroot),
+        Isolation::Mediated => matches!(tier, Tier::Mediated),
     }
 }
 
@@ -195,7 +198,34 @@ fn chroot_blocked(facts: &Facts) -> Option<Reason> {
     supervisor_blocked(Tier::Chroot, facts)
 }
 
-/// What both tiers need for their grafts.
+fn mediated_blocked(facts: &Facts) -> Option<Reason> {
+    let reason = |attempt: &Attempt, policy: &str, mend: &str| {
+        Some(refused(Tier::Mediated, attempt, policy, mend))
+    };
+    if facts.real_ids {
+        return Some(Reason {
+            tier: Tier::Mediated,
+            what: "this process can change owners and ids, which steps of this tier cannot"
+                .to_owned(),
+            errno: None,
+            policy: String::new(),
+            mend: "take another tier, or run as an ordinary user".to_owned(),
+        });
+    }
+    if !facts.ptrace.works() {
+        let policy = "a seccomp profile or kernel.yama.ptrace_scope";
+        let mend = "allow `ptrace` in the profile, as that of every current container runtime does";
+        return reason(&facts.ptrace, policy, mend);
+    }
+    if !facts.landlock_confines.works() {
+        let policy = "a kernel before 5.13, one without Landlock, or a seccomp profile";
+        let mend = "add `landlock` to the kernel's `lsm=` and allow its three calls in the profile";
+        return reason(&facts.landlock_confines, policy, mend);
+    }
+    supervisor_blocked(Tier::Mediated, facts)
+}
+
+/// What all tiers need for their grafts.
 fn supervisor_blocked(tier: Tier, facts: &Facts) -> Option<Reason> {
     let busy = facts.listener.errno() == Some(libc::EBUSY);
     let needs: [(&Attempt, &str, &str); 4] = [
@@ -370,6 +400,7 @@ pub(super) mod tests {
             let mut facts = Facts {
                 user_namespace: refused("unshare", libc::EPERM),
                 chroot: refused("chroot", libc::EPERM),
+                ptrace: refused("ptrace", libc::EPERM),
                 ..ordinary_user()
             };
             change(&mut facts);
@@ -390,6 +421,40 @@ pub(super) mod tests {
             why(|_| ())
                 .contains("tier `chroot`: chroot: EPERM, probably by the lack of CAP_SYS_CHROOT")
         );
+        assert!(why(|_| ()).contains("tier `mediated`: ptrace: EPERM"));
+        assert!(
+            why(|f| {
+                f.ptrace = Attempt::Works;
+                f.landlock_confines = refused("landlock_create_ruleset", libc::ENOSYS);
+            })
+            .contains("tier `mediated`: landlock_create_ruleset: ENOSYS")
+        );
+    }
+
+    /// An ordinary user in a container of Kubernetes' profile `restricted`.
+    pub fn restricted() -> Facts {
+        Facts {
+            uid: 10_001,
+            gid: 10_001,
+            capabilities: Vec::new(),
+            no_new_privs: true,
+            real_ids: false,
+            chroot: refused("chroot", libc::EPERM),
+            chown: refused("fchownat", libc::EPERM),
+            device_nodes: refused("mknodat", libc::EPERM),
+            ..docker_default()
+        }
+    }
+
+    #[test]
+    fn where_nothing_is_allowed_paths_are_mediated() {
+        let choice = choose_tier(Isolation::Auto, &restricted()).unwrap();
+        assert_eq!(
+            (choice.tier, choice.ids, choice.reasons.len()),
+            (Tier::Mediated, Ids::Emulated, 2)
+        );
+        let refusal = choose_tier(Isolation::Mediated, &root_with_user_namespaces()).unwrap_err();
+        assert!(refusal.to_string().contains("change owners"));
     }
 
     #[test]
@@ -409,7 +474,7 @@ pub(super) mod tests {
             ..ordinary_user()
         };
         let refusal = choose_tier(Isolation::Auto, &facts).unwrap_err();
-        assert_eq!(refusal.reasons.len(), 2);
+        assert_eq!(refusal.reasons.len(), 3);
         assert!(refusal.to_string().contains("another seccomp listener"));
     }
 }

@@ -32,6 +32,8 @@ pub enum Tier {
     Userns,
     /// chroot(2) alone, with what other namespaces the kernel gives.
     Chroot,
+    /// Nothing at all: the supervisor carries out every call that names a path.
+    Mediated,
 }
 
 /// Ids that a process has.
@@ -83,6 +85,8 @@ pub struct SupervisorSpec {
     pub shm_size: u64,
     /// Emulated metadata of inodes that take no extended attribute, as left by earlier steps.
     pub side: SideTable,
+    /// The directory that the step starts in, as its path in the step.
+    pub cwd: String,
 }
 
 /// What decides which system calls the supervisor has to be asked about.
@@ -98,6 +102,8 @@ pub struct FilterNeeds {
     pub pid_namespace: bool,
     /// What of the step's mounts has to be watched over.
     pub mounts: Guarded,
+    /// Whether no path may be left to the kernel.
+    pub mediated: bool,
 }
 
 /// What a supervisor did.

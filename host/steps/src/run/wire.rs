@@ -19,6 +19,8 @@ pub enum ToInit {
     Plan,
     /// The id maps are written.
     IdsMapped,
+    /// The process is traced.
+    Traced,
 }
 
 /// From the init to the builder.
@@ -34,6 +36,11 @@ pub enum FromInit {
     },
     /// The filter is installed; its notification descriptor comes along.
     Supervise,
+    /// This process waits for its tracer.
+    Trace {
+        /// Its number.
+        pid: u32,
+    },
     /// A step of the plan could not be carried out.
     Failed {
         /// What was to be done.

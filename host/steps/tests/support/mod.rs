@@ -23,8 +23,9 @@ const APPLETS: &[&str] = &[
 pub struct Mode {
     pub uid: u32,
     pub isolation: &'static str,
-    /// Whether the builder is confined as docker confines a container's root.
-    pub container: bool,
+    /// How the builder is confined: as docker confines a container's root (`docker`), as Kubernetes does an ordinary
+    /// user (`restricted`), or not at all.
+    pub container: &'static str,
 }
 
 fn modes() -> Vec<Mode> {
@@ -35,13 +36,19 @@ fn modes() -> Vec<Mode> {
         container,
     };
     if me != 0 {
-        return vec![mode(me, "userns", false)];
+        return vec![
+            mode(me, "userns", ""),
+            mode(me, "mediated", ""),
+            mode(me, "auto", "restricted"),
+        ];
     }
     vec![
-        mode(ORDINARY, "userns", false),
-        mode(0, "userns", false),
-        mode(0, "chroot", false),
-        mode(0, "auto", true),
+        mode(ORDINARY, "userns", ""),
+        mode(0, "userns", ""),
+        mode(0, "chroot", ""),
+        mode(0, "auto", "docker"),
+        mode(ORDINARY, "mediated", ""),
+        mode(ORDINARY, "auto", "restricted"),
     ]
 }
 
@@ -174,8 +181,8 @@ impl<'a> Step<'a> {
         command
             .args(["--isolation", self.tree.mode.isolation])
             .args(&self.options);
-        if self.tree.mode.container {
-            command.args(["--container", "docker"]);
+        if !self.tree.mode.container.is_empty() {
+            command.args(["--container", self.tree.mode.container]);
         }
         command
             .arg(self.tree.path(""))

@@ -14,6 +14,7 @@ use std::thread;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use rayon::prelude::*;
 use rustix::fs::{AtFlags, OFlags};
+use rustix::io::Errno;
 use stepwell_image::{Entry, Kind};
 
 use crate::error::{Context as _, Result, StoreError};
@@ -112,6 +113,7 @@ impl Apply<'_> {
     /// Does everything and returns the stamps of what was made or touched.
     fn run(&self, index: &Index) -> Result<Vec<Option<Stamp>>> {
         self.progress.unpacked(0, self.total);
+        self.open_dirs()?;
         self.delete()?;
         self.make_dirs()?;
         let mut made = self.make_empty()?;
@@ -126,6 +128,22 @@ impl Apply<'_> {
             stamps[number as usize] = Some(stamp);
         }
         Ok(stamps)
+    }
+
+    /// Lets their owner write to the directories in which something changes; [`Self::finish_dirs`] sets their modes.
+    fn open_dirs(&self) -> Result<()> {
+        if rustix::process::geteuid().is_root() {
+            return Ok(());
+        }
+        let mut paths: Vec<_> = self.plan.touched.iter().collect();
+        paths.sort_unstable();
+        paths.into_iter().try_for_each(|path| {
+            match disk::open_to_owner(self.root, path) {
+                // It is yet to be made.
+                Err(Errno::NOENT | Errno::NOTDIR) => Ok(()),
+                other => other.entry("open to its owner", path),
+            }
+        })
     }
 
     fn delete(&self) -> Result<()> {

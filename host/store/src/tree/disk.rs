@@ -5,7 +5,8 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Mutex;
 
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, ResolveFlags, Statx};
 use rustix::io::Errno;
@@ -29,6 +30,66 @@ pub(crate) fn open_dir(root: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd, Err
 
 /// Opens something of the tree; there must be no symbolic link in the path.
 pub(crate) fn open(root: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
+    match open_beneath(root, path, flags) {
+        Err(Errno::ACCESS) => open_as_owner(root, path, flags),
+        other => other,
+    }
+}
+
+/// Opens what modes keep even its owner from, as images have it: where this process is root in no namespace, the
+/// modes on the way are opened for a moment.
+fn open_as_owner(root: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
+    // One at a time, so that nobody takes another one's moment for the true mode.
+    static TURN: Mutex<()> = Mutex::new(());
+    let _turn = TURN.lock();
+    let set = |file: &OwnedFd, mode: u32| {
+        let link = format!("/proc/self/fd/{}", file.as_raw_fd());
+        fs::chmodat(fs::CWD, link, Mode::from_raw_mode(mode), AtFlags::empty())
+    };
+    let mut opened = Vec::new();
+    let ends = path
+        .iter()
+        .enumerate()
+        .filter(|(_, byte)| **byte == b'/')
+        .map(|(at, _)| at);
+    for end in [0].into_iter().chain(ends).chain([path.len()]) {
+        let Ok(file) = open_beneath(root, &path[..end], OFlags::PATH) else {
+            break;
+        };
+        let mode = fs::fstat(&file)?.st_mode;
+        let wanted = match FileType::from_raw_mode(mode) {
+            FileType::Directory => 0o700,
+            FileType::RegularFile => 0o600,
+            _ => continue,
+        };
+        if mode & wanted != wanted && set(&file, mode & 0o7777 | wanted).is_ok() {
+            opened.push((file, mode & 0o7777));
+        }
+    }
+    let result = open_beneath(root, path, flags);
+    for (file, mode) in opened.iter().rev() {
+        set(file, *mode)?;
+    }
+    result
+}
+
+/// Gives a directory's owner the right to list, enter and change it.
+pub(crate) fn open_to_owner(root: BorrowedFd<'_>, path: &[u8]) -> Result<(), Errno> {
+    let dir = open_beneath(root, path, OFlags::PATH | OFlags::DIRECTORY)?;
+    let mode = fs::fstat(&dir)?.st_mode & 0o7777;
+    if mode & 0o700 == 0o700 {
+        return Ok(());
+    }
+    let link = format!("/proc/self/fd/{}", dir.as_raw_fd());
+    fs::chmodat(
+        fs::CWD,
+        link,
+        Mode::from_raw_mode(mode | 0o700),
+        AtFlags::empty(),
+    )
+}
+
+fn open_beneath(root: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
     let path = if path.is_empty() { b"." } else { path };
     let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;

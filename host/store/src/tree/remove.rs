@@ -115,6 +115,13 @@ fn open_dir(parent: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd, Errno> {
             fs::chmodat(parent, name, mode, AtFlags::empty())?;
             fs::openat(parent, name, directory(), Mode::empty())
         }
+        Ok(dir) if !rustix::process::geteuid().is_root() => {
+            // As images have them: directories that not even their owner may change.
+            if fs::fstat(&dir)?.st_mode & 0o300 != 0o300 {
+                fs::fchmod(&dir, Mode::from_raw_mode(0o700 as RawMode))?;
+            }
+            Ok(dir)
+        }
         other => other,
     }
 }

@@ -12,6 +12,7 @@ use rustix::process::Pid;
 use crate::error::{Context, SysError, SysResult};
 use crate::namespace::{IdRange, Namespaces};
 use crate::process::Forked;
+use crate::ptrace::{Resume, Status, Tracer};
 use crate::seccomp::{Action, Filter, OtherAbi, Rule};
 use crate::{chroot, landlock, namespace, process, seccomp};
 
@@ -209,20 +210,67 @@ pub(super) fn try_read_memory(pid: Pid) -> SysResult<()> {
     }
 }
 
-pub(super) fn try_ptrace(pid: Pid) -> SysResult<()> {
-    // SAFETY: PTRACE_SEIZE takes no pointers; the child is ours and is killed afterwards.
-    let result = unsafe {
-        libc::ptrace(
-            libc::PTRACE_SEIZE,
-            pid.as_raw_nonzero().get(),
-            0usize,
-            0usize,
-        )
-    };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(SysError::last("ptrace", "PTRACE_SEIZE"))
+/// Traces a child as steps are traced: a filter stops it before a call, which then gets another result.
+pub(super) fn try_ptrace() -> SysResult<()> {
+    let (ready, go) =
+        rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).context("pipe2", "")?;
+    match process::fork()? {
+        Forked::Child => {
+            drop(go);
+            read_all(&ready);
+            // Nobody else answers this call with that number.
+            let answered = stop_by_filter().is_ok()
+                && process::exec(c"/", &[], &[]).errno == Errno::from_raw_os_error(TRACED);
+            process::exit_now(i32::from(!answered))
+        }
+        Forked::Parent(pid) => {
+            drop(ready);
+            let result = trace(pid.as_raw_nonzero().get().unsigned_abs(), go);
+            // It may be gone already, which is what is wanted.
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            // The tracer has taken its ending, or this does.
+            let _ = process::wait_for(pid);
+            result
+        }
+    }
+}
+
+/// The error number that a tracer gives here.
+const TRACED: i32 = libc::EDQUOT;
+
+fn stop_by_filter() -> SysResult<()> {
+    seccomp::set_no_new_privs()?;
+    // The call that steps are stopped at; an outer filter's refusal of another one would win over this.
+    let rule = Rule::new(libc::SYS_execve, "execve", Action::Trace, "probe");
+    seccomp::install(&Filter {
+        rules: vec![rule],
+        other_abi: OtherAbi::Allow,
+    })
+}
+
+fn trace(tid: u32, go: OwnedFd) -> SysResult<()> {
+    let tracer = Tracer::default();
+    tracer.seize(tid)?;
+    drop(go);
+    let unanswered = || SysError::new("ptrace", "SECCOMP_RET_TRACE", Errno::NOSYS);
+    loop {
+        match tracer.wait_for(tid)? {
+            Status::Filtered => {
+                let mut registers = tracer.registers(tid)?;
+                registers.fail(TRACED);
+                tracer.set_registers(tid, &registers)?;
+                tracer.resume(tid, Resume::Freely, 0)?;
+                return match process::wait_for(
+                    rustix::process::Pid::from_raw(tid as i32).ok_or_else(unanswered)?,
+                )? {
+                    process::Ending::Exited(0) => Ok(()),
+                    _ => Err(unanswered()),
+                };
+            }
+            Status::Gone => return Err(unanswered()),
+            Status::Signal(signal) => tracer.resume(tid, Resume::Freely, signal)?,
+            _ => tracer.resume(tid, Resume::Freely, 0)?,
+        }
     }
 }
 

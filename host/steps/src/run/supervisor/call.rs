@@ -18,6 +18,8 @@ pub enum Answer {
     CarryOn,
     /// It returned this.
     Value(i64),
+    /// Another thread will answer.
+    Later,
     /// It opened this file.
     Inject {
         /// The open file, of which the task gets a copy.
@@ -45,7 +47,8 @@ impl From<Errno> for Stop {
 /// A call that waits.
 pub struct Call<'a> {
     notification: Notification,
-    listener: &'a Listener,
+    /// None for a call at which the tracer has stopped the task, which cannot go on meanwhile.
+    listener: Option<&'a Listener>,
 }
 
 impl<'a> Call<'a> {
@@ -53,8 +56,37 @@ impl<'a> Call<'a> {
     pub fn new(notification: Notification, listener: &'a Listener) -> Self {
         Self {
             notification,
-            listener,
+            listener: Some(listener),
         }
+    }
+
+    /// Takes a call at which the tracer has stopped a thread.
+    pub fn stopped(tid: u32, nr: i32, args: [u64; 6]) -> Self {
+        let notification = Notification {
+            id: 0,
+            tid,
+            nr,
+            arch: 0,
+            args,
+        };
+        Self {
+            notification,
+            listener: None,
+        }
+    }
+
+    /// Returns the notification.
+    pub fn notification(&self) -> Notification {
+        self.notification
+    }
+
+    /// Returns another end of the listener, for an answer that has to wait.
+    ///
+    /// # Errors
+    /// `ENOSYS` for a call that did not come from one, `EMFILE` and the like.
+    pub fn share_listener(&self) -> Result<Listener, Errno> {
+        let listener = self.listener.ok_or(Errno::NOSYS)?;
+        listener.share().map_err(|error| error.errno)
     }
 
     /// Returns the calling thread, by its outer number.
@@ -87,10 +119,9 @@ impl<'a> Call<'a> {
     /// # Errors
     /// It does not; nobody will see any answer.
     pub fn check(&self) -> Result<(), Stop> {
-        if self.listener.is_valid(self.notification.id) {
-            Ok(())
-        } else {
-            Err(Stop::CarryOn)
+        match self.listener {
+            Some(listener) if !listener.is_valid(self.notification.id) => Err(Stop::CarryOn),
+            _ => Ok(()),
         }
     }
 

@@ -163,9 +163,14 @@ impl Birth {
     }
 }
 
-/// Returns the file mode mask of a task.
-pub fn umask(tid: u32) -> u32 {
-    Status::of(tid).map_or(0o022, |status| status.umask)
+impl Step {
+    /// Returns the file mode mask of a task.
+    pub fn umask(&self, tid: u32) -> u32 {
+        match &self.mediated {
+            Some(mediated) => mediated.processes.of(tid).umask,
+            None => Status::of(tid).map_or(0o022, |status| status.umask),
+        }
+    }
 }
 
 fn make(
@@ -206,7 +211,7 @@ fn make(
         _ => {}
     }
     call.check()?;
-    make_inode(&birth, what, mode & !umask(call.tid()))?;
+    make_inode(&birth, what, mode & !step.umask(call.tid()))?;
     birth.own(step)?;
     Ok(Answer::Value(0))
 }
@@ -266,7 +271,10 @@ pub fn open_new(
         Err(Errno::EXIST) if !how.flags.contains(OFlags::EXCL) => return Ok(None),
         other => other?,
     };
-    fs::fchmod(&file, Mode::from_raw_mode(how.mode & !umask(call.tid())))?;
+    fs::fchmod(
+        &file,
+        Mode::from_raw_mode(how.mode & !step.umask(call.tid())),
+    )?;
     birth.own(step)?;
     Ok(Some(file))
 }
@@ -291,7 +299,10 @@ fn open_unnamed(
         how.flags | OFlags::CLOEXEC,
         Mode::RUSR | Mode::WUSR,
     )?;
-    fs::fchmod(&file, Mode::from_raw_mode(how.mode & !umask(call.tid())))?;
+    fs::fchmod(
+        &file,
+        Mode::from_raw_mode(how.mode & !step.umask(call.tid())),
+    )?;
     let stat = fs::statx(&file, c"", AtFlags::EMPTY_PATH, InodeId::STATX)?;
     step.room_for_side_entry()?;
     meta::save(file.as_fd(), &stat, &birth.meta, &mut step.side)

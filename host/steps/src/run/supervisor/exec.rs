@@ -75,9 +75,12 @@ fn rewrite(step: &Step, call: &Call<'_>, old: &[u8], target: &[u8]) -> Result<()
 
 /// Works out who the process is once the program runs.
 ///
+/// # Errors
+/// As [`become_identity`].
+///
 /// It takes effect before the kernel has said that the program can run; what the kernel will refuse for sure is
 /// left alone.
-fn change_identity(step: &mut Step, call: &Call<'_>, program: &OwnedFd) -> Result<(), Stop> {
+pub fn change_identity(step: &mut Step, call: &Call<'_>, program: &OwnedFd) -> Result<(), Stop> {
     let stat = fs::statx(program, c"", AtFlags::EMPTY_PATH, InodeId::STATX)?;
     let mode = u32::from(stat.stx_mode);
     if FileType::from_raw_mode(mode) != FileType::RegularFile || mode & 0o111 == 0 {

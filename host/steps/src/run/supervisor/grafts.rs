@@ -199,13 +199,26 @@ fn make_device(dev: BorrowedFd<'_>, name: &CStr, number: u64) -> bool {
     made.is_ok() && opens()
 }
 
-/// Runs `work` on what is in `dir` and sets the directory's times back to what they were before.
+/// Runs `work` on what is in `dir` and sets the directory's times back to what they were before; a mode that keeps the
+/// directory's owner from changing it is opened meanwhile.
 pub(in crate::run) fn keeping_times<T>(
     dir: BorrowedFd<'_>,
     work: impl FnOnce() -> SysResult<T>,
 ) -> SysResult<T> {
+    const OWNER: u32 = 0o700;
     let stat = fs::fstat(dir).context("fstat", "directory of the tree")?;
+    let mode = stat.st_mode & 0o7777;
+    let set = |mode| {
+        fs::fchmod(dir, Mode::from_raw_mode(mode)).context("fchmod", "directory of the tree")
+    };
+    let closed = mode & OWNER != OWNER && !rustix::process::geteuid().is_root();
+    if closed {
+        set(mode | OWNER)?;
+    }
     let result = work()?;
+    if closed {
+        set(mode)?;
+    }
     let time = |sec, nsec| rustix::time::Timespec {
         tv_sec: sec,
         tv_nsec: nsec,

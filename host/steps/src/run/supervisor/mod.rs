@@ -22,6 +22,7 @@ mod exec;
 mod grafts;
 mod guard;
 mod identity;
+mod mediated;
 mod mounts;
 mod nodes;
 mod open;
@@ -43,6 +44,7 @@ mod xattr;
 use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use rustix::event::{EventfdFlags, eventfd};
@@ -55,7 +57,7 @@ pub use grafts::{GraftSpec, Grafts};
 pub use guard::Guarded;
 pub use syscalls::filter;
 
-use self::call::{Answer, Call, Stop};
+use self::call::{Answer, Call, Handler, Stop};
 use self::step::Step;
 use self::syscalls::Row;
 use super::types::{SupervisorReport, SupervisorSpec};
@@ -74,8 +76,15 @@ pub enum SupervisorError {
 /// A running supervisor: one thread, which ends when no process has the filter any more.
 #[derive(Debug)]
 pub struct Supervisor {
-    thread: JoinHandle<Result<SupervisorReport, SupervisorError>>,
+    thread: JoinHandle<Result<(), SupervisorError>>,
+    tracer: Option<JoinHandle<Result<(), SysError>>>,
+    step: Arc<Mutex<Step>>,
     stop: OwnedFd,
+}
+
+/// Takes the step, also after a defect of ours in another call.
+fn lock(step: &Mutex<Step>) -> MutexGuard<'_, Step> {
+    step.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Supervisor {
@@ -92,12 +101,41 @@ impl Supervisor {
         let stop =
             eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).context("eventfd2", "")?;
         let seen = rustix::io::fcntl_dupfd_cloexec(&stop, 0).context("fcntl", "eventfd")?;
-        let step = Step::new(spec)?;
+        let step = Arc::new(Mutex::new(Step::new(spec)?));
+        let shared = step.clone();
         let thread = std::thread::Builder::new()
             .name("supervisor".to_owned())
-            .spawn(move || Loop::new(listener, step).run(&seen))
+            .spawn(move || Loop::new(listener, shared).run(&seen))
             .context("clone", "supervisor thread")?;
-        Ok(Self { thread, stop })
+        Ok(Self {
+            thread,
+            tracer: None,
+            step,
+            stop,
+        })
+    }
+
+    /// Begins to trace the first process of a step whose paths are mediated, and all that will descend from it.
+    ///
+    /// # Errors
+    /// It may not be traced.
+    pub fn trace(&mut self, pid: u32) -> Result<(), SupervisorError> {
+        self.tracer = Some(mediated::trace(self.step.clone(), pid)?);
+        Ok(())
+    }
+
+    /// Kills what is traced until nothing is; for a step whose holder was killed.
+    pub fn kill_traced(&self) {
+        // A process takes a moment to end; the bound is for one that cannot be signalled at all.
+        const ROUNDS: u32 = 5000;
+        let Some(tracer) = &self.tracer else { return };
+        for _ in 0..ROUNDS {
+            if tracer.is_finished() {
+                return;
+            }
+            mediated::kill_all(&lock(&self.step));
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
     }
 
     /// Waits until no process of the step is left, and returns what is to be kept of it.
@@ -105,7 +143,13 @@ impl Supervisor {
     /// # Errors
     /// What stopped the supervisor early; calls of the step that waited then failed with ENOSYS.
     pub fn join(self) -> Result<SupervisorReport, SupervisorError> {
-        self.thread.join().map_err(|_| SupervisorError::Panicked)?
+        self.thread
+            .join()
+            .map_err(|_| SupervisorError::Panicked)??;
+        if let Some(tracer) = self.tracer {
+            tracer.join().map_err(|_| SupervisorError::Panicked)??;
+        }
+        Ok(lock(&self.step).report())
     }
 
     /// Ends the supervisor although processes may be left (their calls fail with ENOSYS from then on), and
@@ -122,21 +166,30 @@ impl Supervisor {
 /// The thread's own: takes notifications and has them answered.
 struct Loop {
     listener: Listener,
-    step: Step,
+    step: Arc<Mutex<Step>>,
     rows: HashMap<i32, &'static Row>,
+    /// What stands in for the kernel, where no path may be left to it.
+    kernel: HashMap<i32, Handler>,
 }
 
 impl Loop {
-    fn new(listener: Listener, step: Step) -> Self {
+    fn new(listener: Listener, step: Arc<Mutex<Step>>) -> Self {
         let rows = syscalls::rows().map(|row| (row.nr as i32, row)).collect();
+        let mediated = lock(&step).mediated.is_some();
+        let kernel = if mediated {
+            mediated::handlers().collect()
+        } else {
+            HashMap::new()
+        };
         Self {
             listener,
             step,
             rows,
+            kernel,
         }
     }
 
-    fn run(mut self, stop: &OwnedFd) -> Result<SupervisorReport, SupervisorError> {
+    fn run(mut self, stop: &OwnedFd) -> Result<(), SupervisorError> {
         loop {
             match self.listener.receive(Some(stop.as_fd()))? {
                 Received::Call(notification) => self.answer(notification),
@@ -144,38 +197,47 @@ impl Loop {
                 Received::AllGone | Received::Stopped => break,
             }
         }
-        Ok(self.step.into_report())
+        Ok(())
     }
 
     fn answer(&mut self, notification: Notification) {
-        self.step.counters.notified += 1;
-        self.step.pids.meet(notification.tid);
+        let mutex = self.step.clone();
+        let mut step = lock(&mutex);
+        step.counters.notified += 1;
+        step.pids.meet(notification.tid);
         let call = Call::new(notification, &self.listener);
-        // What is asked about for the sake of mounts alone has no handler.
-        let row = self.rows.get(&notification.nr);
-        let row = row.filter(|row| row.asks(self.step.emulates(), &call));
-        let answer = if notification.tid == 0 {
-            Err(Stop::CarryOn)
-        } else {
-            // A defect of ours in one call must not end the others: the kernel carries this one out alone.
-            catch_unwind(AssertUnwindSafe(|| {
-                guard::check(&self.step, &call)?;
-                row.map_or(Ok(Answer::CarryOn), |row| {
-                    (row.handler)(&mut self.step, &call)
-                })
-            }))
-            .unwrap_or_else(|_| {
-                self.step.counters.failed += 1;
-                Err(Stop::CarryOn)
-            })
-        };
-        self.send(notification, answer);
+        let answer = self.decide(&mut step, &call);
+        self.send(&mut step, notification, answer);
+    }
+
+    fn decide(&self, step: &mut Step, call: &Call<'_>) -> Result<Answer, Stop> {
+        if call.tid() == 0 {
+            return Err(Stop::CarryOn);
+        }
+        if let Some(answer) = mediated::expected(step, call) {
+            return Ok(answer);
+        }
+        let answer = attempt(step, call, |step, call| {
+            guard::check(step, call)?;
+            // What is asked about for the sake of mounts alone, or of mediation, has no handler.
+            let row = self.rows.get(&call.number());
+            match row.filter(|row| step.mediated.is_some() || row.asks(step.emulates(), call)) {
+                Some(row) => (row.handler)(step, call),
+                None => Err(Stop::CarryOn),
+            }
+        });
+        match (&answer, self.kernel.get(&call.number())) {
+            (Ok(Answer::CarryOn) | Err(Stop::CarryOn), Some(kernel)) => {
+                mediated::settle(attempt(step, call, kernel))
+            }
+            _ => answer,
+        }
     }
 
     /// Sends an answer.  That nobody waits for it any more is no failure: tasks die.
-    fn send(&mut self, notification: Notification, answer: Result<Answer, Stop>) {
+    fn send(&mut self, step: &mut Step, notification: Notification, answer: Result<Answer, Stop>) {
         let Notification { id, .. } = notification;
-        let counters = &mut self.step.counters;
+        let counters = &mut step.counters;
         match answer {
             Ok(Answer::CarryOn) | Err(Stop::CarryOn) => {
                 counters.continued += 1;
@@ -185,6 +247,7 @@ impl Loop {
                 counters.emulated += 1;
                 self.listener.succeed(id, value);
             }
+            Ok(Answer::Later) => counters.emulated += 1,
             Ok(Answer::Inject {
                 file,
                 close_on_exec,
@@ -203,4 +266,17 @@ impl Loop {
             }
         }
     }
+}
+
+/// Has a handler answer.
+fn attempt(
+    step: &mut Step,
+    call: &Call<'_>,
+    handler: impl FnOnce(&mut Step, &Call<'_>) -> Result<Answer, Stop>,
+) -> Result<Answer, Stop> {
+    // A defect of ours in one call must not end the others: the kernel carries this one out alone.
+    catch_unwind(AssertUnwindSafe(|| handler(step, call))).unwrap_or_else(|_| {
+        step.counters.failed += 1;
+        Err(Stop::CarryOn)
+    })
 }

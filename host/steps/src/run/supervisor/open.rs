@@ -195,7 +195,7 @@ fn open_tree(
     }
     let how = how.injectable();
     // A fifo must not block the supervisor, and the mode of a new file is the step's own affair.
-    let mode = Mode::from_raw_mode(how.mode & !create::umask(call.tid()));
+    let mode = Mode::from_raw_mode(how.mode & !step.umask(call.tid()));
     let links = if how.follows() {
         Links::Follow
     } else {

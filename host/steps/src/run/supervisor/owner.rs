@@ -13,7 +13,7 @@ use stepwell_sys::meta::{self, InodeId, Meta, MetaError};
 use super::call::{Answer, Call, Stop};
 use super::identity::{CAP_CHOWN, Identity, KEEP};
 use super::nodes::Node;
-use super::path::{AT_FDCWD, Place, TreePlace, descriptor_link, locate};
+use super::path::{AT_FDCWD, Place, TreePlace, locate};
 use super::step::Step;
 
 /// Longest list of attribute names (`XATTR_LIST_MAX`).
@@ -150,7 +150,7 @@ pub fn target(
 /// There is none, or only the kernel knows.
 pub fn target_of(step: &Step, call: &Call<'_>, place: Place) -> Result<Target, Stop> {
     let (link, handle) = match place {
-        Place::Descriptor(fd) => (PathBuf::from(descriptor_link(call.tid(), fd)), None),
+        Place::Descriptor(fd) => (PathBuf::from(step.descriptor_link(call.tid(), fd)), None),
         Place::Tree(TreePlace {
             handle: Ok(handle), ..
         }) => (own_link(handle.as_fd()), Some(handle)),

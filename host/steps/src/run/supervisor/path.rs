@@ -145,7 +145,7 @@ pub fn near(
     if special || step.entered(call.tid()) {
         return None;
     }
-    let mut entry = descriptor_link(call.tid(), dirfd).into_bytes();
+    let mut entry = step.descriptor_link(call.tid(), dirfd).into_bytes();
     entry.push(b'/');
     entry.extend(path);
     let entry = PathBuf::from(OsString::from_vec(entry));
@@ -161,18 +161,9 @@ pub fn absolute(step: &Step, tid: u32, dirfd: i32, path: &[u8]) -> Result<Vec<u8
     if path.starts_with(b"/") {
         return Ok(path.to_vec());
     }
-    let base = resolve::read_magic(&descriptor_link(tid, dirfd)).map_err(|_| Stop::CarryOn)?;
+    let base = resolve::read_magic(&step.descriptor_link(tid, dirfd)).map_err(|_| Stop::CarryOn)?;
     let base = step.inside(&base).ok_or(Stop::CarryOn)?;
     Ok([base, b"/", path].concat())
-}
-
-/// Returns the link that stands for a descriptor, or for the working directory.
-pub fn descriptor_link(tid: u32, dirfd: i32) -> String {
-    if dirfd == AT_FDCWD {
-        format!("/proc/{tid}/cwd")
-    } else {
-        format!("/proc/{tid}/fd/{dirfd}")
-    }
 }
 
 /// Says whether a path without links lies in a graft.
@@ -214,11 +205,20 @@ pub fn split(path: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 impl Step {
+    /// Returns the link that stands for a descriptor, or for the working directory.
+    pub fn descriptor_link(&self, tid: u32, dirfd: i32) -> String {
+        match &self.mediated {
+            Some(mediated) if dirfd == AT_FDCWD => mediated.cwd_link(tid),
+            None if dirfd == AT_FDCWD => format!("/proc/{tid}/cwd"),
+            _ => format!("/proc/{tid}/fd/{dirfd}"),
+        }
+    }
+
     /// Says whether a relative path may start in a graft.
     fn entered(&mut self, tid: u32) -> bool {
         if self.counters.notified <= FIRST_CALLS && !self.entered {
             // A step may begin in a graft's directory.
-            let cwd = resolve::read_magic(&descriptor_link(tid, AT_FDCWD)).unwrap_or_default();
+            let cwd = resolve::read_magic(&self.descriptor_link(tid, AT_FDCWD)).unwrap_or_default();
             self.entered = self.inside(&cwd).is_none_or(in_graft);
         }
         self.entered

@@ -2,6 +2,7 @@
 //!
 //! Everything is on a list here; what is not does not exist.  Nothing of the machine's can be written.
 
+use super::mediated::Link;
 use super::nodes::{HostFile, Magic, Node, Text, Within, mirror};
 use super::pids::Status;
 use super::step::Step;
@@ -159,7 +160,10 @@ fn process(step: &mut Step, outer: u32, names: &[&str]) -> Node {
         [name] if PID_FILES.contains(name) => {
             file(format!("{outer}/{name}"), PID_WRITABLE.contains(name))
         }
-        [name] if PID_LINKS.contains(name) => magic(step, format!("{outer}/{name}")),
+        [name] if PID_LINKS.contains(name) => match link(step, outer, name) {
+            Some(link) => magic(step, link),
+            None => Node::Missing,
+        },
         [name] => text(outer, name).map_or(Node::Missing, Node::Text),
         ["fd", number] if is_number(number) => magic(step, format!("{outer}/fd/{number}")),
         ["fdinfo", number] if is_number(number) => file(format!("{outer}/fdinfo/{number}"), false),
@@ -177,6 +181,20 @@ fn process(step: &mut Step, outer: u32, names: &[&str]) -> Node {
         },
         _ => Node::Missing,
     }
+}
+
+/// Returns where a link of a process is to be read.
+fn link(step: &Step, outer: u32, name: &str) -> Option<String> {
+    let Some(mediated) = &step.mediated else {
+        return Some(format!("{outer}/{name}"));
+    };
+    // The kernel's are those of the machine.
+    let link = match name {
+        "cwd" => Link::Cwd,
+        "exe" => Link::Exe,
+        _ => Link::Root,
+    };
+    mediated.processes.link(outer, link, &step.root)
 }
 
 fn join(outer: u32, name: &str, rest: &[&str]) -> String {

@@ -9,7 +9,7 @@ use stepwell_sys::meta::{self, DeviceKind, InodeId, Meta};
 
 use super::call::{Answer, Call, Stop};
 use super::nodes::{HostFile, Magic, Node, Within, open_host};
-use super::path::{AT_FDCWD, GraftPlace, Place, TreePlace, descriptor_link, locate, near};
+use super::path::{AT_FDCWD, GraftPlace, Place, TreePlace, locate, near};
 use super::step::Step;
 use super::{secrets, stubs};
 
@@ -127,7 +127,9 @@ fn stat_near(step: &Step, entry: &Path) -> Option<Statx> {
     if !step.emulates() {
         return None;
     }
-    let meta = meta::load_entry(entry, &step.side).ok()??;
+    let meta = meta::load_entry(entry, &step.side).ok()?;
+    // Where no path is left to the kernel it shows no owner either.
+    let meta = meta.or_else(|| step.mediated.is_some().then(Meta::default))?;
     let mask = InodeId::STATX | StatxFlags::MNT_ID;
     let mut stat = fs::statx(fs::CWD, entry, AtFlags::SYMLINK_NOFOLLOW, mask).ok()?;
     apply(&mut stat, &meta);
@@ -149,7 +151,10 @@ fn stat_located(
 }
 
 /// Everything that a caller may ask for.
-fn full_stat(handle: &impl AsFd) -> Result<Statx, Errno> {
+///
+/// # Errors
+/// What the kernel answers.
+pub fn full_stat(handle: &impl AsFd) -> Result<Statx, Errno> {
     fs::statx(
         handle,
         c"",
@@ -166,6 +171,11 @@ fn stat_tree(step: &Step, place: &TreePlace) -> Result<Option<Statx>, Stop> {
         Err(_) => return Ok(None),
     };
     if let Some(stat) = secrets::stat(step, handle) {
+        return Ok(Some(stat));
+    }
+    if step.mediated.is_some() {
+        let mut stat = full_stat(handle)?;
+        step.show_owner(handle, &mut stat);
         return Ok(Some(stat));
     }
     if !step.emulates() {
@@ -190,7 +200,7 @@ fn stat_descriptor(step: &Step, call: &Call<'_>, fd: i32) -> Result<Option<Statx
     if !step.emulates() {
         return Ok(None);
     }
-    let link = descriptor_link(call.tid(), fd);
+    let link = step.descriptor_link(call.tid(), fd);
     let link = Path::new(&link);
     let mask = InodeId::STATX | StatxFlags::MNT_ID;
     let Ok(mut stat) = fs::statx(fs::CWD, link, AtFlags::empty(), mask) else {
@@ -198,10 +208,14 @@ fn stat_descriptor(step: &Step, call: &Call<'_>, fd: i32) -> Result<Option<Statx
     };
     if (stat.stx_dev_major, stat.stx_dev_minor) != step.device {
         let foreign = stat.stx_uid == OVERFLOW_ID || stat.stx_gid == OVERFLOW_ID;
-        own_foreign(&mut stat);
-        return Ok(foreign.then_some(stat));
+        step.show_foreign_owner(&mut stat);
+        return Ok((foreign || step.mediated.is_some()).then_some(stat));
     }
     match meta::load_path(link, &stat, &step.side) {
+        Ok(None) if step.mediated.is_some() => {
+            apply(&mut stat, &Meta::default());
+            Ok(Some(stat))
+        }
         Ok(Some(meta)) => {
             apply(&mut stat, &meta);
             Ok(Some(stat))
@@ -211,7 +225,7 @@ fn stat_descriptor(step: &Step, call: &Call<'_>, fd: i32) -> Result<Option<Statx
 }
 
 /// Shows what is kept of an inode.
-fn apply(stat: &mut Statx, meta: &Meta) {
+pub fn apply(stat: &mut Statx, meta: &Meta) {
     stat.stx_uid = meta.uid;
     stat.stx_gid = meta.gid;
     if let Some(device) = meta.device {
@@ -225,7 +239,7 @@ fn apply(stat: &mut Statx, meta: &Meta) {
 }
 
 /// Shows the machine's files as root's.
-fn own_foreign(stat: &mut Statx) {
+pub fn own_foreign(stat: &mut Statx) {
     for id in [&mut stat.stx_uid, &mut stat.stx_gid] {
         if *id == OVERFLOW_ID {
             *id = 0;
@@ -248,7 +262,7 @@ fn stat_graft(step: &mut Step, place: &GraftPlace, follow: bool) -> Result<Statx
         Node::PtyMaster => device(step, &place.path, 5, 2)?,
         Node::Terminal => device(step, &place.path, 5, 0)?,
     };
-    own_foreign(&mut stat);
+    step.show_foreign_owner(&mut stat);
     Ok(stat)
 }
 
@@ -256,10 +270,12 @@ fn stat_magic(step: &Step, magic: &Magic) -> Result<Statx, Stop> {
     let mask = InodeId::STATX | StatxFlags::MNT_ID;
     let mut stat = fs::statx(&step.host.proc, &*magic.link, AtFlags::empty(), mask)?;
     if (stat.stx_dev_major, stat.stx_dev_minor) != step.device {
-        own_foreign(&mut stat);
+        step.show_foreign_owner(&mut stat);
     } else if step.emulates() {
         let link = format!("/proc/{}", magic.link);
-        if let Ok(Some(meta)) = meta::load_path(Path::new(&link), &stat, &step.side) {
+        let meta = meta::load_path(Path::new(&link), &stat, &step.side).ok();
+        let meta = meta.flatten();
+        if let Some(meta) = meta.or_else(|| step.mediated.is_some().then(Meta::default)) {
             apply(&mut stat, &meta);
         }
     }
@@ -425,7 +441,7 @@ fn read_link(handle: &OwnedFd) -> Result<Vec<u8>, Errno> {
 }
 
 /// Lays a `struct stat` out as this architecture has it (stat(2), arch/*/include/uapi/asm/stat.h).
-fn encode_stat(stat: &Statx) -> Vec<u8> {
+pub fn encode_stat(stat: &Statx) -> Vec<u8> {
     let device = fs::makedev(stat.stx_dev_major, stat.stx_dev_minor);
     let number = fs::makedev(stat.stx_rdev_major, stat.stx_rdev_minor);
     let mode = u32::from(stat.stx_mode);
@@ -465,7 +481,7 @@ fn encode_stat(stat: &Statx) -> Vec<u8> {
 }
 
 /// Lays a `struct statx` out (statx(2), include/uapi/linux/stat.h); what is not known is zero and not in the mask.
-fn encode_statx(stat: &Statx) -> Vec<u8> {
+pub fn encode_statx(stat: &Statx) -> Vec<u8> {
     let known = InodeId::STATX | StatxFlags::MNT_ID;
     let mut out = Bytes(Vec::with_capacity(256));
     out.u32(stat.stx_mask & known.bits())

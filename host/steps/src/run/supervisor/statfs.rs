@@ -6,7 +6,7 @@ use stepwell_sys::resolve;
 
 use super::call::{Answer, Call, Stop};
 use super::nodes::{HostFile, Node, open_host};
-use super::path::{AT_FDCWD, Place, descriptor_link, in_graft, locate};
+use super::path::{AT_FDCWD, Place, in_graft, locate};
 use super::step::Step;
 
 // Types of file systems (statfs(2), include/uapi/linux/magic.h).
@@ -36,7 +36,7 @@ pub fn statfs(step: &mut Step, call: &Call<'_>) -> Result<Answer, Stop> {
 
 /// fstatfs(fd, buffer)
 pub fn fstatfs(step: &mut Step, call: &Call<'_>) -> Result<Answer, Stop> {
-    let target = resolve::read_magic(&descriptor_link(call.tid(), call.int(0)));
+    let target = resolve::read_magic(&step.descriptor_link(call.tid(), call.int(0)));
     match target
         .ok()
         .as_deref()

@@ -10,9 +10,10 @@ use stepwell_sys::meta::SideTable;
 use stepwell_sys::resolve;
 
 use super::identity::Identities;
+use super::mediated::Mediated;
 use super::pids::Pids;
 use crate::run::mounts::{MountPoint, SecretFile};
-use crate::run::types::{Counters, Ids, SupervisorReport, SupervisorSpec};
+use crate::run::types::{Counters, Ids, SupervisorReport, SupervisorSpec, Tier};
 
 /// Stops a step that makes symlinks of other owners without end from filling memory.
 const MAX_SIDE_ENTRIES: usize = 1_000_000;
@@ -71,6 +72,8 @@ pub struct Step {
     pub shm_size: u64,
     /// What was done.
     pub counters: Counters,
+    /// What the supervisor keeps in the kernel's place, where no path may be left to it.
+    pub mediated: Option<Mediated>,
 }
 
 impl Step {
@@ -93,7 +96,11 @@ impl Step {
             sys: open_dir("/sys").ok(),
             dev: open_dir("/dev").ok(),
         };
+        let mediated = (spec.tier == Tier::Mediated)
+            .then(|| Mediated::new(&spec.root_dir, &spec.cwd, &spec.hostname))
+            .transpose()?;
         Ok(Self {
+            mediated,
             scratch: open_dir(&spec.scratch)?,
             root_text,
             device: (stat.stx_dev_major, stat.stx_dev_minor),
@@ -140,9 +147,9 @@ impl Step {
     }
 
     /// Ends the step.
-    pub fn into_report(self) -> SupervisorReport {
+    pub fn report(&mut self) -> SupervisorReport {
         SupervisorReport {
-            side: self.side,
+            side: std::mem::take(&mut self.side),
             counters: self.counters,
         }
     }

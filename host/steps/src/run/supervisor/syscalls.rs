@@ -203,10 +203,15 @@ pub fn rows() -> impl Iterator<Item = &'static Row> {
 /// Returns the rules that make the kernel ask the supervisor, and those that keep a step from going around it.
 pub fn filter(needs: &FilterNeeds) -> Vec<Rule> {
     let emulated = needs.ids == Ids::Emulated;
-    let mut rules: Vec<Rule> = rows()
+    let first = if needs.mediated {
+        super::mediated::rules()
+    } else {
+        Vec::new()
+    };
+    let rows = rows()
         .filter(|row| emulated || row.when == When::Graft)
-        .flat_map(|row| row_rules(row, emulated))
-        .collect();
+        .flat_map(|row| row_rules(row, emulated));
+    let mut rules: Vec<Rule> = first.into_iter().chain(rows).collect();
     rules.extend(guard::rules(needs.mounts));
     let refuse = |nr, name, reason| Rule::new(nr, name, Action::Errno(libc::ENOSYS as u16), reason);
     rules.push(refuse(
@@ -286,6 +291,7 @@ mod tests {
             real_devices: false,
             pid_namespace: true,
             mounts: guard::Guarded::default(),
+            mediated: false,
         };
         filter(&needs).into_iter().map(|rule| rule.name).collect()
     }

@@ -1,0 +1,344 @@
+//! Loading a program as the kernel would have: its segments are mapped into the process that so far holds the
+//! dynamic linker alone, and the auxiliary vector is made to say so.
+//!
+//! The linker then finds what it always finds, whichever it is.  The mapping is done by system calls that are put
+//! into the stopped process one by one; the file comes as an injected descriptor.
+
+use std::os::fd::OwnedFd;
+
+use rustix::io::Errno;
+use stepwell_sys::error::{SysError, SysResult};
+use stepwell_sys::memory;
+use stepwell_sys::ptrace::{Registers, Resume, Status};
+
+use super::super::call::Call;
+use super::super::step::Step;
+use super::elf::{Elf, PAGE, Segment, down, up};
+use super::programs::{Found, readable};
+use super::trace::Loop;
+
+/// Longest name of a thread, with its zero.
+const MAX_NAME: usize = 16;
+
+/// Below the stack, so that nothing is overwritten.
+const BELOW_STACK: u64 = 1024;
+
+/// Stops a process from making the tracer read its stack without end.
+const MAX_STACK: usize = 1 << 21;
+
+const AT_NULL: u64 = 0;
+const AT_PHDR: u64 = 3;
+const AT_PHNUM: u64 = 5;
+const AT_BASE: u64 = 7;
+const AT_ENTRY: u64 = 9;
+const AT_EXECFN: u64 = 31;
+
+/// What is to be done to a process that has a new program.
+pub struct Load {
+    /// The program and its headers, and those of the linker, which the kernel has loaded.
+    program: Option<(OwnedFd, Elf, Elf)>,
+    /// What the program was called.
+    name: Vec<u8>,
+}
+
+impl Load {
+    /// Prepares it.
+    ///
+    /// # Errors
+    /// The file cannot be opened.
+    pub fn new(step: &mut Step, call: &Call<'_>, found: &Found) -> Result<Self, Errno> {
+        let mut program = None;
+        if let Some((_, linker)) = &found.linker {
+            let file = readable(step, &found.file)?;
+            let copy = file.try_clone().map_err(|_| Errno::MFILE)?;
+            super::state(step)?.expect(call.tid(), copy);
+            program = Some((file, found.elf.clone(), linker.clone()));
+        }
+        Ok(Self {
+            program,
+            name: found.name.clone(),
+        })
+    }
+
+    /// Does it; the process is at its first instruction afterwards.
+    ///
+    /// # Errors
+    /// The process is not fit to go on.
+    pub fn carry_out(self, this: &mut Loop, tid: u32) -> SysResult<()> {
+        let mut held = go_to(this, tid, Resume::ToCall, Status::Call)?;
+        let start = this.tracer.registers(tid)?;
+        let code = this.tracer.peek(tid, start.instruction())?;
+        this.tracer
+            .poke(tid, start.instruction(), Registers::with_call(code))?;
+        let mut calls = Calls {
+            this,
+            tid,
+            start,
+            held: Vec::new(),
+        };
+        calls.name(&self.name)?;
+        let placed = match &self.program {
+            Some((_, program, _)) => Some(calls.map(program)?),
+            None => None,
+        };
+        held.append(&mut calls.held);
+        this.tracer.poke(tid, start.instruction(), code)?;
+        let linker = self
+            .program
+            .as_ref()
+            .map(|(_, program, linker)| (program, linker));
+        let stack = rewrite_stack(tid, start.stack(), linker.zip(placed), &self.name)?;
+        let mut end = start;
+        end.set_stack(stack);
+        this.tracer.set_registers(tid, &end)?;
+        deliver(tid, &held);
+        Ok(())
+    }
+}
+
+/// Lets a thread go on until it is at `wanted`; returns the signals that came meanwhile.
+///
+/// # Errors
+/// It ended, or came somewhere else.
+pub fn go_to(this: &Loop, tid: u32, how: Resume, wanted: Status) -> SysResult<Vec<i32>> {
+    let mut held = Vec::new();
+    loop {
+        this.tracer.resume(tid, how, 0)?;
+        match this.tracer.wait_for(tid)? {
+            status if status == wanted => return Ok(held),
+            Status::Signal(signal) => held.push(signal),
+            Status::Gone => return Err(gone(tid)),
+            Status::Stopped | Status::Started | Status::Call | Status::Other => {}
+            Status::Forked | Status::Executed | Status::Filtered => {
+                return Err(SysError::new(
+                    "ptrace",
+                    format!("unexpected stop of {tid}"),
+                    Errno::PROTO,
+                ));
+            }
+        }
+    }
+}
+
+fn gone(tid: u32) -> SysError {
+    SysError::new("ptrace", format!("{tid}"), Errno::SRCH)
+}
+
+/// Sends signals again that came at the wrong moment.
+fn deliver(tid: u32, signals: &[i32]) {
+    for signal in signals {
+        if let Some(pid) = rustix::process::Pid::from_raw(tid as i32)
+            && let Some(signal) = rustix::process::Signal::from_named_raw(*signal)
+        {
+            // It may be gone.
+            let _ = rustix::process::kill_process(pid, signal);
+        }
+    }
+}
+
+/// System calls put into a stopped process.
+struct Calls<'a> {
+    this: &'a Loop,
+    tid: u32,
+    start: Registers,
+    held: Vec<i32>,
+}
+
+impl Calls<'_> {
+    fn call(&mut self, number: i64, arguments: [u64; 6]) -> SysResult<u64> {
+        let mut registers = self.start;
+        registers.call_from(self.start.instruction(), number, arguments);
+        self.this.tracer.set_registers(self.tid, &registers)?;
+        let trap = Status::Signal(libc::SIGTRAP);
+        self.held
+            .append(&mut go_to(self.this, self.tid, Resume::OneStep, trap)?);
+        let result = self.this.tracer.registers(self.tid)?.result();
+        u64::try_from(result).map_err(|_| {
+            SysError::new(
+                "system call",
+                format!("{number} put into {}", self.tid),
+                Errno::from_raw_os_error(-result as i32),
+            )
+        })
+    }
+
+    /// Names the thread after the program, not after the linker.
+    fn name(&mut self, path: &[u8]) -> SysResult<()> {
+        let base = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+        let mut name = base[..base.len().min(MAX_NAME - 1)].to_vec();
+        name.push(0);
+        let address = self.start.stack() - BELOW_STACK;
+        memory::write(self.tid, address, &name)?;
+        let name = libc::PR_SET_NAME as u64;
+        // A filter of the step's own may refuse it.
+        match self.call(libc::SYS_prctl, [name, address, 0, 0, 0, 0]) {
+            Err(error) if error.errno == Errno::SRCH => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Maps a program; returns by how much its addresses are moved.
+    fn map(&mut self, program: &Elf) -> SysResult<u64> {
+        let here = libc::AT_FDCWD as i64 as u64;
+        let flags = (libc::O_RDONLY | libc::O_CLOEXEC) as u64;
+        let fd = self.call(libc::SYS_openat, [here, 0, flags, 0, 0, 0])?;
+        let moved = self.reserve(program)?;
+        for segment in &program.segments {
+            self.map_segment(segment, moved, fd)?;
+        }
+        self.call(libc::SYS_close, [fd, 0, 0, 0, 0, 0])?;
+        Ok(moved)
+    }
+
+    /// Finds a place for a program that can be anywhere.
+    fn reserve(&mut self, program: &Elf) -> SysResult<u64> {
+        if !program.relocatable {
+            return Ok(0);
+        }
+        let (first, length) = program.span();
+        let align = program.align();
+        let spare = align - PAGE;
+        let flags = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS) as u64;
+        let none = libc::PROT_NONE as u64;
+        let size = length + spare;
+        let start = self.call(libc::SYS_mmap, [0, size, none, flags, u64::MAX, 0])?;
+        let aligned = start.next_multiple_of(align);
+        for (from, to) in [(start, aligned), (aligned + length, start + size)] {
+            if to > from {
+                self.call(libc::SYS_munmap, [from, to - from, 0, 0, 0, 0])?;
+            }
+        }
+        Ok(aligned.wrapping_sub(first))
+    }
+
+    fn map_segment(&mut self, segment: &Segment, moved: u64, fd: u64) -> SysResult<()> {
+        let address = segment.address.wrapping_add(moved);
+        let (file_end, end) = (address + segment.file_size, address + segment.size);
+        let within = address - down(address);
+        let fixed = (libc::MAP_PRIVATE | libc::MAP_FIXED) as u64;
+        if segment.file_size > 0 {
+            let length = segment.file_size + within;
+            let offset = segment.offset.wrapping_sub(within);
+            let protection = segment.protection;
+            self.call(
+                libc::SYS_mmap,
+                [down(address), length, protection, fixed, fd, offset],
+            )?;
+        }
+        if segment.size <= segment.file_size {
+            return Ok(());
+        }
+        let zero_to = up(file_end).min(end);
+        if segment.file_size > 0 && zero_to > file_end && segment.protection & 2 != 0 {
+            let rest = up(file_end) - file_end;
+            memory::write(self.tid, file_end, &vec![0; rest as usize])?;
+        }
+        let from = if segment.file_size > 0 {
+            up(file_end)
+        } else {
+            down(address)
+        };
+        if up(end) > from {
+            let anonymous = fixed | libc::MAP_ANONYMOUS as u64;
+            let length = up(end) - from;
+            self.call(
+                libc::SYS_mmap,
+                [from, length, segment.protection, anonymous, u64::MAX, 0],
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// Corrects what the kernel has put onto the stack for the linker, and returns the stack's top.
+fn rewrite_stack(
+    tid: u32,
+    top: u64,
+    loaded: Option<((&Elf, &Elf), u64)>,
+    name: &[u8],
+) -> SysResult<u64> {
+    let mut words = read_stack(tid, top)?;
+    let vector = auxiliary(&words)
+        .ok_or_else(|| SysError::new("execve", "stack of a new program", Errno::FAULT))?;
+    let mut text = name.to_vec();
+    text.push(0);
+    // Everything moves down to make room for the name, in steps that keep the alignment.
+    let room = text.len().next_multiple_of(16) as u64;
+    let new_top = top - room;
+    let name_at = new_top + 8 * words.len() as u64;
+    let mut at = vector;
+    let old = |key: u64| {
+        let mut pairs = words[vector..].chunks_exact(2);
+        pairs.find(|pair| pair[0] == key).map_or(0, |pair| pair[1])
+    };
+    let base = loaded.map(|((_, linker), _)| old(AT_ENTRY).wrapping_sub(linker.entry));
+    while words.get(at).is_some_and(|key| *key != AT_NULL) && at + 1 < words.len() {
+        let value = match (words[at], loaded, base) {
+            (AT_EXECFN, ..) => name_at,
+            (AT_PHDR, Some(((program, _), moved)), _) => program.headers.wrapping_add(moved),
+            (AT_PHNUM, Some(((program, _), _)), _) => program.header_count.into(),
+            (AT_ENTRY, Some(((program, _), moved)), _) => program.entry.wrapping_add(moved),
+            (AT_BASE, Some(_), Some(base)) => base,
+            _ => words[at + 1],
+        };
+        words[at + 1] = value;
+        at += 2;
+    }
+    let mut bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+    bytes.extend(&text);
+    memory::write(tid, new_top, &bytes)?;
+    Ok(new_top)
+}
+
+/// Reads from the top of the stack to the end of the auxiliary vector.
+fn read_stack(tid: u32, top: u64) -> SysResult<Vec<u64>> {
+    let mut words = Vec::new();
+    let mut address = top;
+    while words.len() * 8 < MAX_STACK {
+        let length = (PAGE - address % PAGE) as usize;
+        let mut bytes = vec![0; length];
+        memory::read(tid, address, &mut bytes)?;
+        let word = |chunk: &[u8]| u64::from_ne_bytes(std::array::from_fn(|i| chunk[i]));
+        words.extend(bytes.chunks_exact(8).map(word));
+        if let Some(vector) = auxiliary(&words)
+            && let Some(end) = words[vector..]
+                .chunks_exact(2)
+                .position(|p| p[0] == AT_NULL)
+        {
+            words.truncate(vector + 2 * (end + 1));
+            return Ok(words);
+        }
+        address += length as u64;
+    }
+    Err(SysError::new(
+        "execve",
+        "arguments of a new program",
+        Errno::TOOBIG,
+    ))
+}
+
+/// Finds where the auxiliary vector starts: after the arguments and the environment, each ended by a zero.
+fn auxiliary(words: &[u64]) -> Option<usize> {
+    let count = usize::try_from(*words.first()?).ok()?;
+    let environment = count.checked_add(2)?;
+    let end = words
+        .get(environment..)?
+        .iter()
+        .position(|word| *word == 0)?;
+    let start = environment + end + 1;
+    (start < words.len()).then_some(start)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_auxiliary_vector_is_found() {
+        let stack = [2, 10, 11, 0, 20, 0, AT_ENTRY, 5, AT_NULL, 0];
+        assert_eq!(auxiliary(&stack), Some(6));
+        assert_eq!(auxiliary(&stack[..5]), None);
+        assert_eq!(auxiliary(&[u64::MAX, 1]), None);
+        assert_eq!(auxiliary(&[]), None);
+    }
+}

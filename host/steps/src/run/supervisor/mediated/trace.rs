@@ -1,0 +1,162 @@
+//! The tracer: follows forks, changes execve(2), and passes everything else on.
+//!
+//! A thread of its own, because only the thread that traces may ask anything of a traced one.  It takes the step's
+//! lock to look things up and never waits for a traced thread with it, since that may wait for the supervisor.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread::JoinHandle;
+
+use rustix::io::Errno;
+use stepwell_sys::error::{Context, SysError, SysResult};
+use stepwell_sys::ptrace::{Resume, Status, Tracer};
+
+use super::super::step::Step;
+use super::super::{SupervisorError, lock};
+use super::exec::{self, Pending};
+use super::processes::{Child, Processes};
+
+/// Begins to trace the first process of a step; the thread ends when nothing of the step is left.
+///
+/// # Errors
+/// It may not be traced.
+pub fn trace(
+    step: Arc<Mutex<Step>>,
+    first: u32,
+) -> Result<JoinHandle<SysResult<()>>, SupervisorError> {
+    let (tell, told) = mpsc::channel();
+    let thread = std::thread::Builder::new()
+        .name("tracer".to_owned())
+        .spawn(move || {
+            let tracer = Tracer::default();
+            let seized = tracer.seize(first);
+            let began = seized.is_ok();
+            // The other side waits for exactly this.
+            let _ = tell.send(seized);
+            if began {
+                Loop::new(tracer, step, first).run()
+            } else {
+                Ok(())
+            }
+        })
+        .context("clone", "tracer thread")?;
+    let gone = || SysError::new("ptrace", "tracer thread", Errno::SRCH);
+    told.recv().map_err(|_| gone())??;
+    Ok(thread)
+}
+
+/// The thread's own.
+pub struct Loop {
+    pub tracer: Tracer,
+    pub step: Arc<Mutex<Step>>,
+    /// Threads that stopped at their start before their parent told of them.
+    early: HashSet<u32>,
+    /// Programs that are being executed, by thread.
+    pub pending: HashMap<u32, Pending>,
+}
+
+impl Loop {
+    fn new(tracer: Tracer, step: Arc<Mutex<Step>>, first: u32) -> Self {
+        let this = Self {
+            tracer,
+            step,
+            early: HashSet::new(),
+            pending: HashMap::new(),
+        };
+        this.processes(|processes| {
+            processes.of_mut(first);
+        });
+        this
+    }
+
+    fn run(mut self) -> SysResult<()> {
+        while let Some((tid, status)) = self.tracer.wait()? {
+            match self.take(tid, status) {
+                // It was killed meanwhile: its end comes by itself.
+                Err(error) if error.errno == Errno::SRCH => {}
+                Err(error) => {
+                    // Whatever it was, a thread that cannot be handled must not go on unwatched.
+                    lock(&self.step).counters.failed += 1;
+                    exec::kill(tid);
+                    tracing::debug!(%error, tid, "a traced thread was killed");
+                }
+                Ok(()) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Does something with the table of processes.
+    pub fn processes<T>(&self, work: impl FnOnce(&mut Processes) -> T) -> Option<T> {
+        let mut step = lock(&self.step);
+        step.mediated
+            .as_mut()
+            .map(|mediated| work(&mut mediated.processes))
+    }
+
+    fn take(&mut self, tid: u32, status: Status) -> SysResult<()> {
+        match status {
+            Status::Gone => {
+                self.pending.remove(&tid);
+                self.early.remove(&tid);
+                self.processes(|processes| processes.ended(tid));
+                Ok(())
+            }
+            Status::Filtered => exec::begin(self, tid),
+            Status::Executed => exec::succeeded(self, tid),
+            Status::Call if self.pending.contains_key(&tid) => exec::failed(self, tid),
+            Status::Forked => self.forked(tid),
+            Status::Started => self.started(tid),
+            Status::Stopped => self.tracer.listen(tid),
+            Status::Signal(signal) => self.tracer.resume(tid, self.mode(tid), signal),
+            Status::Call | Status::Other => self.tracer.resume(tid, self.mode(tid), 0),
+        }
+    }
+
+    /// How a thread goes on: while it executes a program, its failure has to be seen.
+    fn mode(&self, tid: u32) -> Resume {
+        if self.pending.contains_key(&tid) {
+            Resume::ToCall
+        } else {
+            Resume::Freely
+        }
+    }
+
+    fn forked(&mut self, parent: u32) -> SysResult<()> {
+        let child = self.tracer.message(parent)?;
+        let registers = self.tracer.registers(parent)?;
+        let kind = made_by(registers.call(), registers.argument(0));
+        self.processes(|processes| processes.forked(parent, child, kind));
+        if self.early.remove(&child) {
+            // It may have been killed already.
+            let _ = self.tracer.resume(child, Resume::Freely, 0);
+        }
+        self.tracer.resume(parent, self.mode(parent), 0)
+    }
+
+    fn started(&mut self, tid: u32) -> SysResult<()> {
+        if self.processes(|processes| processes.knows(tid)) == Some(true) {
+            return self.tracer.resume(tid, self.mode(tid), 0);
+        }
+        self.early.insert(tid);
+        Ok(())
+    }
+}
+
+/// Says what a call makes; clone3 is refused by the filter.
+fn made_by(call: i64, flags: u64) -> Child {
+    let has = |flag: i32| call == libc::SYS_clone && flags & flag as u64 != 0;
+    if has(libc::CLONE_THREAD) {
+        Child::Thread
+    } else if call == VFORK || has(libc::CLONE_VM) {
+        Child::SharingMemory
+    } else {
+        Child::Process
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+const VFORK: i64 = libc::SYS_vfork;
+/// There is no such call.
+#[cfg(not(target_arch = "x86_64"))]
+const VFORK: i64 = -1;

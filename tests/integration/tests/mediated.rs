@@ -1,0 +1,219 @@
+//! RUN steps where nothing is allowed: an ordinary user without capabilities, namespaces and chroot, under the filter of
+//! container runtimes.  No other tier can be had there, so what works here works by mediation.
+//!
+//! The denial is first shown to deny, so that no test passes for want of one.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use stepwell_integration_tests::{Ran, World, ran, under};
+use stepwell_test_support::cmd::{run, tool};
+use stepwell_test_support::{bundle, user};
+
+/// Two stages on Debian, packages in both, other ids, and what a package's scripts do.
+const DEBIAN: &str = "\
+FROM @DEBIAN@ AS build
+RUN apt-get update && apt-get install -y --no-install-recommends hello openssh-client
+RUN hello > /greeting && id -u >> /greeting && ls /proc/self/fd > /dev/null && bash -c 'cat <(echo substituted)' >> /greeting
+FROM @DEBIAN@
+RUN useradd --create-home --uid 1000 app && install -d -o app -g app /data
+COPY --from=build --chown=app:app /greeting /data/
+USER app
+RUN id -un > /data/who
+WORKDIR /data
+CMD [\"sh\", \"-c\", \"cat greeting who; stat -c %U:%G greeting\"]
+";
+
+/// Modes, owners, links and times of all kinds, and nothing that differs between two runs.
+const REPRODUCIBLE: &str = "\
+FROM @DEBIAN@
+RUN groupadd -g 77 team && useradd -m -u 1000 -G team app && rm -rf /var/log/* /var/cache/*
+RUN umask 027 && mkdir -p /data/a/b && cd /data && echo one > a/1 && ln a/1 a/2 && ln -s a/1 link && mkfifo pipe
+RUN chown -R app:team /data/a && chmod 0 /data/a/1 && chmod 2750 /data/a && chmod 4755 /data/link
+RUN cp -a /data /copy && mv /copy/a /moved && rm /copy/pipe && tar -cf - -C / data | tar -xpf - -C /mnt
+RUN mkdir -p /closed/sub && echo x > /closed/sub/f && echo s > /closed/none && chmod 0 /closed/none && chmod 0555 /closed/sub /closed
+RUN cat /closed/none >> /closed/sub/f && touch /closed/new && rm /closed/sub/f
+USER app
+RUN cd ~ && echo $PWD $HOME $(id -u) > own && umask && perl -e 'mkdir q(p), 0751; utime 5, 6, q(own)'
+";
+
+#[test]
+fn debian_builds_where_nothing_is_allowed() {
+    let world = World::with_debian();
+    let denial = denial(&world);
+    world.dockerfile(DEBIAN);
+    let build = world.build_command(&["--push", "--tag", "@REGISTRY@/mediated:latest"]);
+    let built = ran(&mut under(&denial, &build));
+    assert_eq!(built.code, Some(0), "{}", built.err);
+    let output = bundle::run_output(&world.fetched("mediated")).expect("crun runs it");
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        "Hello, world!\n0\nsubstituted\napp\napp:app\n",
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+#[test]
+fn the_image_is_the_one_of_the_other_tiers() {
+    let world = World::with_debian();
+    let denial = denial(&world);
+    world.dockerfile(REPRODUCIBLE);
+    let digest = |store: &str, isolation: &str, denial: Option<&Command>| {
+        let metadata = world.path(&format!("metadata-{store}.json"));
+        let mut build = world.build_command_in(
+            store,
+            &[
+                "--isolation",
+                isolation,
+                "--push",
+                "--tag",
+                "@REGISTRY@/same:latest",
+                "--metadata-file",
+                metadata.to_str().expect("a path"),
+            ],
+        );
+        build.env("SOURCE_DATE_EPOCH", "1700000000");
+        let mut build =
+            denial.map_or_else(|| under(&Command::new("env"), &build), |d| under(d, &build));
+        let built = ran(&mut build);
+        assert_eq!(built.code, Some(0), "{store}:\n{}", built.err);
+        let text = std::fs::read(&metadata).expect("the metadata");
+        let json: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
+        json["containerimage.digest"]
+            .as_str()
+            .expect("a digest")
+            .to_owned()
+    };
+    let wanted = digest("store-userns", "userns", None);
+    assert_eq!(digest("store-mediated", "mediated", None), wanted);
+    assert_eq!(digest("store-restricted", "auto", Some(&denial)), wanted);
+}
+
+/// The program of `helpers/escape.c`, run as a step, tries every way out that is known.
+#[test]
+fn a_hostile_step_stays_in_its_tree() {
+    let world = World::with_debian();
+    let denial = denial(&world);
+    let outside = Outside::new(&world);
+    compile(&world, "escape", &["-static", "-pthread"], "context/escape");
+    world.dockerfile(&format!(
+        "FROM @DEBIAN@\nCOPY escape /escape\nRUN [\"/escape\", \"{}\", \"{}\", \"{}\"]\n",
+        world.path("outside").display(),
+        outside.victim.id(),
+        std::process::id()
+    ));
+    let output = format!("type=oci,dest={}", world.path("image.tar").display());
+    for isolation in [("mediated", None), ("auto", Some(&denial))] {
+        let build = world.build_command_in(
+            &format!("store-{}", isolation.0),
+            &["--isolation", isolation.0, "--no-cache", "-o", &output],
+        );
+        let mut build = isolation
+            .1
+            .map_or_else(|| under(&Command::new("env"), &build), |d| under(d, &build));
+        let built = ran(&mut build);
+        assert_eq!(built.code, Some(0), "{}", built.err);
+        assert!(built.err.contains("every way is closed"), "{}", built.err);
+        assert!(
+            !world.path("outside/executed").exists(),
+            "a program of the machine was executed"
+        );
+    }
+}
+
+/// A refusal says what was tried, and what would allow it.
+#[test]
+fn where_tracing_is_denied_too_the_build_says_what_is_missing() {
+    let world = World::new();
+    world.dockerfile("FROM @BUSYBOX@\nRUN true\n");
+    let mut strace = tool("strace");
+    strace.args([
+        "-f",
+        "-qq",
+        "-e",
+        "trace=none",
+        "-e",
+        "signal=none",
+        "-o",
+        "/dev/null",
+        "--",
+    ]);
+    let output = format!("type=oci,dest={}", world.path("image.tar").display());
+    // Whoever is traced already can be traced by nobody else; strace itself denies the namespaces here.
+    let build = world.build_command(&["--isolation", "mediated", "-o", &output]);
+    let built = ran(&mut under(&strace, &build));
+    assert_ne!(built.code, Some(0), "{}", built.err);
+    assert!(
+        built.err.contains("tier `mediated`: ptrace") && built.err.contains("allow `ptrace`"),
+        "{}",
+        built.err
+    );
+}
+
+/// What is outside of every step, of the same user: a secret, a program, a socket, a process.
+struct Outside {
+    victim: std::process::Child,
+    _socket: std::os::unix::net::UnixListener,
+}
+
+impl Outside {
+    fn new(world: &World) -> Self {
+        let dir = world.path("outside");
+        std::fs::create_dir(&dir).expect("a directory");
+        std::fs::write(dir.join("secret"), "the machine's secret\n").expect("a file");
+        std::fs::write(dir.join("mode"), "").expect("a file");
+        compile(world, "escaped", &["-static"], "outside/program");
+        let socket = std::os::unix::net::UnixListener::bind(dir.join("socket")).expect("a socket");
+        run(Command::new("chmod").args(["-R", "a+rwX"]).arg(&dir)).expect("modes");
+        let mut sleep = Command::new("sleep");
+        sleep.arg("1000").stdin(Stdio::null());
+        let victim = user::ordinary(sleep).spawn().expect("a process");
+        Self {
+            victim,
+            _socket: socket,
+        }
+    }
+}
+
+impl Drop for Outside {
+    fn drop(&mut self) {
+        assert!(
+            std::thread::panicking() || self.victim.try_wait().expect("wait").is_none(),
+            "a process outside was killed"
+        );
+        let _ = self.victim.kill();
+        let _ = self.victim.wait();
+    }
+}
+
+/// Returns the command that denies everything to what it executes, after it has been seen to.
+fn denial(world: &World) -> Command {
+    compile(world, "deny_mounts", &[], "deny_mounts");
+    let mut denial = Command::new(world.path("deny_mounts"));
+    denial.arg("restricted");
+    for denied in [
+        &["unshare", "--user", "true"][..],
+        &["unshare", "--mount", "true"],
+        &["chroot", "/", "true"],
+    ] {
+        let mut command = Command::new(denied[0]);
+        command.args(&denied[1..]).stdin(Stdio::null());
+        let control: Ran = ran(&mut under(&denial, &user::ordinary(command)));
+        assert_ne!(control.code, Some(0), "{denied:?} was allowed");
+    }
+    denial
+}
+
+fn compile(world: &World, helper: &str, flags: &[&str], to: &str) -> PathBuf {
+    let source = format!("{}/helpers/{helper}.c", env!("CARGO_MANIFEST_DIR"));
+    let program = world.path(to);
+    run(tool("gcc")
+        .args(["-O1", "-Wall", "-Wextra", "-Werror"])
+        .arg(source)
+        .arg("-o")
+        .arg(&program)
+        .args(flags))
+    .expect("gcc compiles the helper");
+    program
+}
