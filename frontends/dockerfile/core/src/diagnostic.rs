@@ -116,10 +116,17 @@ pub mod rules {
         SECRETS "SecretsUsedInArgOrEnv" Warning "ARG and ENV end up in the image: no place for secrets."
         CONST_PLATFORM "FromPlatformFlagConstDisallowed" Warning "`FROM --platform` should not be a constant."
         EXPOSE_PROTO_CASING "ExposeProtoCasing" Warning "The protocol of EXPOSE should be lower case."
+        DEFAULT_ARG_IN_FROM "InvalidDefaultArgInFrom" Warning "FROM names no image where the arguments that it uses have their defaults."
+        COPY_IGNORED "CopyIgnoredFile" Warning "COPY or ADD takes a file that the ignore file leaves out."
+        DEFINITION_DESCRIPTION "InvalidDefinitionDescription" Warning "The comment above FROM or ARG should begin with the name of the stage or argument (experimental)."
+        UNKNOWN_CHECK "UnknownCheck" Note "`check=` names a check that does not exist."
         EXPOSE_FORMAT "ExposeInvalidFormat" Warning "EXPOSE takes ports of the container only; addresses and ports of the host are dropped."
         UNUSED_BUILD_ARG "BuildArgNotDeclared" Warning "A `--build-arg` is given that no ARG declares."
         SEVERAL_SOURCES "CopyDestinationNotDirectory" Warning "With several sources the destination has to be a directory and should end in a slash."
     }
+
+    /// The checks that are made only where the file or the user asks for them (`check=experimental=…`).
+    pub static EXPERIMENTAL: &[&Rule] = &[&DEFINITION_DESCRIPTION];
 }
 
 /// How many messages are kept: a hostile file cannot fill the host's memory with them.
@@ -131,12 +138,20 @@ pub struct Diagnostics {
     list: Vec<Diagnostic>,
     errors: usize,
     skipped: Vec<String>,
+    experimental: Vec<String>,
+}
+
+/// Says whether a list of rules names this one; `all` names every one.
+pub fn names(list: &[String], rule: &Rule) -> bool {
+    list.iter()
+        .any(|s| s.eq_ignore_ascii_case(rule.code) || s.eq_ignore_ascii_case("all"))
 }
 
 impl Diagnostics {
-    /// Leaves warnings of these rules out from now on (`all` means every warning).
-    pub fn skip(&mut self, rules: impl IntoIterator<Item = String>) {
-        self.skipped.extend(rules);
+    /// Leaves warnings of the first rules out from now on, and lets in those of the second ones, which are experimental.
+    pub fn configure(&mut self, skipped: &[String], experimental: &[String]) {
+        self.skipped.extend_from_slice(skipped);
+        self.experimental.extend_from_slice(experimental);
     }
 
     /// Adds a message; `span` points into `source`.
@@ -148,13 +163,10 @@ impl Diagnostics {
         message: String,
         hint: String,
     ) {
+        let unasked = || rules::EXPERIMENTAL.contains(&rule) && !names(&self.experimental, rule);
         if rule.severity == Severity::Error {
             self.errors += 1;
-        } else if self
-            .skipped
-            .iter()
-            .any(|s| s.eq_ignore_ascii_case(rule.code) || s.eq_ignore_ascii_case("all"))
-        {
+        } else if names(&self.skipped, rule) || unasked() {
             return;
         }
         if self.list.len() < MOST_MESSAGES {

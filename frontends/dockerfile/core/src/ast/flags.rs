@@ -126,13 +126,13 @@ pub static FLAGS: &[FlagRow] = &[
         &[Add, Copy],
         "Patterns of files that are left out.",
     ),
-    later(
+    row(
         "keep-git-dir",
         Takes::Bool,
         &[Add],
         "Keeps `.git` of a repository.",
     ),
-    later(
+    row(
         "checksum",
         Takes::Text,
         &[Add],

@@ -183,10 +183,6 @@ const FAULTS: &[(&str, &str)] = &[
         "1:8 InvalidArgument: a here-document cannot be the destination of COPY (the destination comes last)",
     ),
     (
-        "ADD --checksum=x a b",
-        "1:5 NotYetSupported: `ADD --checksum` is not supported by this version (the flag is understood, but not carried out yet: digest that a download has to have)",
-    ),
-    (
         "ENV",
         "1:1 MissingArgument: ENV needs a name and a value (write `ENV name=value`)",
     ),

@@ -78,6 +78,16 @@ impl Line {
         goes_on
     }
 
+    /// Returns what a comment directly above says of `name`: `# name what it is`.
+    pub fn description(&self, name: &str) -> Option<&str> {
+        let of = |c: &'_ String| {
+            c.strip_prefix(name)
+                .is_some_and(|rest| rest.starts_with(' '))
+        };
+        let comment = self.comments.iter().find(|c| of(c))?;
+        Some(comment[name.len()..].trim())
+    }
+
     /// Says whether a comment directly above leaves a rule out: `# check=skip=RuleName`.
     pub fn skips(&self, rule: &str) -> bool {
         let lists = self

@@ -8,7 +8,7 @@ pub mod json;
 pub mod line;
 pub mod split;
 
-pub use directive::Directives;
+pub use directive::{Checks, Directives};
 pub use heredoc::Heredoc;
 pub use line::{At, Line};
 
@@ -30,7 +30,7 @@ pub fn lex(source: &Source, diagnostics: &mut Diagnostics) -> Lexed {
     let mut lexer = Lexer {
         source,
         escape: directives.escape,
-        next: 0,
+        next: directives.lines,
         comments: Vec::new(),
     };
     let mut lines = Vec::new();
@@ -55,7 +55,11 @@ impl<'a> Lexer<'a> {
         let (start, text) = self.physical(first);
         let trimmed = text.trim_start();
         if let Some(comment) = trimmed.strip_prefix('#') {
-            self.comments.push(comment.trim().to_owned());
+            match comment.trim() {
+                // Such a comment parts those above it from what follows.
+                "" => self.comments.clear(),
+                text => self.comments.push(text.to_owned()),
+            }
             return None;
         }
         let mut line = Line::new(first);

@@ -1,6 +1,6 @@
 //! What a stage begins with: an image, another stage, a named context or nothing; and the triggers it leaves.
 
-use super::host::{self, Host, Op, Platform, ResolveError};
+use super::host::{self, Call, Host, Op, Platform, ResolveError};
 use super::state::State;
 use super::{Lowering, Step};
 use crate::ast::{self, Fault, Keyword, Node};
@@ -122,7 +122,13 @@ impl<H: Host> Lowering<'_, H> {
                 &rules::INVALID_REFERENCE,
                 format!("`{reference}` is not the name of an image: {why}"),
             ),
-            Err(ResolveError::Failed(why)) => (
+            Err(ResolveError::Unavailable(_)) if self.request.call == Call::Check => {
+                return Some(host::ResolvedImage {
+                    reference: reference.to_owned(),
+                    ..host::ResolvedImage::default()
+                });
+            }
+            Err(ResolveError::Failed(why) | ResolveError::Unavailable(why)) => (
                 &rules::IMAGE_NOT_RESOLVED,
                 format!("the image `{reference}` cannot be used: {why}"),
             ),
