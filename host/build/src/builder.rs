@@ -5,8 +5,9 @@ use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use stepwell_model::event::EventSink;
-use stepwell_model::request::Request;
-use stepwell_model::{Digest, Graph, VertexId};
+use stepwell_model::inspection::{Argument, Target};
+use stepwell_model::request::{Call, Request};
+use stepwell_model::{Diagnostic, Digest, Graph, VertexId};
 use stepwell_registry::{Registry, RegistryOptions};
 use stepwell_steps::run::{CancelToken, TierChoice};
 use stepwell_steps::source::StatCache;
@@ -39,6 +40,17 @@ pub struct Builder {
     registry: Registry,
     runtime: tokio::runtime::Runtime,
     machine: Machine,
+}
+
+/// What is to be said of a definition that is not built.
+#[derive(Debug, Clone, Default)]
+pub struct Inspection {
+    /// Notes and warnings.
+    pub diagnostics: Vec<Diagnostic>,
+    /// What can be built, or the one target that was asked about.
+    pub targets: Vec<Target>,
+    /// What can be given to the build of the target.
+    pub arguments: Vec<Argument>,
 }
 
 /// What a build resulted in.
@@ -127,6 +139,23 @@ impl Builder {
         Ok((planned.output.graph, planned.output.result))
     }
 
+    /// Asks about the definition and builds nothing (`--call`).
+    pub fn inspect(
+        &self,
+        request: &Request,
+        call: Call,
+        events: &Arc<dyn EventSink>,
+    ) -> Result<Inspection, BuildError> {
+        let images = self.images(request);
+        let contexts = Contexts::open(request)?;
+        let (output, _) = frontend::run(&self.engine, request, call, &contexts, &images, events)?;
+        Ok(Inspection {
+            diagnostics: output.diagnostics,
+            targets: output.targets,
+            arguments: output.arguments,
+        })
+    }
+
     /// Builds.
     pub fn build(
         &self,
@@ -210,7 +239,8 @@ impl Builder {
         images: &Images<'_>,
         events: &Arc<dyn EventSink>,
     ) -> Result<Planned, BuildError> {
-        let (output, path) = frontend::run(&self.engine, request, contexts, images, events)?;
+        let (output, path) =
+            frontend::run(&self.engine, request, Call::Build, contexts, images, events)?;
         let path = std::fs::canonicalize(&path).unwrap_or(path);
         Ok(Planned {
             output,

@@ -10,6 +10,7 @@ pub mod diagnostic;
 pub mod digest;
 pub mod event;
 pub mod graph;
+pub mod inspection;
 pub mod op;
 pub mod platform;
 pub mod reference;

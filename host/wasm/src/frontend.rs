@@ -11,8 +11,9 @@ mod state;
 
 use std::path::PathBuf;
 
+use stepwell_model::inspection::{Argument, Target};
 use stepwell_model::op::{HostEntry, Network};
-use stepwell_model::request::GuestLimits;
+use stepwell_model::request::{Call, GuestLimits};
 use stepwell_model::{
     Diagnostic, Digest, Graph, History, ImageConfig, Platform, Severity, Span, VertexId,
 };
@@ -63,6 +64,10 @@ pub struct Definition {
 /// What a frontend is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FrontendInput {
+    /// What is asked.
+    pub call: Call,
+    /// The ignore file of a definition that lies outside the main context.
+    pub ignore_file: Option<Definition>,
     /// What the frontend reads.
     pub definition: Definition,
     /// `--target`.
@@ -88,6 +93,8 @@ pub struct FrontendInput {
 impl Default for FrontendInput {
     fn default() -> Self {
         Self {
+            call: Call::Build,
+            ignore_file: None,
             definition: Definition::default(),
             target: None,
             build_args: Vec::new(),
@@ -115,6 +122,10 @@ pub struct FrontendOutput {
     pub history: Vec<History>,
     /// Notes and warnings.
     pub diagnostics: Vec<Diagnostic>,
+    /// Answers [`Call::Targets`], and [`Call::Outline`] with the one target.
+    pub targets: Vec<Target>,
+    /// Answers [`Call::Outline`].
+    pub arguments: Vec<Argument>,
 }
 
 /// What a frontend says of itself.
@@ -233,6 +244,8 @@ impl<'a> Frontend<'a> {
             config: image.config,
             history: image.history,
             diagnostics: state.diagnostics,
+            targets: state.targets,
+            arguments: state.arguments,
         })
     }
 

@@ -74,6 +74,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "stepwell-integration-tests",
         &["stepwell-guest-build", "stepwell-test-support"],
     ),
+    (
+        "stepwell-conformance",
+        &["stepwell-integration-tests", "stepwell-test-support"],
+    ),
 ];
 
 fn metadata() -> Value {

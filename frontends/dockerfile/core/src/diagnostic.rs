@@ -137,21 +137,32 @@ const MOST_MESSAGES: usize = 100;
 pub struct Diagnostics {
     list: Vec<Diagnostic>,
     errors: usize,
-    skipped: Vec<String>,
-    experimental: Vec<String>,
+    skipped: Vec<&'static str>,
+    experimental: Vec<&'static str>,
 }
 
-/// Says whether a list of rules names this one; `all` names every one.
-pub fn names(list: &[String], rule: &Rule) -> bool {
-    list.iter()
-        .any(|s| s.eq_ignore_ascii_case(rule.code) || s.eq_ignore_ascii_case("all"))
+/// Returns the codes of the rules that a list names; `all` names every one.
+///
+/// There are few rules, and a hostile list is long: asking what this returns costs no more than there are rules.
+pub fn named<'a>(list: impl IntoIterator<Item = &'a str>) -> Vec<&'static str> {
+    let mut codes = Vec::new();
+    for name in list {
+        let is_named =
+            |r: &&&Rule| name.eq_ignore_ascii_case(r.code) || name.eq_ignore_ascii_case("all");
+        for rule in rules::ALL.iter().filter(is_named) {
+            if !codes.contains(&rule.code) {
+                codes.push(rule.code);
+            }
+        }
+    }
+    codes
 }
 
 impl Diagnostics {
     /// Leaves warnings of the first rules out from now on, and lets in those of the second ones, which are experimental.
     pub fn configure(&mut self, skipped: &[String], experimental: &[String]) {
-        self.skipped.extend_from_slice(skipped);
-        self.experimental.extend_from_slice(experimental);
+        self.skipped = named(skipped.iter().map(String::as_str));
+        self.experimental = named(experimental.iter().map(String::as_str));
     }
 
     /// Adds a message; `span` points into `source`.
@@ -163,10 +174,11 @@ impl Diagnostics {
         message: String,
         hint: String,
     ) {
-        let unasked = || rules::EXPERIMENTAL.contains(&rule) && !names(&self.experimental, rule);
+        let unasked =
+            || rules::EXPERIMENTAL.contains(&rule) && !self.experimental.contains(&rule.code);
         if rule.severity == Severity::Error {
             self.errors += 1;
-        } else if names(&self.skipped, rule) || unasked() {
+        } else if self.skipped.contains(&rule.code) || unasked() {
             return;
         }
         if self.list.len() < MOST_MESSAGES {

@@ -45,10 +45,8 @@ pub struct Argument {
 /// What can be given to the build of a target.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Outline {
-    /// Name of the target; empty where it has none.
-    pub name: String,
-    /// What the comment above it says of it.
-    pub description: String,
+    /// The target.
+    pub target: Target,
     /// Arguments, in the order of the file.
     pub arguments: Vec<Argument>,
 }
@@ -56,27 +54,27 @@ pub struct Outline {
 /// Lists the stages of a Dockerfile.
 pub fn targets(request: &Request) -> Result<Vec<Target>, Vec<Diagnostic>> {
     with_stages(request, |source, stages| {
-        let last = stages.list.len() - 1;
-        let target = |(i, stage): (usize, &stages::Stage<'_>)| {
-            let Body::From { image, .. } = &stage.from.node.body else {
-                return Target::default();
-            };
-            Target {
-                name: stage.name.clone().unwrap_or_default(),
-                description: description(stage),
-                base: image.text.clone(),
-                platform: stage
-                    .from
-                    .node
-                    .flag("platform")
-                    .map(|w| w.text.clone())
-                    .unwrap_or_default(),
-                is_default: i == last,
-                span: stage.from.line.span(source, Default::default()),
-            }
-        };
-        Ok(stages.list.iter().enumerate().map(target).collect())
+        Ok((0..stages.list.len())
+            .map(|i| target(source, stages, i))
+            .collect())
     })
+}
+
+fn target(source: &Source, stages: &Stages<'_>, index: usize) -> Target {
+    let stage = &stages.list[index];
+    let base = match &stage.from.node.body {
+        Body::From { image, .. } => image.text.clone(),
+        _ => String::new(),
+    };
+    let platform = stage.from.node.flag("platform").map(|w| w.text.clone());
+    Target {
+        name: stage.name.clone().unwrap_or_default(),
+        description: description(stage),
+        base,
+        platform: platform.unwrap_or_default(),
+        is_default: index + 1 == stages.list.len(),
+        span: stage.from.line.span(source, Default::default()),
+    }
 }
 
 /// Says what can be given to the build of the target, or of the last stage.
@@ -92,12 +90,10 @@ pub fn outline(request: &Request) -> Result<Outline, Vec<Diagnostic>> {
         for needed in stages.needed(index, &request.contexts) {
             collector.stage(&stages.list[needed]);
         }
-        let stage = &stages.list[index];
         let mut arguments: Vec<Argument> = collector.found.into_values().collect();
         arguments.sort_by_key(|a| (a.span.line, a.span.column));
         Ok(Outline {
-            name: stage.name.clone().unwrap_or_default(),
-            description: description(stage),
+            target: target(source, stages, index),
             arguments,
         })
     })

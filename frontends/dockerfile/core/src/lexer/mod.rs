@@ -85,7 +85,7 @@ impl<'a> Lexer<'a> {
         if line.text.trim().is_empty() {
             return None;
         }
-        line.comments = std::mem::take(&mut self.comments);
+        line.take_comments(std::mem::take(&mut self.comments));
         if let Some(start) = blank {
             let span = self.source.span(start, start);
             diagnostics.add(

@@ -6,6 +6,7 @@ use super::{Lowering, Step};
 use crate::ast::{self, Fault, Keyword, Node};
 use crate::diagnostic::{Diagnostics, Severity, did_you_mean, rules};
 use crate::lexer::{At, lex};
+use crate::reference;
 use crate::source::Source;
 use crate::stages::Base;
 
@@ -122,7 +123,9 @@ impl<H: Host> Lowering<'_, H> {
                 &rules::INVALID_REFERENCE,
                 format!("`{reference}` is not the name of an image: {why}"),
             ),
-            Err(ResolveError::Unavailable(_)) if self.request.call == Call::Check => {
+            Err(ResolveError::Unavailable(_))
+                if self.request.call == Call::Check && reference::is_valid(reference) =>
+            {
                 return Some(host::ResolvedImage {
                     reference: reference.to_owned(),
                     ..host::ResolvedImage::default()

@@ -214,6 +214,12 @@ impl<H: Host> Lowering<'_, H> {
             return Ok(());
         }
         let ignored = self.ignored("")?;
+        let cost = path.len() * ignored.patterns.iter().map(String::len).sum::<usize>();
+        let Some(left) = self.matching_left.checked_sub(cost) else {
+            // Only a warning is lost.
+            return Ok(());
+        };
+        self.matching_left = left;
         if ignored.leaves_out(path) {
             let message = format!(
                 "`{path}` is left out of the build context by `{}`",

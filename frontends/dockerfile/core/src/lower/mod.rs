@@ -32,6 +32,9 @@ use crate::{front, lint};
 
 /// How much text a build may expand to: stops files whose graph would be far larger than they are.
 const MOST_TEXT: usize = 64 << 20;
+/// How much work (bytes of patterns, for each byte of a path) goes into warnings about ignored files: many sources and many
+/// patterns multiply.
+const MOST_MATCHING: usize = 50 << 20;
 /// How deep triggers of base images may call for further stages.
 const DEEPEST: usize = 32;
 
@@ -75,6 +78,7 @@ pub fn build(request: &Request, host: &mut impl Host) -> Result<Outcome, Vec<Dia
         contexts: BTreeMap::new(),
         ignored: BTreeMap::new(),
         text_left: MOST_TEXT,
+        matching_left: MOST_MATCHING,
         strict: checks.error,
     }
     .build()
@@ -113,6 +117,7 @@ struct Lowering<'a, H> {
     /// What the ignore file of each context says.
     ignored: BTreeMap<String, Rc<Ignored>>,
     text_left: usize,
+    matching_left: usize,
     strict: bool,
 }
 

@@ -48,7 +48,14 @@ impl Host for Memory {
         Ok(ResolvedImage {
             reference: format!("docker.io/library/{reference}"),
             digest: format!("sha256:{reference}"),
-            platform: platform.clone(),
+            // As docker's official images for one platform.
+            platform: match reference.starts_with("arm64v8/") {
+                true => Platform {
+                    architecture: "arm64".into(),
+                    ..platform.clone()
+                },
+                false => platform.clone(),
+            },
             config,
         })
     }
