@@ -27,9 +27,12 @@ pub struct Built {
     pub stderr: String,
 }
 
-/// Lays out a case: its context, its Dockerfile.
+/// Lays out a case, once: its context, its Dockerfile.
 fn lay_out(world: &World, case: &Case, dir: &Path) {
     let context = dir.join("context");
+    if context.exists() {
+        return;
+    }
     let put = |name: &str, content: &str| {
         let path = context.join(name);
         std::fs::create_dir_all(path.parent().expect("a parent"))
