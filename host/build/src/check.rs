@@ -46,6 +46,12 @@ pub fn find(path: &Path) -> Result<Vec<PathBuf>, BuildError> {
             }
         }
     }
+    if path == Path::new(".") {
+        // As people name the files of the directory that they are in.
+        found
+            .iter_mut()
+            .for_each(|f| *f = f.strip_prefix(".").unwrap_or(f).to_owned());
+    }
     found.sort();
     Ok(found)
 }
