@@ -123,6 +123,15 @@ fn restore_modes(world: &World, cases: &[Case]) {
     }
 }
 
+/// The flags of a case; `@DIR@` stands for its context.
+fn arguments(world: &World, case: &Case, dir: &Path) -> Vec<String> {
+    let context = dir.join("context").display().to_string();
+    case.args
+        .iter()
+        .map(|a| world.expand(a).replace("@DIR@", &context))
+        .collect()
+}
+
 /// Builds a case with Stepwell.
 pub fn stepwell(world: &World, case: &Case, dir: &Path) -> Built {
     let archive = dir.join("image.tar");
@@ -140,13 +149,8 @@ pub fn stepwell(world: &World, case: &Case, dir: &Path) -> Built {
             archive.display()
         ));
     }
-    let place = |text: &str| {
-        world
-            .expand(text)
-            .replace("@DIR@", &dir.join("context").display().to_string())
-    };
     command
-        .args(case.args.iter().map(|a| place(a)))
+        .args(arguments(world, case, dir))
         .arg(dir.join("context"));
     let ran = ran(&mut user::ordinary(command));
     let mut built = Built {
@@ -213,7 +217,7 @@ pub fn buildah(world: &World, case: &Case, dir: &Path) -> Built {
         &tag,
     ]);
     build
-        .args(case.args.iter().map(|a| world.expand(a)))
+        .args(arguments(world, case, dir))
         .arg(dir.join("context"));
     let ran_build = ran(&mut user::ordinary(build));
     if ran_build.code == Some(0) {
