@@ -76,7 +76,11 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     (
         "stepwell-conformance",
-        &["stepwell-integration-tests", "stepwell-test-support"],
+        &[
+            "stepwell-integration-tests",
+            "stepwell-test-support",
+            "dockerfile-core",
+        ],
     ),
 ];
 

@@ -311,7 +311,7 @@ impl<'a> Splitter<'a, '_> {
 
     fn platform(&mut self, from: &'a Instruction) -> Platform {
         let default = self.request.target_platform.clone();
-        let Some(word) = from.node.flag("platform") else {
+        let Some(word) = from.node.given_flag("platform") else {
             return default;
         };
         let Some(done) = self.expand(word, from) else {
@@ -419,7 +419,7 @@ impl Stages<'_> {
         let froms = self.list[index]
             .steps
             .iter()
-            .filter_map(|i| i.node.flag("from"));
+            .filter_map(|i| i.node.given_flag("from"));
         froms.filter_map(move |word| match word.text.parse() {
             Ok(number) => Some(number).filter(|n| *n < self.list.len()),
             Err(_) => match self.find(&word.text, contexts) {

@@ -150,7 +150,7 @@ fn heredocs_are_read_with_their_line() {
     }
     assert_eq!(
         lexed("FROM a\nRUN <<EOF\nx\nEOF \n").1,
-        ["2:1 UnterminatedHeredoc"]
+        ["2:5 UnterminatedHeredoc"]
     );
 }
 

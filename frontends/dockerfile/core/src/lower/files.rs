@@ -210,7 +210,7 @@ impl<H: Host> Lowering<'_, H> {
 
     /// Warns of a source that the ignore file leaves out.
     fn left_out(&mut self, step: Step<'_>, path: &str, at: At) -> Result<(), Fault> {
-        if step.node.flag("from").is_some() {
+        if step.node.given_flag("from").is_some() {
             return Ok(());
         }
         let ignored = self.ignored("")?;

@@ -25,7 +25,7 @@ impl<H: Host> Lowering<'_, H> {
         step: Step<'_>,
         depth: usize,
     ) -> Result<VertexId, Fault> {
-        let Some(word) = step.node.flag("from") else {
+        let Some(word) = step.node.given_flag("from") else {
             return self.context("", state, step);
         };
         if word.text.contains('$') {

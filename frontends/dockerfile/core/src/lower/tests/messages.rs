@@ -150,7 +150,15 @@ const ERRORS: &[(&str, &str)] = &[
     ),
     (
         "FROM debian\nRUN a\nRUN <<EOF\nb",
-        "3:1 UnterminatedHeredoc: the here-document `EOF` does not end (end it with a line that holds `EOF` and nothing else)",
+        "3:5 UnterminatedHeredoc: the here-document `EOF` does not end (end it with a line that holds `EOF` and nothing else)",
+    ),
+    (
+        "FROM debian\nRUN cat <<EOF\nb\n\tEOF\n EOF",
+        "2:9 UnterminatedHeredoc: the here-document `EOF` does not end (line 4 has `EOF` behind tabs: take them away, or begin the document with `<<-`)",
+    ),
+    (
+        "FROM debian\nCOPY <<'A' <<B /d/\nA\nb\n B ",
+        "2:12 UnterminatedHeredoc: the here-document `B` does not end (line 5 has `B` with spaces around it: take them away)",
     ),
     (
         "FROM debian\nCMD <<EOF\nx\nEOF",
