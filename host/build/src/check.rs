@@ -66,7 +66,7 @@ fn is_definition(name: &str) -> bool {
     };
     !lower.ends_with(".dockerignore")
         && !lower.ends_with(".containerignore")
-        && NAMES.iter().any(|n| is_one(n))
+        && NAMES.iter().any(is_one)
 }
 
 /// Checks files on `jobs` threads; the results are in the order of the files.

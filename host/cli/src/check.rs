@@ -89,7 +89,7 @@ fn summary(checked: &[Checked]) -> String {
     let count = |severity| {
         checked
             .iter()
-            .flat_map(|c| diagnostics(c))
+            .flat_map(diagnostics)
             .filter(|d| d.severity == severity)
             .count()
     };
