@@ -8,13 +8,14 @@ pub mod bindings;
 mod config;
 
 pub use bindings::stepwell::frontend::diagnostics::{Diagnostic, Severity, report};
+pub use bindings::stepwell::frontend::inspection::{report_argument, report_target};
 pub use bindings::stepwell::frontend::options::{ContextKind, Definition, NamedContext};
 pub use bindings::stepwell::frontend::types::{
     Failure, HostEntry, Limit, Network, Origin, Owner, Platform, Sharing, Span,
 };
 pub use config::{Healthcheck, History, ImageConfig};
 
-use bindings::stepwell::frontend::{images as wit_images, options, outcome};
+use bindings::stepwell::frontend::{images as wit_images, inspection, options, outcome};
 use graph::Vertex;
 
 /// Reading the directories that the user handed over.
@@ -66,6 +67,8 @@ pub mod images {
 pub struct Options {
     /// The definition, as the host read it.
     pub definition: Definition,
+    /// The ignore file that belongs to the definition, where both lie outside the main context.
+    pub ignore_file: Option<Definition>,
     /// Which part of the definition is wanted (`--target`).
     pub target: Option<String>,
     /// `--build-arg`, in order; a later one of the same name wins.
@@ -95,6 +98,7 @@ impl Options {
     pub fn get() -> Self {
         Self {
             definition: options::get_definition(),
+            ignore_file: options::ignore_file(),
             target: options::target(),
             build_args: options::build_args(),
             labels: options::labels(),
@@ -108,6 +112,11 @@ impl Options {
             limits: options::limits(),
         }
     }
+}
+
+/// Says what is asked about the definition: `build`, `check`, `targets`, `outline`, or what may come.
+pub fn call() -> String {
+    inspection::call()
 }
 
 /// What a frontend says of itself.

@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use stepwell_model::event::{Event, EventSink};
-use stepwell_model::request::Request;
-use stepwell_model::{Digest, Graph, VertexId};
+use stepwell_model::inspection::{Argument, Target};
+use stepwell_model::request::{Call, Request};
+use stepwell_model::{Diagnostic, Digest, Graph, VertexId};
 use stepwell_registry::{Registry, RegistryOptions};
 use stepwell_steps::run::{CancelToken, TierChoice};
 use stepwell_steps::source::StatCache;
@@ -43,6 +44,17 @@ pub struct Builder {
     registry: Registry,
     runtime: tokio::runtime::Runtime,
     machine: Machine,
+}
+
+/// What is to be said of a definition that is not built.
+#[derive(Debug, Clone, Default)]
+pub struct Inspection {
+    /// Notes and warnings.
+    pub diagnostics: Vec<Diagnostic>,
+    /// What can be built, or the one target that was asked about.
+    pub targets: Vec<Target>,
+    /// What can be given to the build of the target.
+    pub arguments: Vec<Argument>,
 }
 
 /// What a build resulted in.
@@ -129,6 +141,23 @@ impl Builder {
         let contexts = Contexts::open(request)?;
         let planned = self.plan(request, &contexts, &images, events)?;
         Ok((planned.output.graph, planned.output.result))
+    }
+
+    /// Asks about the definition and builds nothing (`--call`).
+    pub fn inspect(
+        &self,
+        request: &Request,
+        call: Call,
+        events: &Arc<dyn EventSink>,
+    ) -> Result<Inspection, BuildError> {
+        let images = self.images(request);
+        let contexts = Contexts::open(request)?;
+        let (output, _) = frontend::run(&self.engine, request, call, &contexts, &images, events)?;
+        Ok(Inspection {
+            diagnostics: output.diagnostics,
+            targets: output.targets,
+            arguments: output.arguments,
+        })
     }
 
     /// Builds.
@@ -226,7 +255,8 @@ impl Builder {
         events: &Arc<dyn EventSink>,
     ) -> Result<Planned, BuildError> {
         self.tell_retries(events);
-        let (output, path) = frontend::run(&self.engine, request, contexts, images, events)?;
+        let (output, path) =
+            frontend::run(&self.engine, request, Call::Build, contexts, images, events)?;
         let path = std::fs::canonicalize(&path).unwrap_or(path);
         Ok(Planned {
             output,

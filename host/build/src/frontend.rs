@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use stepwell_image::ManifestError;
 use stepwell_model::event::{Event, EventSink};
-use stepwell_model::request::{Frontend, NamedContext, Request};
+use stepwell_model::request::{Call, Frontend, NamedContext, Request};
 use stepwell_model::{Diagnostic, Platform, Reference};
 use stepwell_registry::ErrorKind;
 use stepwell_steps::source::SourceError;
@@ -23,10 +23,11 @@ use crate::images::Images;
 /// Largest definition that is read.
 const LARGEST_DEFINITION: u64 = 16 << 20;
 
-/// Turns the definition into a graph; diagnostics are told as events.
+/// Asks the frontend about the definition, for its graph most of all; diagnostics are told as events.
 pub fn run(
     engine: &GuestEngine,
     request: &Request,
+    call: Call,
     contexts: &Contexts,
     images: &Images<'_>,
     events: &Arc<dyn EventSink>,
@@ -36,7 +37,10 @@ pub fn run(
         Frontend::Component(path) => FrontendSource::File(path.clone()),
     };
     let path = definition_path(engine, &source, request)?;
-    let input = input(&path, request)?;
+    let input = FrontendInput {
+        call,
+        ..input(&path, request)?
+    };
     let mut host = Host {
         contexts,
         images,
@@ -82,6 +86,8 @@ fn input(path: &Path, request: &Request) -> Result<FrontendInput, BuildError> {
         .display()
         .to_string();
     Ok(FrontendInput {
+        call: Call::Build,
+        ignore_file: ignore_file(path, request)?,
         definition: Definition {
             name,
             content: read_definition(path)?,
@@ -102,6 +108,24 @@ fn input(path: &Path, request: &Request) -> Result<FrontendInput, BuildError> {
         shm_size: request.shm_size,
         limits: request.limits.clone(),
     })
+}
+
+/// The ignore file of a definition that lies outside the context, beside it; one within the context the guest reads itself.
+fn ignore_file(path: &Path, request: &Request) -> Result<Option<Definition>, BuildError> {
+    if path.starts_with(&request.context) {
+        return Ok(None);
+    }
+    let mut name = path.as_os_str().to_owned();
+    name.push(".dockerignore");
+    let file = PathBuf::from(name);
+    // No link: who may write beside the definition must not choose what else is read.
+    if !std::fs::symlink_metadata(&file).is_ok_and(|m| m.is_file()) {
+        return Ok(None);
+    }
+    Ok(Some(Definition {
+        name: file.display().to_string(),
+        content: read_definition(&file)?,
+    }))
 }
 
 /// The file that the user named, else the first of the frontend's default names that is in the context.
@@ -126,7 +150,7 @@ fn definition_path(
         .unwrap_or_else(|| request.context.join("Dockerfile")))
 }
 
-fn read_definition(path: &Path) -> Result<Vec<u8>, BuildError> {
+pub(crate) fn read_definition(path: &Path) -> Result<Vec<u8>, BuildError> {
     use std::io::Read as _;
     let fail = |source| BuildError::Read {
         path: path.to_owned(),
@@ -221,7 +245,7 @@ impl FrontendHost for Host<'_> {
     }
 }
 
-fn entry_kind(kind: Kind) -> EntryKind {
+pub(crate) fn entry_kind(kind: Kind) -> EntryKind {
     match kind {
         Kind::File => EntryKind::File,
         Kind::Directory => EntryKind::Directory,
@@ -230,7 +254,7 @@ fn entry_kind(kind: Kind) -> EntryKind {
     }
 }
 
-fn access(error: SourceError) -> AccessError {
+pub(crate) fn access(error: SourceError) -> AccessError {
     match error {
         SourceError::NotFound { .. } => AccessError::NotFound,
         SourceError::NotAFile { .. } => AccessError::NotAFile,

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod builder;
+pub mod check;
 mod contexts;
 mod drive;
 mod error;
@@ -23,7 +24,7 @@ mod session;
 mod stages;
 mod tier;
 
-pub use builder::{Builder, BuilderOptions, Exported, Outcome};
+pub use builder::{Builder, BuilderOptions, Exported, Inspection, Outcome};
 pub use error::{BuildError, ImageError, StepError};
 pub use explain::Explanation;
 pub use stepwell_registry::{Proxy, RegistryError, RegistryOptions};

@@ -19,6 +19,7 @@ pub const EXIT_CODES: &str = "\
 Exit codes:
   0     success
   1-255 a RUN step failed: its own exit status (128 + the number of the signal that ended it)
+  1     a check found something
   64    the command line is wrong
   65    the Dockerfile (or what the frontend reads in its place) is refused, or names an image that does not exist
   70    a guest (frontend or cache policy) trapped or reached a limit
@@ -32,6 +33,8 @@ pub enum Command {
     Build(Box<BuildArgs>),
     /// Says why steps of a build would not be reused, naming what changed
     Explain(Box<BuildArgs>),
+    /// Checks Dockerfiles without building them: files, and all that are below directories
+    Check(CheckArgs),
     /// Says what this machine permits, which isolation a build gets, and how to get a better one
     Doctor(DoctorArgs),
     /// Shows what the store holds
@@ -54,6 +57,31 @@ pub struct DoctorArgs {
     /// Writes the findings as JSON
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// Files, or directories that are searched for Dockerfiles (`Dockerfile`, `Dockerfile.*`, `*.Dockerfile`, `Containerfile`)
+    #[arg(value_name = "PATH", default_value = ".")]
+    pub paths: Vec<PathBuf>,
+    /// How findings are written
+    #[arg(long, value_name = "HOW", default_value = "text")]
+    pub format: CheckFormat,
+    /// Files that are checked at once
+    #[arg(short, long, value_name = "N")]
+    pub jobs: Option<usize>,
+    #[command(flatten)]
+    pub guest: GuestArgs,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CheckFormat {
+    /// For people
+    Text,
+    /// One JSON object
+    Json,
+    /// SARIF 2.1.0, which code hosts read
+    Sarif,
 }
 
 #[derive(Debug, Args)]
@@ -145,6 +173,12 @@ pub struct BuildArgs {
     /// Parameter for the frontend
     #[arg(long = "opt", value_name = "NAME=VALUE")]
     pub options: Vec<String>,
+    /// Checks the Dockerfile and builds nothing; short for `--call=check`
+    #[arg(long, conflicts_with = "call")]
+    pub check: bool,
+    /// What is asked: `build`, `check`, `targets`, or `outline` (what can be given to a build), each with `,format=json`
+    #[arg(long, value_name = "METHOD", value_parser = crate::inspect::call)]
+    pub call: Option<crate::inspect::Asked>,
     /// Prints the build graph as JSON and builds nothing
     #[arg(long, value_name = "WHAT")]
     pub print: Option<PrintWhat>,

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use serde_json::json;
 use stepwell_build::{BuildError, Builder, BuilderOptions, CancelToken, Exported, Outcome};
 use stepwell_model::event::EventSink;
-use stepwell_model::request::Request;
+use stepwell_model::request::{Call, Request};
 use stepwell_sys::namespace::Entered;
 
 use crate::args::{BuildArgs, PrintWhat, ProgressMode};
 use crate::progress::{self, Progress};
-use crate::{environment, exit, report, request, signals};
+use crate::{environment, exit, inspect, report, request, signals};
 
 /// `stepwell build`.
 pub fn build(args: &BuildArgs) -> ExitCode {
@@ -20,6 +20,13 @@ pub fn build(args: &BuildArgs) -> ExitCode {
         Ok(request) => request,
         Err(message) => return exit::usage(&message),
     };
+    let asked = match args.check {
+        true => Some(inspect::Asked::of(Call::Check)),
+        false => args.call,
+    };
+    if let Some(asked) = asked.filter(|a| a.call != Call::Build) {
+        return inspect::run(args, &request, asked);
+    }
     run(args, |builder, cancel, progress| match args.print {
         Some(PrintWhat::Graph) => print_graph(builder, &request, progress),
         None => {
@@ -55,7 +62,7 @@ pub fn explain(args: &BuildArgs) -> ExitCode {
 }
 
 /// Prepares the process and a builder, works, and turns the result into an exit code.
-fn run(
+pub fn run(
     args: &BuildArgs,
     work: impl FnOnce(&Builder, &CancelToken, &Arc<dyn Progress>) -> Result<(), BuildError>,
 ) -> ExitCode {

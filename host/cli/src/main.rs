@@ -5,13 +5,16 @@
 
 mod args;
 mod build;
+mod check;
 mod doctor;
 mod environment;
 mod exit;
+mod inspect;
 mod output;
 mod progress;
 mod report;
 mod request;
+mod sarif;
 mod signals;
 mod storage;
 mod supplies;
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
     match cli.command {
         Command::Build(args) => build::build(&args),
         Command::Explain(args) => build::explain(&args),
+        Command::Check(args) => check::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Du(args) => storage::du(&args),
         Command::Prune(args) => storage::prune(&args),

@@ -223,7 +223,7 @@ fn source_date_epoch(args: &BuildArgs) -> Result<Option<i64>, String> {
     }
 }
 
-fn limits(args: &GuestArgs) -> GuestLimits {
+pub fn limits(args: &GuestArgs) -> GuestLimits {
     GuestLimits {
         memory: args.guest_memory,
         time: args.guest_time,

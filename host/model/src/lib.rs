@@ -1,7 +1,7 @@
 //! The pure data that every part of Stepwell shares: digests, platforms, operations, the build graph,
 //! image configuration, diagnostics, progress events and the build request.
 //!
-//! No I/O happens here and nothing here may depend on another crate of the workspace.  Carrying the data
+//! No I/O happens here and nothing here may depend on another crate of the workspace but `stepwell-patterns`.  Carrying the data
 //! out is the business of `stepwell-steps`; deciding what to carry out is that of `stepwell-solve`.
 #![forbid(unsafe_code)]
 
@@ -10,12 +10,14 @@ pub mod diagnostic;
 pub mod digest;
 pub mod event;
 pub mod graph;
-pub mod ignore;
+pub mod inspection;
 pub mod mount;
 pub mod op;
 pub mod platform;
 pub mod reference;
 pub mod request;
+
+pub use stepwell_patterns as ignore;
 
 pub use config::{Healthcheck, History, ImageConfig};
 pub use diagnostic::{Diagnostic, Origin, Severity, Span};

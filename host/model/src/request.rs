@@ -84,6 +84,38 @@ impl std::fmt::Debug for SecretValue {
     }
 }
 
+/// What is asked about a definition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Call {
+    /// Its build graph.
+    #[default]
+    Build,
+    /// What is wrong with it.
+    Check,
+    /// What of it can be built.
+    Targets,
+    /// What can be given to the build of a target.
+    Outline,
+}
+
+impl Call {
+    /// All of them, by the names that `--call` and frontends know them by.
+    pub const NAMES: &'static [(&'static str, Self)] = &[
+        ("build", Self::Build),
+        ("check", Self::Check),
+        ("targets", Self::Targets),
+        ("outline", Self::Outline),
+    ];
+
+    /// Returns its name.
+    pub fn name(self) -> &'static str {
+        Self::NAMES
+            .iter()
+            .find(|(_, c)| *c == self)
+            .map_or("build", |(name, _)| name)
+    }
+}
+
 /// What turns a definition into a graph.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Frontend {

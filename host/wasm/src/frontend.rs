@@ -11,9 +11,10 @@ mod state;
 
 use std::path::PathBuf;
 
+use stepwell_model::inspection::{Argument, Target};
 use stepwell_model::mount::Limit;
 use stepwell_model::op::{HostEntry, Network};
-use stepwell_model::request::GuestLimits;
+use stepwell_model::request::{Call, GuestLimits};
 use stepwell_model::{
     Diagnostic, Digest, Graph, History, ImageConfig, Platform, Severity, Span, VertexId,
 };
@@ -64,6 +65,10 @@ pub struct Definition {
 /// What a frontend is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FrontendInput {
+    /// What is asked.
+    pub call: Call,
+    /// The ignore file of a definition that lies outside the main context.
+    pub ignore_file: Option<Definition>,
     /// What the frontend reads.
     pub definition: Definition,
     /// `--target`.
@@ -93,6 +98,8 @@ pub struct FrontendInput {
 impl Default for FrontendInput {
     fn default() -> Self {
         Self {
+            call: Call::Build,
+            ignore_file: None,
             definition: Definition::default(),
             target: None,
             build_args: Vec::new(),
@@ -122,6 +129,10 @@ pub struct FrontendOutput {
     pub history: Vec<History>,
     /// Notes and warnings.
     pub diagnostics: Vec<Diagnostic>,
+    /// Answers [`Call::Targets`], and [`Call::Outline`] with the one target.
+    pub targets: Vec<Target>,
+    /// Answers [`Call::Outline`].
+    pub arguments: Vec<Argument>,
 }
 
 /// What a frontend says of itself.
@@ -240,6 +251,8 @@ impl<'a> Frontend<'a> {
             config: image.config,
             history: image.history,
             diagnostics: state.diagnostics,
+            targets: state.targets,
+            arguments: state.arguments,
         })
     }
 

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use common::{TestHost, digest_of_image, engine, input, limits, platform};
 use stepwell_model::mount::Limit;
 use stepwell_model::op::{ContextOp, EnvVar, FileAction, ImageOp, RunOp};
+use stepwell_model::request::Call;
 use stepwell_model::{GraphBuilder, ImageConfig, Op, Vertex};
-use stepwell_wasm::frontend::{Frontend, FrontendInput, FrontendSource};
+use stepwell_wasm::frontend::{Definition, Frontend, FrontendInput, FrontendSource};
 use stepwell_wasm::policy::{Budget, Operation, Policy, PolicySource, RecordInfo};
 use stepwell_wasm::{GuestEngine, GuestError};
 
@@ -131,6 +132,52 @@ fn mounts_become_inputs_and_attributes() {
          limit: nofile=1:unlimited",
         "sizes do not count"
     );
+}
+
+#[test]
+fn a_dockerfile_can_be_asked_about_without_a_graph() {
+    let engine = engine();
+    let context = tempfile::tempdir().expect("a directory");
+    let frontend = Frontend::load(&engine, &FrontendSource::BuiltinDockerfile).expect("it loads");
+    let text = "ARG V=1\n# build compiles\nFROM gone:$V AS build\nARG W\nFROM scratch AS App\nCOPY x /\nCMD y\n";
+    let ask = |call: Call, target: Option<&str>| {
+        let input = FrontendInput {
+            call,
+            target: target.map(str::to_owned),
+            ignore_file: Some(Definition {
+                name: "/elsewhere/Dockerfile.dockerignore".into(),
+                content: b"x".to_vec(),
+            }),
+            ..input("Dockerfile", text)
+        };
+        let host = &mut TestHost::new(context.path());
+        frontend.build(&input, &limits(), host).expect("it answers")
+    };
+    let targets = ask(Call::Targets, None).targets;
+    let names: Vec<_> = targets
+        .iter()
+        .map(|t| (t.name.as_str(), t.description.as_str(), t.default))
+        .collect();
+    assert_eq!(names, [("build", "compiles", false), ("app", "", true)]);
+    let outline = ask(Call::Outline, Some("build"));
+    assert_eq!(outline.targets[0].name, "build");
+    let arguments: Vec<_> = outline
+        .arguments
+        .iter()
+        .map(|a| (a.name.as_str(), a.value.as_deref()))
+        .collect();
+    assert_eq!(arguments, [("V", Some("1")), ("W", None)]);
+    let checked = ask(Call::Check, Some("app"));
+    let codes: Vec<_> = checked
+        .diagnostics
+        .iter()
+        .map(|d| d.code.as_str())
+        .collect();
+    assert_eq!(
+        codes,
+        ["StageNameCasing", "CopyIgnoredFile", "JSONArgsRecommended"]
+    );
+    assert_eq!((checked.result, checked.graph.len()), (None, 0));
 }
 
 #[test]

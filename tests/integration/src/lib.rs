@@ -117,7 +117,7 @@ impl World {
 
     /// Gives the world to the ordinary user, but for stores, which are the user's already: chown(2) clears setuid bits and
     /// changes times, and somebody may be at work in them.
-    fn give(&self) {
+    pub fn give(&self) {
         for entry in std::fs::read_dir(self.dir.path()).expect("the world's directory") {
             let entry = entry.expect("an entry");
             if !entry.file_name().to_string_lossy().starts_with("store") {

@@ -10,7 +10,9 @@ use stepwell_test_support::workspace;
 
 /// Crate, and which crates of the workspace it may depend on (tests and build scripts included).
 const ALLOWED: &[(&str, &[&str])] = &[
-    ("stepwell-model", &[]),
+    // Pure text matching, which both sides need to see alike.
+    ("stepwell-patterns", &[]),
+    ("stepwell-model", &["stepwell-patterns"]),
     ("stepwell-sys", &["stepwell-model"]),
     ("stepwell-image", &["stepwell-model"]),
     ("stepwell-solve", &["stepwell-model"]),
@@ -55,7 +57,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     // Guests see the SDK and nothing of the host.
     ("stepwell-guest", &[]),
-    ("dockerfile-core", &[]),
+    ("dockerfile-core", &["stepwell-patterns"]),
     (
         "dockerfile-component",
         &["dockerfile-core", "stepwell-guest"],
@@ -71,6 +73,14 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "stepwell-integration-tests",
         &["stepwell-guest-build", "stepwell-test-support"],
+    ),
+    (
+        "stepwell-conformance",
+        &[
+            "stepwell-integration-tests",
+            "stepwell-test-support",
+            "dockerfile-core",
+        ],
     ),
 ];
 

@@ -20,6 +20,8 @@ pub fn main(args: &[String]) -> Result<(), String> {
         cargo()
             .env("PATH", path_with(&runner))
             .args(["nextest", "run", "--workspace", "--no-fail-fast"])
+            // What failed is told again at the end, where it is looked for.
+            .arg("--failure-output=immediate-final")
             .args(args),
     )
 }

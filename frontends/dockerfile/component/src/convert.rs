@@ -5,8 +5,10 @@ use dockerfile_core::lower::host as core;
 use stepwell_guest::frontend as sdk;
 
 /// Turns what the user asks for into the core's request.
-pub(crate) fn request(options: sdk::Options) -> core::Request {
+pub(crate) fn request(options: sdk::Options, call: core::Call) -> core::Request {
     core::Request {
+        call,
+        ignore_file: options.ignore_file.map(|f| (f.name, f.content)),
         file: options.definition.name,
         content: options.definition.content,
         target: options.target,
@@ -101,7 +103,7 @@ pub(crate) fn origin(origin: core::Origin) -> sdk::Origin {
     }
 }
 
-fn span(span: core_diagnostic::Span) -> sdk::Span {
+pub(crate) fn span(span: core_diagnostic::Span) -> sdk::Span {
     sdk::Span {
         line: span.line,
         column: span.column,

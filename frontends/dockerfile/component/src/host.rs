@@ -226,10 +226,10 @@ impl Host for Imports {
             images::resolve(reference, &convert::platform(platform)).map_err(
                 |error| match error {
                     Error::InvalidReference(text) => ResolveError::Invalid(text),
-                    Error::NotFound(text)
-                    | Error::NoSuchPlatform(text)
-                    | Error::Denied(text)
-                    | Error::Unavailable(text) => ResolveError::Failed(text),
+                    Error::NotFound(text) | Error::NoSuchPlatform(text) | Error::Denied(text) => {
+                        ResolveError::Failed(text)
+                    }
+                    Error::Unavailable(text) => ResolveError::Unavailable(text),
                 },
             )?;
         Ok(ResolvedImage {

@@ -6,6 +6,8 @@ mod convert;
 mod host;
 
 use dockerfile_core::diagnostic::Diagnostic;
+use dockerfile_core::inspect;
+use dockerfile_core::lower::host::{Call, Request};
 use stepwell_guest::frontend::{self as sdk, About, Failure, Frontend, Image, Options};
 
 struct Dockerfile;
@@ -20,22 +22,72 @@ impl Frontend for Dockerfile {
     }
 
     fn build(options: Options) -> Result<Image, Failure> {
-        let request = convert::request(options);
-        let mut host = host::Imports::default();
-        match dockerfile_core::build(&request, &mut host) {
-            Ok(outcome) => {
-                report(outcome.diagnostics);
-                Ok(Image {
-                    root: outcome.root.and_then(|id| host.take(id)),
-                    config: convert::config_to_sdk(outcome.config),
-                    history: outcome.history.into_iter().map(convert::history).collect(),
-                })
-            }
-            Err(diagnostics) => {
-                report(diagnostics);
-                Err(Failure::Refused)
-            }
+        match sdk::call().as_str() {
+            "build" => image(&convert::request(options, Call::Build)),
+            "check" => image(&convert::request(options, Call::Check)),
+            "targets" => targets(&convert::request(options, Call::Build)),
+            "outline" => outline(&convert::request(options, Call::Build)),
+            other => Err(Failure::Broken(format!("it cannot answer `{other}`"))),
         }
+    }
+}
+
+/// Answers `build` and `check`.
+fn image(request: &Request) -> Result<Image, Failure> {
+    let mut host = host::Imports::default();
+    let outcome = dockerfile_core::build(request, &mut host).map_err(refused)?;
+    report(outcome.diagnostics);
+    Ok(Image {
+        root: outcome.root.and_then(|id| host.take(id)),
+        config: convert::config_to_sdk(outcome.config),
+        history: outcome.history.into_iter().map(convert::history).collect(),
+    })
+}
+
+/// Answers `targets`.
+fn targets(request: &Request) -> Result<Image, Failure> {
+    let targets = inspect::targets(request).map_err(refused)?;
+    targets.iter().for_each(tell);
+    Ok(nothing())
+}
+
+/// Answers `outline`: the target, and what can be given to its build.
+fn outline(request: &Request) -> Result<Image, Failure> {
+    let outline = inspect::outline(request).map_err(refused)?;
+    tell(&outline.target);
+    for argument in outline.arguments {
+        let span = convert::span(argument.span);
+        sdk::report_argument(
+            &argument.name,
+            argument.value.as_deref(),
+            &argument.description,
+            span,
+        );
+    }
+    Ok(nothing())
+}
+
+fn tell(target: &inspect::Target) {
+    sdk::report_target(
+        &target.name,
+        &target.base,
+        &target.platform,
+        &target.description,
+        target.is_default,
+        convert::span(target.span),
+    );
+}
+
+fn refused(diagnostics: Vec<Diagnostic>) -> Failure {
+    report(diagnostics);
+    Failure::Refused
+}
+
+fn nothing() -> Image {
+    Image {
+        root: None,
+        config: sdk::ImageConfig::default(),
+        history: Vec::new(),
     }
 }
 

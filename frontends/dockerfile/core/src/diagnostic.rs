@@ -116,10 +116,17 @@ pub mod rules {
         SECRETS "SecretsUsedInArgOrEnv" Warning "ARG and ENV end up in the image: no place for secrets."
         CONST_PLATFORM "FromPlatformFlagConstDisallowed" Warning "`FROM --platform` should not be a constant."
         EXPOSE_PROTO_CASING "ExposeProtoCasing" Warning "The protocol of EXPOSE should be lower case."
+        DEFAULT_ARG_IN_FROM "InvalidDefaultArgInFrom" Warning "FROM names no image where the arguments that it uses have their defaults."
+        COPY_IGNORED "CopyIgnoredFile" Warning "COPY or ADD takes a file that the ignore file leaves out."
+        DEFINITION_DESCRIPTION "InvalidDefinitionDescription" Warning "The comment above FROM or ARG should begin with the name of the stage or argument (experimental)."
+        UNKNOWN_CHECK "UnknownCheck" Note "`check=` names a check that does not exist."
         EXPOSE_FORMAT "ExposeInvalidFormat" Warning "EXPOSE takes ports of the container only; addresses and ports of the host are dropped."
         UNUSED_BUILD_ARG "BuildArgNotDeclared" Warning "A `--build-arg` is given that no ARG declares."
         SEVERAL_SOURCES "CopyDestinationNotDirectory" Warning "With several sources the destination has to be a directory and should end in a slash."
     }
+
+    /// The checks that are made only where the file or the user asks for them (`check=experimental=…`).
+    pub static EXPERIMENTAL: &[&Rule] = &[&DEFINITION_DESCRIPTION];
 }
 
 /// How many messages are kept: a hostile file cannot fill the host's memory with them.
@@ -130,13 +137,32 @@ const MOST_MESSAGES: usize = 100;
 pub struct Diagnostics {
     list: Vec<Diagnostic>,
     errors: usize,
-    skipped: Vec<String>,
+    skipped: Vec<&'static str>,
+    experimental: Vec<&'static str>,
+}
+
+/// Returns the codes of the rules that a list names; `all` names every one.
+///
+/// There are few rules, and a hostile list is long: asking what this returns costs no more than there are rules.
+pub fn named<'a>(list: impl IntoIterator<Item = &'a str>) -> Vec<&'static str> {
+    let mut codes = Vec::new();
+    for name in list {
+        let is_named =
+            |r: &&&Rule| name.eq_ignore_ascii_case(r.code) || name.eq_ignore_ascii_case("all");
+        for rule in rules::ALL.iter().filter(is_named) {
+            if !codes.contains(&rule.code) {
+                codes.push(rule.code);
+            }
+        }
+    }
+    codes
 }
 
 impl Diagnostics {
-    /// Leaves warnings of these rules out from now on (`all` means every warning).
-    pub fn skip(&mut self, rules: impl IntoIterator<Item = String>) {
-        self.skipped.extend(rules);
+    /// Leaves warnings of the first rules out from now on, and lets in those of the second ones, which are experimental.
+    pub fn configure(&mut self, skipped: &[String], experimental: &[String]) {
+        self.skipped = named(skipped.iter().map(String::as_str));
+        self.experimental = named(experimental.iter().map(String::as_str));
     }
 
     /// Adds a message; `span` points into `source`.
@@ -148,13 +174,11 @@ impl Diagnostics {
         message: String,
         hint: String,
     ) {
+        let unasked =
+            || rules::EXPERIMENTAL.contains(&rule) && !self.experimental.contains(&rule.code);
         if rule.severity == Severity::Error {
             self.errors += 1;
-        } else if self
-            .skipped
-            .iter()
-            .any(|s| s.eq_ignore_ascii_case(rule.code) || s.eq_ignore_ascii_case("all"))
-        {
+        } else if self.skipped.contains(&rule.code) || unasked() {
             return;
         }
         if self.list.len() < MOST_MESSAGES {

@@ -11,9 +11,12 @@
 pub mod ast;
 pub mod diagnostic;
 pub mod expand;
+mod front;
+pub mod inspect;
 pub mod lexer;
 mod lint;
 pub mod lower;
+mod reference;
 pub mod source;
 pub mod stages;
 

@@ -12,6 +12,7 @@ pub fn check<'a>(file: &'a File, faults: &mut Vec<StageFault<'a>>) {
     casing(&file.instructions, faults);
     for instruction in &file.instructions {
         one(instruction, faults);
+        described(instruction, faults);
     }
     repeated(&file.instructions, faults);
 }
@@ -113,6 +114,38 @@ fn one<'a>(instruction: &'a Instruction, faults: &mut Vec<StageFault<'a>>) {
     }
 }
 
+/// The comment directly above FROM or ARG is shown as its description, so it should be one.
+fn described<'a>(instruction: &'a Instruction, faults: &mut Vec<StageFault<'a>>) {
+    let names: Vec<String> = match &instruction.node.body {
+        Body::From {
+            name: Some((_, name)),
+            ..
+        } => vec![name.text.to_ascii_lowercase()],
+        Body::Arg(list) => list.iter().map(|d| d.name.text.clone()).collect(),
+        _ => return,
+    };
+    let Some(comment) = instruction.line.comments.last() else {
+        return;
+    };
+    let first = comment.split(' ').next().unwrap_or_default();
+    if names.iter().any(|n| n == first) || comment.starts_with("check=") {
+        return;
+    }
+    let keyword = instruction.node.keyword.text();
+    let message =
+        format!("the comment above {keyword} does not begin with the name that it describes");
+    let hint = format!(
+        "write `# {} what it is`, or put an empty line below the comment",
+        names.first().map_or("name", String::as_str)
+    );
+    let fault = Fault::new(
+        &rules::DEFINITION_DESCRIPTION,
+        instruction.node.written.at,
+        message,
+    );
+    faults.push((fault.hint(hint), instruction));
+}
+
 /// Within a stage only the last of these counts.
 fn repeated<'a>(instructions: &'a [Instruction], faults: &mut Vec<StageFault<'a>>) {
     let mut last: [Option<&'a Instruction>; 3] = [None; 3];
@@ -129,8 +162,9 @@ fn repeated<'a>(instructions: &'a [Instruction], faults: &mut Vec<StageFault<'a>
         };
         if let Some(earlier) = last[slot].replace(instruction) {
             let message = format!(
-                "a later {} of the same stage takes the place of this one",
-                instruction.node.keyword.text()
+                "the {} on line {} takes the place of this one",
+                instruction.node.keyword.text(),
+                instruction.line.first + 1
             );
             faults.push((
                 Fault::new(

@@ -10,6 +10,7 @@ use crate::diagnostic::{did_you_mean, rules};
 use crate::expand::{Env, Expanded, Expander};
 use crate::lexer::split::Word;
 use crate::lower::host::{NamedContext, Platform, Request};
+use crate::reference;
 
 /// One stage.
 #[derive(Debug, Clone)]
@@ -44,8 +45,14 @@ pub enum Base {
 pub struct Stages<'a> {
     /// In the order of the file.
     pub list: Vec<Stage<'a>>,
+    /// What stands before the first FROM.
+    pub preamble: &'a [Instruction],
     /// Arguments from before the first FROM, and those that the builder sets.
     pub globals: Env,
+    /// The same without anything that the user gives.
+    defaults: Env,
+    /// Arguments that are declared before the first FROM, with a value or without.
+    declared: BTreeSet<&'a str>,
     names: BTreeMap<String, usize>,
 }
 
@@ -69,6 +76,7 @@ pub fn split<'a>(
         .iter()
         .position(|i| i.node.keyword == Keyword::From)
         .unwrap_or(instructions.len());
+    splitter.stages.preamble = &instructions[..first];
     splitter.globals(instructions, first);
     let starts: Vec<usize> = (first..instructions.len())
         .filter(|i| instructions[*i].node.keyword == Keyword::From)
@@ -92,6 +100,7 @@ impl<'a> Splitter<'a, '_> {
     fn globals(&mut self, instructions: &'a [Instruction], first: usize) {
         for (name, value) in self.builder_args(instructions) {
             let given = self.given(name).map(str::to_owned);
+            self.stages.defaults.set(name, value.clone());
             self.stages.globals.set(name, given.unwrap_or(value));
         }
         for instruction in &instructions[..first] {
@@ -152,8 +161,15 @@ impl<'a> Splitter<'a, '_> {
             .map(|(_, v)| v.as_str())
     }
 
-    fn global(&mut self, declaration: &Declaration, instruction: &'a Instruction) {
+    fn global(&mut self, declaration: &'a Declaration, instruction: &'a Instruction) {
         let name = &declaration.name.text;
+        self.stages.declared.insert(name);
+        if let Some(word) = &declaration.value
+            && let Ok(default) =
+                Expander::new(self.escape).expand(&word.text, &self.stages.defaults)
+        {
+            self.stages.defaults.set(name.clone(), default.text);
+        }
         let value = match (self.given(name), &declaration.value) {
             (Some(given), _) => Some(given.to_owned()),
             (None, Some(default)) => self.expand(default, instruction).map(|e| e.text),
@@ -184,8 +200,16 @@ impl<'a> Splitter<'a, '_> {
     }
 
     fn undefined(&mut self, missing: &[String], word: &Word, instruction: &'a Instruction) {
-        for name in missing {
-            let near = did_you_mean(name, self.stages.globals.names());
+        for name in missing
+            .iter()
+            .filter(|n| !self.stages.declared.contains(n.as_str()))
+        {
+            let candidates = self
+                .stages
+                .globals
+                .names()
+                .chain(self.stages.declared.iter().copied());
+            let near = did_you_mean(name, candidates);
             let hint = if near.is_empty() {
                 format!("declare it with `ARG {name}=…` before the first FROM")
             } else {
@@ -204,22 +228,26 @@ impl<'a> Splitter<'a, '_> {
             return;
         };
         let base = self.base(image, from);
+        self.default_base(image, from);
         let platform = self.platform(from);
+        let at = name.as_ref().map(|(_, n)| n.at).unwrap_or_default();
         let name = name.as_ref().map(|(_, n)| n.text.to_ascii_lowercase());
         if let Some(name) = &name {
-            if self.stages.names.contains_key(name) {
+            if let Some(earlier) = self.stages.names.get(name) {
+                let line = self.stages.list[*earlier].from.line.first + 1;
                 let message = format!("two stages have the name `{name}`; the later one counts");
+                let fault = Fault::new(&rules::DUPLICATE_STAGE_NAME, at, message);
                 self.faults.push((
-                    Fault::new(&rules::DUPLICATE_STAGE_NAME, Default::default(), message),
+                    fault.hint(format!(
+                        "the other one begins on line {line}: give one of them another name"
+                    )),
                     from,
                 ));
             }
             if name == "scratch" || name == "context" {
                 let message = format!("`{name}` is reserved and should not be the name of a stage");
-                self.faults.push((
-                    Fault::new(&rules::RESERVED_STAGE_NAME, Default::default(), message),
-                    from,
-                ));
+                self.faults
+                    .push((Fault::new(&rules::RESERVED_STAGE_NAME, at, message), from));
             }
             self.stages
                 .names
@@ -256,15 +284,40 @@ impl<'a> Splitter<'a, '_> {
         self.stages.find(&text, &self.request.contexts)
     }
 
+    /// Warns of a base that is no image where nothing is given for the arguments in its name.
+    fn default_base(&mut self, image: &Word, from: &'a Instruction) {
+        let Ok(done) = Expander::new(self.escape).expand(&image.text, &self.stages.defaults) else {
+            return;
+        };
+        if !image.text.contains('$')
+            || reference::is_valid(&done.text)
+            || self.stages.names.contains_key(&done.text)
+        {
+            return;
+        }
+        let what = if done.text.is_empty() {
+            "nothing".to_owned()
+        } else {
+            format!("`{}`", done.text)
+        };
+        let message = format!(
+            "`{}` is {what} where no build argument is given, which names no image",
+            image.text
+        );
+        let hint = "give the arguments defaults before the first FROM that make a name";
+        let fault = Fault::new(&rules::DEFAULT_ARG_IN_FROM, image.at, message);
+        self.faults.push((fault.hint(hint), from));
+    }
+
     fn platform(&mut self, from: &'a Instruction) -> Platform {
         let default = self.request.target_platform.clone();
-        let Some(word) = from.node.flag("platform") else {
+        let Some(word) = from.node.given_flag("platform") else {
             return default;
         };
         let Some(done) = self.expand(word, from) else {
             return default;
         };
-        let parsed = Platform::parse(&done.text, &self.request.build_platform.os);
+        let parsed = Platform::parse(&done.text, &self.request.build_platform);
         if let Some(parsed) = &parsed {
             self.platform_style(from, word, &done, parsed);
         }
@@ -366,7 +419,7 @@ impl Stages<'_> {
         let steps = self.list[index].steps.iter();
         let froms = steps.flat_map(|i| {
             let mounts = i.node.flag_list("mount").filter_map(mount::source_of);
-            i.node.flag("from").cloned().into_iter().chain(mounts)
+            i.node.given_flag("from").cloned().into_iter().chain(mounts)
         });
         froms.filter_map(move |word| match word.text.parse() {
             Ok(number) => Some(number).filter(|n| *n < self.list.len()),

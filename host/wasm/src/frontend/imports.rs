@@ -8,6 +8,7 @@ mod contexts;
 mod diagnostics;
 mod graph;
 mod images;
+mod inspection;
 mod options;
 mod outcome;
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use stepwell_model::inspection::{Argument, Target};
 use stepwell_model::mount;
 use stepwell_model::op::{CopyAction, FilesOp, RunOp};
 use stepwell_model::request::GuestLimits;
@@ -24,6 +25,8 @@ pub struct State {
     /// What `images.resolve` answered: only these images may be used.
     pub resolved: BTreeSet<(String, Digest)>,
     pub diagnostics: Vec<Diagnostic>,
+    pub targets: Vec<Target>,
+    pub arguments: Vec<Argument>,
     pub wasi: EmptyWasi,
 }
 
@@ -78,6 +81,8 @@ impl State {
             graph: GraphBuilder::new(limits.vertices),
             resolved: BTreeSet::new(),
             diagnostics: Vec::new(),
+            targets: Vec::new(),
+            arguments: Vec::new(),
             wasi: EmptyWasi::new(),
         }
     }

@@ -48,21 +48,6 @@ const fn row(
     }
 }
 
-const fn later(
-    name: &'static str,
-    takes: Takes,
-    on: &'static [Keyword],
-    docs: &'static str,
-) -> FlagRow {
-    FlagRow {
-        name,
-        takes,
-        on,
-        docs,
-        supported: false,
-    }
-}
-
 /// All flags.
 pub static FLAGS: &[FlagRow] = &[
     row(
@@ -126,13 +111,13 @@ pub static FLAGS: &[FlagRow] = &[
         &[Add, Copy],
         "Patterns of files that are left out.",
     ),
-    later(
+    row(
         "keep-git-dir",
         Takes::Bool,
         &[Add],
         "Keeps `.git` of a repository.",
     ),
-    later(
+    row(
         "checksum",
         Takes::Text,
         &[Add],
@@ -190,16 +175,20 @@ pub fn parse(keyword: Keyword, words: &[Word], faults: &mut Vec<Fault>) -> Vec<F
     let mut flags: Vec<Flag> = Vec::new();
     for word in words {
         match parse_one(keyword, word) {
-            Ok(flag)
-                if flag.row.takes != Takes::List && flags.iter().any(|f| f.row == flag.row) =>
+            Ok(flag) => match flags
+                .iter()
+                .find(|f| f.row == flag.row && f.row.takes != Takes::List)
             {
-                faults.push(Fault::new(
-                    &rules::INVALID_FLAG,
-                    word.at,
-                    format!("the flag `--{}` is given twice", flag.row.name),
-                ));
-            }
-            Ok(flag) => flags.push(flag),
+                Some(first) => {
+                    let message = format!("the flag `--{}` is given twice", flag.row.name);
+                    let hint = format!(
+                        "the first one says `{}`: remove one of the two",
+                        first.value.text
+                    );
+                    faults.push(Fault::new(&rules::INVALID_FLAG, word.at, message).hint(hint));
+                }
+                None => flags.push(flag),
+            },
             Err(fault) => faults.push(fault),
         }
     }

@@ -132,6 +132,11 @@ impl Node {
             .map(|f| &f.value)
     }
 
+    /// Returns the value of a flag that says something: an empty one is as none.
+    pub fn given_flag(&self, name: &str) -> Option<&Word> {
+        self.flag(name).filter(|w| !w.text.is_empty())
+    }
+
     /// Returns all values of a flag.
     pub fn flag_list<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Word> {
         self.flags

@@ -115,6 +115,8 @@ pub fn parse_line(line: &Line, escape: char) -> Result<Node, Vec<Fault>> {
             heredocs: line.heredocs.clone(),
         }),
         Ok(_) => Err(faults),
+        // What was taken for a flag may be the argument that is missing.
+        Err(fault) if !faults.is_empty() && fault.rule == &rules::MISSING_ARGUMENT => Err(faults),
         Err(fault) => {
             faults.push(fault);
             Err(faults)

@@ -15,7 +15,7 @@ impl fmt::Display for File {
         if self.directives.escape != '\\' {
             writeln!(f, "# escape={}", self.directives.escape)?;
         }
-        if let Some(check) = &self.directives.check {
+        if let Some((check, _)) = &self.directives.check {
             writeln!(f, "# check={check}")?;
         }
         self.instructions

@@ -172,15 +172,11 @@ const FAULTS: &[(&str, &str)] = &[
     ),
     (
         "COPY --from=a --from=b c d",
-        "1:15 InvalidFlag: the flag `--from` is given twice",
+        "1:15 InvalidFlag: the flag `--from` is given twice (the first one says `a`: remove one of the two)",
     ),
     (
         "COPY a <<EOF\nEOF",
         "1:8 InvalidArgument: a here-document cannot be the destination of COPY (the destination comes last)",
-    ),
-    (
-        "ADD --checksum=x a b",
-        "1:5 NotYetSupported: `ADD --checksum` is not supported by this version (the flag is understood, but not carried out yet: digest that a download has to have)",
     ),
     (
         "ENV",
@@ -301,7 +297,8 @@ fn one_run_shows_every_faulty_line() {
     let (file, messages) = parsed("FORM a\nRUN x\nCOPY --zz=1 --from\nENV a=b c\nRNU y\n");
     assert_eq!(
         messages.iter().map(|d| d.span.line).collect::<Vec<_>>(),
-        [1, 3, 3, 3, 4, 5]
+        // That COPY lacks its arguments is no message of its own: the unknown flag may have been meant as one.
+        [1, 3, 3, 4, 5]
     );
     assert_eq!(messages[0].source, "FORM a");
     assert_eq!(file.instructions.len(), 1);

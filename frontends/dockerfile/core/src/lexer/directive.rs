@@ -1,6 +1,6 @@
 //! Parser directives: `# syntax=`, `# escape=` and `# check=` in the first lines of a file.
 
-use crate::diagnostic::{Diagnostics, did_you_mean, rules};
+use crate::diagnostic::{Diagnostics, Severity, did_you_mean, rules};
 use crate::source::Source;
 
 /// What the directives say.
@@ -10,8 +10,10 @@ pub struct Directives {
     pub escape: char,
     /// `# syntax=`, and the line (from 0) that says it.
     pub syntax: Option<(String, usize)>,
-    /// `# check=`.
-    pub check: Option<String>,
+    /// `# check=`, and the line (from 0) that says it.
+    pub check: Option<(String, usize)>,
+    /// How many lines they take.
+    pub lines: usize,
 }
 
 impl Default for Directives {
@@ -20,35 +22,79 @@ impl Default for Directives {
             escape: '\\',
             syntax: None,
             check: None,
+            lines: 0,
         }
     }
 }
 
-impl Directives {
-    /// Says whether `# check=error=true` makes warnings stop the build.
-    pub fn warnings_are_errors(&self) -> bool {
-        let mut parts = self.check.iter().flat_map(|c| c.split(';'));
-        parts.any(|p| p.trim().eq_ignore_ascii_case("error=true"))
+/// What `# check=…`, or a build argument in its place, says about checks.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Checks {
+    /// Rules that are left out; `all` means every one.
+    pub skip: Vec<String>,
+    /// Experimental rules that are let in; `all` means every one.
+    pub experimental: Vec<String>,
+    /// Whether warnings stop the build.
+    pub error: bool,
+}
+
+impl Checks {
+    /// Reads `skip=A,B;error=true;experimental=C`; the error is for people.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let mut checks = Self::default();
+        let list = |value: &str| value.split(',').map(|r| r.trim().to_owned()).collect();
+        for part in text.split(';').filter(|_| !text.trim().is_empty()) {
+            let (key, value) = part.split_once('=').unwrap_or((part, ""));
+            match key.trim() {
+                "skip" if part.contains('=') => checks.skip = list(value),
+                "experimental" if part.contains('=') => checks.experimental = list(value),
+                "error" => checks.error = truth(value.trim())?,
+                other => {
+                    let near = did_you_mean(other, ["skip", "error", "experimental"]);
+                    let near = if near.is_empty() {
+                        "there are `skip=`, `error=` and `experimental=`"
+                    } else {
+                        &near
+                    };
+                    return Err(format!("`{other}` is not an option of checks: {near}"));
+                }
+            }
+        }
+        Ok(checks)
     }
 
-    /// Returns the rules that `# check=skip=A,B` leaves out.
-    pub fn skipped(&self) -> Vec<String> {
-        let parts = self
-            .check
-            .iter()
-            .flat_map(|c| c.split(';'))
-            .filter_map(|p| p.trim().strip_prefix("skip="));
-        parts
-            .flat_map(|list| list.split(','))
-            .map(|rule| rule.trim().to_owned())
+    /// Names what is listed and is no rule, with the nearest one that is.
+    pub fn unknown(&self) -> Vec<(String, String)> {
+        let warnings = || {
+            rules::ALL
+                .iter()
+                .filter(|r| r.severity == Severity::Warning)
+        };
+        let named = self.skip.iter().chain(&self.experimental);
+        named
+            .filter(|name| {
+                !name.is_empty()
+                    && !name.eq_ignore_ascii_case("all")
+                    && !warnings().any(|r| r.code.eq_ignore_ascii_case(name))
+            })
+            .map(|name| (name.clone(), did_you_mean(name, warnings().map(|r| r.code))))
             .collect()
+    }
+}
+
+/// Reads what Go takes for true and false.
+fn truth(text: &str) -> Result<bool, String> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        other => Err(format!("`error={other}`: there are `true` and `false`")),
     }
 }
 
 /// Reads the directives of a file: they end with the first line that is none.
 pub fn read(source: &Source, diagnostics: &mut Diagnostics) -> Directives {
     let mut found = Directives::default();
-    let mut seen: Vec<String> = Vec::new();
+    let mut seen: Vec<(String, usize)> = Vec::new();
     for index in 0..source.line_count() {
         let text = source.line(index).trim_start_matches('\u{feff}');
         if index == 0 && text.starts_with("#!") {
@@ -59,18 +105,21 @@ pub fn read(source: &Source, diagnostics: &mut Diagnostics) -> Directives {
         };
         let start = source.line_start(index);
         let span = source.span(start, start + source.line(index).trim_end().len());
-        if seen.contains(&key) {
+        if let Some((_, earlier)) = seen.iter().find(|(k, _)| *k == key) {
             diagnostics.add(
                 &rules::DIRECTIVE,
                 source,
                 span,
                 format!("the directive `{key}` is given twice"),
-                "remove one of the two lines".into(),
+                format!(
+                    "line {} gives it already: remove one of the two",
+                    earlier + 1
+                ),
             );
         }
         match key.as_str() {
             "syntax" => found.syntax = Some((value.to_owned(), index)),
-            "check" => found.check = Some(value.to_owned()),
+            "check" => found.check = Some((value.to_owned(), index)),
             "escape" => match value {
                 "\\" => found.escape = '\\',
                 "`" => found.escape = '`',
@@ -99,7 +148,8 @@ pub fn read(source: &Source, diagnostics: &mut Diagnostics) -> Directives {
                 break;
             }
         }
-        seen.push(key);
+        seen.push((key, index));
+        found.lines = index + 1;
     }
     found
 }

@@ -1,7 +1,7 @@
 //! One instruction as text on one line, and where each part of it stands in the file.
 
 use super::heredoc::Heredoc;
-use crate::diagnostic::Span;
+use crate::diagnostic::{Span, named};
 use crate::source::Source;
 
 /// A range of bytes of a logical line.  All are equal: where something stands does not change what it says.
@@ -39,6 +39,8 @@ pub struct Line {
     pub last: usize,
     /// Comment lines directly above.
     pub comments: Vec<String>,
+    /// Codes of the rules that those comments leave out.
+    skipped: Vec<&'static str>,
     /// Here-documents, in the order in which the line names them.
     pub heredocs: Vec<Heredoc>,
     /// Whether a here-document lacks its end, so that nothing more can be said about the line.
@@ -78,14 +80,30 @@ impl Line {
         goes_on
     }
 
+    /// Returns what a comment directly above says of `name`: `# name what it is`.
+    pub fn description(&self, name: &str) -> Option<&str> {
+        let of = |c: &'_ String| {
+            c.strip_prefix(name)
+                .is_some_and(|rest| rest.starts_with(' '))
+        };
+        let comment = self.comments.iter().find(|c| of(c))?;
+        Some(comment[name.len()..].trim())
+    }
+
     /// Says whether a comment directly above leaves a rule out: `# check=skip=RuleName`.
     pub fn skips(&self, rule: &str) -> bool {
-        let lists = self
-            .comments
+        self.skipped.contains(&rule)
+    }
+
+    /// Takes the comment lines directly above.
+    pub(super) fn take_comments(&mut self, comments: Vec<String>) {
+        let lists = comments
             .iter()
-            .filter_map(|c| c.strip_prefix("check=skip="));
-        let mut rules = lists.flat_map(|list| list.split(','));
-        rules.any(|r| r.trim().eq_ignore_ascii_case(rule) || r.trim().eq_ignore_ascii_case("all"))
+            .filter_map(|c| c.strip_prefix("check="))
+            .flat_map(|c| c.split(';'));
+        let skips = lists.filter_map(|part| part.trim().strip_prefix("skip="));
+        self.skipped = named(skips.flat_map(|list| list.split(',')).map(str::trim));
+        self.comments = comments;
     }
 
     /// Returns the place of a range of `text`; the whole instruction's for the empty range at 0.

@@ -8,7 +8,7 @@ pub mod json;
 pub mod line;
 pub mod split;
 
-pub use directive::Directives;
+pub use directive::{Checks, Directives};
 pub use heredoc::Heredoc;
 pub use line::{At, Line};
 
@@ -30,7 +30,7 @@ pub fn lex(source: &Source, diagnostics: &mut Diagnostics) -> Lexed {
     let mut lexer = Lexer {
         source,
         escape: directives.escape,
-        next: 0,
+        next: directives.lines,
         comments: Vec::new(),
     };
     let mut lines = Vec::new();
@@ -55,7 +55,11 @@ impl<'a> Lexer<'a> {
         let (start, text) = self.physical(first);
         let trimmed = text.trim_start();
         if let Some(comment) = trimmed.strip_prefix('#') {
-            self.comments.push(comment.trim().to_owned());
+            match comment.trim() {
+                // Such a comment parts those above it from what follows.
+                "" => self.comments.clear(),
+                text => self.comments.push(text.to_owned()),
+            }
             return None;
         }
         let mut line = Line::new(first);
@@ -81,7 +85,7 @@ impl<'a> Lexer<'a> {
         if line.text.trim().is_empty() {
             return None;
         }
-        line.comments = std::mem::take(&mut self.comments);
+        line.take_comments(std::mem::take(&mut self.comments));
         if let Some(start) = blank {
             let span = self.source.span(start, start);
             diagnostics.add(
@@ -107,6 +111,25 @@ impl<'a> Lexer<'a> {
         }
     }
 
+    /// Says how to end a here-document; a line that nearly does it is named.
+    fn nearly_ends(&self, heredoc: &Heredoc, body: usize) -> String {
+        let name = &heredoc.name;
+        let near = (body..self.source.line_count()).find(|i| self.source.line(*i).trim() == name);
+        let Some(index) = near else {
+            return format!("end it with a line that holds `{name}` and nothing else");
+        };
+        let (number, text) = (
+            index + 1,
+            self.source.line(index).trim_end_matches(['\r', '\n']),
+        );
+        match text.trim_start_matches('\t') == name {
+            true => format!(
+                "line {number} has `{name}` behind tabs: take them away, or begin the document with `<<-`"
+            ),
+            false => format!("line {number} has `{name}` with spaces around it: take them away"),
+        }
+    }
+
     /// Reads the here-documents that `line` begins.
     fn heredocs(&mut self, line: &mut Line, diagnostics: &mut Diagnostics) {
         for mut heredoc in heredoc::opened_by(&line.text) {
@@ -122,12 +145,9 @@ impl<'a> Lexer<'a> {
             };
             let Some(end) = (body..self.source.line_count()).find(|i| is_end(self.source.line(*i)))
             else {
-                let span = line.span(self.source, At::default());
+                let span = line.span(self.source, opening(&line.text, &heredoc));
                 let message = format!("the here-document `{}` does not end", heredoc.name);
-                let hint = format!(
-                    "end it with a line that holds `{}` and nothing else",
-                    heredoc.name
-                );
+                let hint = self.nearly_ends(&heredoc, body);
                 diagnostics.add(
                     &rules::UNTERMINATED_HEREDOC,
                     self.source,
@@ -145,6 +165,21 @@ impl<'a> Lexer<'a> {
             line.heredocs.push(heredoc);
         }
     }
+}
+
+/// Returns where a line begins a here-document: its first word that does so with this name.
+fn opening(line: &str, heredoc: &Heredoc) -> At {
+    let words = split::blank_separated(line, At::new(0, line.len()));
+    let is_it = |w: &split::Word| {
+        let from = w.text.find("<<").map(|at| &w.text[at..]);
+        from.and_then(Heredoc::parse)
+            .is_some_and(|h| h.name == heredoc.name)
+    };
+    words
+        .iter()
+        .find(|w| is_it(w))
+        .map(|w| w.at)
+        .unwrap_or_default()
 }
 
 #[cfg(test)]

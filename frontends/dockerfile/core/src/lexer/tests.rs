@@ -59,11 +59,17 @@ fn directives_end_with_the_first_other_line() {
         found.directives.syntax,
         Some(("docker/dockerfile:1".into(), 0))
     );
+    let checks = Checks::parse(&found.directives.check.unwrap().0).unwrap();
     assert_eq!(
-        (found.directives.escape, found.directives.skipped()),
+        (found.directives.escape, found.directives.lines, checks),
         (
             '`',
-            vec!["JSONArgsRecommended".to_owned(), "StageNameCasing".into()]
+            3,
+            Checks {
+                skip: vec!["JSONArgsRecommended".to_owned(), "StageNameCasing".into()],
+                experimental: Vec::new(),
+                error: true,
+            }
         )
     );
     assert!(messages.is_empty());
@@ -144,7 +150,7 @@ fn heredocs_are_read_with_their_line() {
     }
     assert_eq!(
         lexed("FROM a\nRUN <<EOF\nx\nEOF \n").1,
-        ["2:1 UnterminatedHeredoc"]
+        ["2:5 UnterminatedHeredoc"]
     );
 }
 
@@ -175,4 +181,64 @@ fn places_are_those_of_the_file() {
         (2, 3, 5, 7)
     );
     assert_eq!((line.first, line.last), (1, 4));
+}
+
+#[test]
+fn options_of_checks() {
+    for (text, want) in [
+        ("", Checks::default()),
+        (
+            "error=T",
+            Checks {
+                error: true,
+                ..Checks::default()
+            },
+        ),
+        (
+            "skip=all ; error=0",
+            Checks {
+                skip: vec!["all".into()],
+                ..Checks::default()
+            },
+        ),
+        (
+            "experimental=A,B",
+            Checks {
+                experimental: vec!["A".into(), "B".into()],
+                ..Checks::default()
+            },
+        ),
+    ] {
+        assert_eq!(Checks::parse(text), Ok(want), "{text}");
+    }
+    for (text, want) in [
+        (
+            "skp=a",
+            "`skp` is not an option of checks: did you mean `skip`?",
+        ),
+        (
+            "all",
+            "`all` is not an option of checks: there are `skip=`, `error=` and `experimental=`",
+        ),
+        ("error=yes", "`error=yes`: there are `true` and `false`"),
+        (
+            "skip",
+            "`skip` is not an option of checks: did you mean `skip`?",
+        ),
+    ] {
+        assert_eq!(Checks::parse(text), Err(want.to_owned()), "{text}");
+    }
+    assert_eq!(
+        Checks::parse("skip=StageNameCase,fromascasing,all")
+            .unwrap()
+            .unknown(),
+        [("StageNameCase".to_owned(), String::new())]
+    );
+    assert_eq!(
+        Checks::parse("experimental=UndefinedVra")
+            .unwrap()
+            .unknown()[0]
+            .1,
+        "did you mean `UndefinedVar`?"
+    );
 }

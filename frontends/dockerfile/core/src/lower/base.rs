@@ -1,11 +1,12 @@
 //! What a stage begins with: an image, another stage, a named context or nothing; and the triggers it leaves.
 
-use super::host::{self, Host, Op, Platform, ResolveError};
+use super::host::{self, Call, Host, Op, Platform, ResolveError};
 use super::state::State;
 use super::{Lowering, Step};
 use crate::ast::{self, Fault, Keyword, Node};
 use crate::diagnostic::{Diagnostics, Severity, did_you_mean, rules};
 use crate::lexer::{At, lex};
+use crate::reference;
 use crate::source::Source;
 use crate::stages::Base;
 
@@ -122,7 +123,15 @@ impl<H: Host> Lowering<'_, H> {
                 &rules::INVALID_REFERENCE,
                 format!("`{reference}` is not the name of an image: {why}"),
             ),
-            Err(ResolveError::Failed(why)) => (
+            Err(ResolveError::Unavailable(_))
+                if self.request.call == Call::Check && reference::is_valid(reference) =>
+            {
+                return Some(host::ResolvedImage {
+                    reference: reference.to_owned(),
+                    ..host::ResolvedImage::default()
+                });
+            }
+            Err(ResolveError::Failed(why) | ResolveError::Unavailable(why)) => (
                 &rules::IMAGE_NOT_RESOLVED,
                 format!("the image `{reference}` cannot be used: {why}"),
             ),

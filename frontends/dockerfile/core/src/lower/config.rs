@@ -10,7 +10,7 @@ use crate::diagnostic::rules;
 use crate::lexer::At;
 use crate::lexer::split::Word;
 
-/// Parts of names that suggest a secret; `public` among them says that it is none.
+/// Parts of names that suggest a secret.
 const SECRET_PARTS: &[&str] = &[
     "apikey",
     "auth",
@@ -23,6 +23,8 @@ const SECRET_PARTS: &[&str] = &[
     "secret",
     "token",
 ];
+/// Parts of names that say that the value is no secret itself.
+const OPEN_PARTS: &[&str] = &["file", "public", "version"];
 
 impl<H: Host> Lowering<'_, H> {
     /// Carries out an instruction that makes no layer.
@@ -125,7 +127,7 @@ impl<H: Host> Lowering<'_, H> {
     fn secret(&mut self, step: Step<'_>, instruction: &str, name: &str, at: At) {
         let lower = name.to_ascii_lowercase();
         let parts = || lower.split('_');
-        if parts().any(|p| SECRET_PARTS.contains(&p)) && !parts().any(|p| p == "public") {
+        if parts().any(|p| SECRET_PARTS.contains(&p)) && !parts().any(|p| OPEN_PARTS.contains(&p)) {
             let message = format!(
                 "`{instruction} {name}` looks like a secret, and its value ends up in the image"
             );
@@ -253,9 +255,9 @@ impl<H: Host> Lowering<'_, H> {
             Some(Command::Shell(text)) => vec!["CMD-SHELL".to_owned(), text.text.clone()],
         };
         // The parser has checked them.
+        let flag = |name: &str| step.node.flag(name).filter(|_| command.is_some());
         let time = |name: &str| {
-            step.node
-                .flag(name)
+            flag(name)
                 .and_then(|w| duration::parse(&w.text))
                 .unwrap_or(0)
         };
@@ -265,9 +267,7 @@ impl<H: Host> Lowering<'_, H> {
             timeout: time("timeout"),
             start_period: time("start-period"),
             start_interval: time("start-interval"),
-            retries: step
-                .node
-                .flag("retries")
+            retries: flag("retries")
                 .and_then(|w| w.text.parse().ok())
                 .unwrap_or(0),
         };

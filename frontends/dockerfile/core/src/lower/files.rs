@@ -9,6 +9,7 @@ use crate::ast::{Body, Fault, Keyword, TransferSource};
 use crate::diagnostic::rules;
 use crate::expand::Expander;
 use crate::lexer::At;
+use crate::reference;
 
 /// The flags of a COPY or ADD.
 struct Options {
@@ -35,6 +36,7 @@ impl<H: Host> Lowering<'_, H> {
         let options = self.options(state, step)?;
         let written = self.word(state, step, dest)?;
         let target = destination(&state.config().working_dir, &written);
+        self.checksum(state, step, sources)?;
         let (paths, shown) = self.paths(state, step, sources)?;
         self.several(step, sources.len(), &target, dest.at);
         let mut actions = Vec::new();
@@ -136,40 +138,100 @@ impl<H: Host> Lowering<'_, H> {
                 }
                 TransferSource::Path(word) => {
                     let path = self.word(state, step, word)?;
-                    self.local(step, &path, word.at)?;
                     shown.push_str(&format!(" {path}"));
-                    paths.push(source_path(&path, step.node.flag_is_set("parents")));
+                    match Remote::of(&path) {
+                        Some(kind) => self.remote(step, kind, &path, word.at)?,
+                        None => {
+                            self.left_out(step, &source_path(&path, false), word.at)?;
+                            paths.push(source_path(&path, step.node.flag_is_set("parents")));
+                        }
+                    }
                 }
             }
         }
         Ok((paths, shown + &documents))
     }
 
-    /// Refuses addresses: COPY never takes them, and ADD not yet.
-    fn local(&self, step: Step<'_>, path: &str, at: At) -> Result<(), Fault> {
-        let lower = path.to_ascii_lowercase();
-        let scheme = ["http://", "https://", "git://", "ssh://", "git@"]
-            .iter()
-            .find(|s| lower.starts_with(*s));
-        let Some(scheme) = scheme else { return Ok(()) };
-        let kind = if scheme.starts_with("http")
-            && !lower.split('#').next().unwrap_or("").ends_with(".git")
-        {
-            "URL"
-        } else {
-            "Git repository"
+    /// Checks a source that is an address: COPY never takes one, and ADD not yet.
+    fn remote(&self, step: Step<'_>, kind: Remote, path: &str, at: At) -> Result<(), Fault> {
+        let what = match kind {
+            Remote::Url => "URL",
+            Remote::Git => "Git repository",
         };
         if step.node.keyword == Keyword::Copy {
-            return Err(Fault::new(
-                &rules::INVALID_ARGUMENT,
-                at,
-                format!("`{path}` is a {kind}, which COPY does not take"),
-            )
-            .hint("use ADD, or fetch it with RUN"));
+            let message = format!("`{path}` is a {what}, which COPY does not take");
+            return Err(Fault::new(&rules::INVALID_ARGUMENT, at, message)
+                .hint("use ADD, or fetch it with RUN"));
         }
-        let message = format!("ADD of a {kind} is not supported by this version");
+        let message = format!("ADD of a {what} is not supported by this version");
         Err(Fault::new(&rules::NOT_YET, at, message)
             .hint("fetch it with RUN, or put it into the build context"))
+    }
+
+    /// Checks `--checksum`: one remote source has to be there, and the value has to be a digest of its kind.
+    fn checksum(
+        &mut self,
+        state: &State,
+        step: Step<'_>,
+        sources: &[TransferSource],
+    ) -> Result<(), Fault> {
+        let Some(word) = step.node.flag("checksum") else {
+            return Ok(());
+        };
+        let value = self.word(state, step, word)?;
+        if value.is_empty() {
+            return Ok(());
+        }
+        let refuse = |message: String, hint: &str| {
+            Err(Fault::new(&rules::INVALID_FLAG, word.at, message).hint(hint))
+        };
+        let [TransferSource::Path(source)] = sources else {
+            return refuse(
+                "`--checksum` takes one source, and no here-document".into(),
+                "write an ADD for each source",
+            );
+        };
+        match Remote::of(&self.word(state, step, source)?) {
+            None => refuse(
+                "`--checksum` is for URLs and Git repositories only".into(),
+                "files of the build context need none: their content counts",
+            ),
+            Some(Remote::Url) if !reference::is_digest(&value) => refuse(
+                format!("`{value}` is not a digest"),
+                "write `--checksum=sha256:` and 64 hexadecimal digits",
+            ),
+            Some(Remote::Git) if !is_commit(&value) => refuse(
+                format!("`{value}` is not a commit"),
+                "write the 40 (or 64) hexadecimal digits of the commit",
+            ),
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// Warns of a source that the ignore file leaves out.
+    fn left_out(&mut self, step: Step<'_>, path: &str, at: At) -> Result<(), Fault> {
+        if step.node.given_flag("from").is_some() {
+            return Ok(());
+        }
+        let ignored = self.ignored("")?;
+        let cost = path.len() * ignored.patterns.iter().map(String::len).sum::<usize>();
+        let Some(left) = self.matching_left.checked_sub(cost) else {
+            // Only a warning is lost.
+            return Ok(());
+        };
+        self.matching_left = left;
+        if ignored.leaves_out(path) {
+            let message = format!(
+                "`{path}` is left out of the build context by `{}`",
+                ignored.file
+            );
+            let hint = "take it back with a pattern that begins with `!`, or do not copy it";
+            self.fault(
+                step,
+                Fault::new(&rules::COPY_IGNORED, at, message).hint(hint),
+            );
+        }
+        Ok(())
     }
 
     /// Warns of several sources with a destination that does not look like a directory.
@@ -214,18 +276,44 @@ impl<H: Host> Lowering<'_, H> {
                 content = done.text;
             }
             self.spend(content.len(), word.at)?;
-            let path = if into_directory {
-                joined(target, &heredoc.name)
-            } else {
-                target.to_owned()
-            };
-            let mode = document_mode(&options.mode);
-            actions.push(FileAction::Mkfile {
-                path,
+            let name = &heredoc.name;
+            if into_directory {
+                let path = joined(target, name);
+                let mode = document_mode(&options.mode);
+                let (content, owner) = (content.into_bytes(), options.owner.clone());
+                actions.push(FileAction::Mkfile {
+                    path,
+                    content,
+                    mode,
+                    owner,
+                });
+                continue;
+            }
+            // Only the base knows whether the destination is a directory, so the document is copied as a file is.
+            let mkfile = FileAction::Mkfile {
+                path: joined("/", name),
                 content: content.into_bytes(),
-                mode,
+                mode: 0o644,
+                owner: None,
+            };
+            let op = Op::Files {
+                base: None,
+                actions: vec![mkfile],
+            };
+            let shown = (
+                "preparing inline document".to_owned(),
+                "internal".to_owned(),
+            );
+            actions.push(FileAction::Copy(Copy {
+                from: self.add_as(op, &state.platform, step, word.at, shown)?,
+                sources: vec![joined("/", name)[1..].to_owned()],
+                dest: target.to_owned(),
                 owner: options.owner.clone(),
-            });
+                mode: options.mode.clone(),
+                extract: false,
+                exclude: Vec::new(),
+                parents: false,
+            }));
         }
         Ok(())
     }
@@ -277,6 +365,37 @@ impl<H: Host> Lowering<'_, H> {
         }
         self.note(state, format!("WORKDIR {dir}"), made)
     }
+}
+
+/// An address that ADD fetches from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Remote {
+    /// A file behind http or https.
+    Url,
+    /// A repository.
+    Git,
+}
+
+impl Remote {
+    /// Says what kind of address a source is; nothing for a path.
+    fn of(path: &str) -> Option<Self> {
+        let lower = path.to_ascii_lowercase();
+        let begins = |list: &[&str]| list.iter().any(|s| lower.starts_with(s));
+        if begins(&["git://", "ssh://", "git@"]) {
+            return Some(Self::Git);
+        }
+        let bare = lower.split(['#', '?']).next().unwrap_or("");
+        match begins(&["http://", "https://"]) {
+            true if bare.ends_with(".git") => Some(Self::Git),
+            true => Some(Self::Url),
+            false => None,
+        }
+    }
+}
+
+/// Says whether a text is the id of a commit.
+fn is_commit(text: &str) -> bool {
+    matches!(text.len(), 40 | 64) && text.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
 /// Understands `user[:group]`; nothing where it is empty.

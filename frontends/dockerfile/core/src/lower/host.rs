@@ -8,9 +8,23 @@ use std::fmt;
 
 use crate::diagnostic::{Diagnostic, Span};
 
+/// What is asked about a Dockerfile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Call {
+    /// Its build graph.
+    #[default]
+    Build,
+    /// What is wrong with it, in all stages where no target is named; images that cannot be had are no errors.
+    Check,
+}
+
 /// What is to be built.
 #[derive(Debug, Clone, Default)]
 pub struct Request {
+    /// What is asked.
+    pub call: Call,
+    /// Name and content of the ignore file that belongs to the Dockerfile, where that lies outside the context.
+    pub ignore_file: Option<(String, Vec<u8>)>,
     /// Name of the Dockerfile as the user gave it.
     pub file: String,
     /// Its content.
@@ -365,7 +379,7 @@ pub struct History {
 pub struct ResolvedImage {
     /// The reference, normalised.
     pub reference: String,
-    /// Digest of the manifest.
+    /// Digest of the manifest; empty where a check goes on without knowing the image.
     pub digest: String,
     /// What it is for.
     pub platform: Platform,
@@ -387,6 +401,8 @@ pub enum ReadError {
 pub enum ResolveError {
     /// The reference is malformed.
     Invalid(String),
+    /// The registry cannot be asked.
+    Unavailable(String),
     /// Anything else.
     Failed(String),
 }
@@ -420,38 +436,97 @@ pub struct Outcome {
     pub diagnostics: Vec<Diagnostic>,
 }
 
+/// Operating systems that may stand alone.
+const OSES: &[&str] = &[
+    "aix",
+    "android",
+    "darwin",
+    "dragonfly",
+    "freebsd",
+    "illumos",
+    "ios",
+    "js",
+    "linux",
+    "macos",
+    "nacl",
+    "netbsd",
+    "openbsd",
+    "plan9",
+    "solaris",
+    "wasi",
+    "wasip1",
+    "windows",
+    "zos",
+];
+
+/// Says whether a word may stand alone as an architecture.
+fn is_architecture(word: &str) -> bool {
+    let known = [
+        "386", "aarch64", "amd64", "arm", "arm64", "armel", "armhf", "i386", "loong64", "mips",
+        "mips64", "mips64le", "mipsle", "ppc", "ppc64", "ppc64le", "riscv", "riscv64", "s390",
+        "s390x", "sparc", "sparc64", "wasm", "x86-64", "x86_64",
+    ];
+    known.contains(&word)
+}
+
+/// Returns an architecture and its variant under the names that Go has for them.
+fn normal_architecture<'a>(architecture: &'a str, variant: &'a str) -> (&'a str, &'a str) {
+    match (architecture, variant) {
+        ("i386", _) => ("386", ""),
+        ("x86_64" | "x86-64" | "amd64", "v1") => ("amd64", ""),
+        ("x86_64" | "x86-64", v) => ("amd64", v),
+        ("aarch64" | "arm64", "8" | "v8") => ("arm64", ""),
+        ("aarch64", v) => ("arm64", v),
+        ("armhf", _) => ("arm", "v7"),
+        ("armel", _) => ("arm", "v6"),
+        ("arm", "" | "7") => ("arm", "v7"),
+        ("arm", "5") => ("arm", "v5"),
+        ("arm", "6") => ("arm", "v6"),
+        ("arm", "8") => ("arm", "v8"),
+        other => other,
+    }
+}
+
 impl Platform {
-    /// Reads `os/architecture[/variant]`, or an architecture alone.
-    pub fn parse(text: &str, default_os: &str) -> Option<Self> {
-        let mut parts: Vec<&str> = text.split('/').collect();
-        if parts.iter().any(|p| {
-            p.is_empty()
-                || !p
-                    .chars()
-                    .all(|c| c.is_ascii_alphanumeric() || "-_.()".contains(c))
-        }) {
+    /// Reads `os[/architecture[/variant]]` or an architecture alone, as containerd does; what is not said is as in
+    /// `default`.
+    pub fn parse(text: &str, default: &Self) -> Option<Self> {
+        let lower = text.to_ascii_lowercase();
+        let is_part = |p: &&str| {
+            !p.is_empty()
+                && p.chars()
+                    .all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+        };
+        let mut parts: Vec<&str> = lower.split('/').collect();
+        // `linux(1.2)`: the version of the operating system says nothing here.
+        if let Some((os, version)) = parts[0].split_once('(') {
+            version.strip_suffix(')')?;
+            parts[0] = os;
+        }
+        if !parts.iter().all(is_part) {
             return None;
         }
-        let oses = ["linux", "windows", "darwin", "freebsd", "wasi", "wasip1"];
-        match parts.as_slice() {
-            [os] if oses.contains(os) => return None,
-            [_] => parts.insert(0, default_os),
-            [_, _] | [_, _, _] => {}
+        let (os, architecture, variant) = match parts.as_slice() {
+            [os] if OSES.contains(os) => {
+                (*os, default.architecture.as_str(), default.variant.as_str())
+            }
+            [architecture] if is_architecture(architecture) => {
+                (default.os.as_str(), *architecture, "")
+            }
+            [os, architecture] => (*os, *architecture, ""),
+            [os, architecture, variant] => (*os, *architecture, *variant),
             _ => return None,
-        }
-        let variant = parts.get(2).copied().unwrap_or("");
-        let (architecture, variant) = match (parts[1], variant) {
-            ("x86_64" | "x86-64", v) => ("amd64", v),
-            ("aarch64", "v8") | ("arm64", "v8") => ("arm64", ""),
-            ("aarch64", v) => ("arm64", v),
-            ("armhf", _) => ("arm", "v7"),
-            ("armel", _) => ("arm", "v6"),
-            other => other,
         };
+        let (architecture, mut variant) = normal_architecture(architecture, variant);
+        if parts.len() < 3 && (architecture, variant) == ("arm", "v7") {
+            // The usual one goes without saying.
+            variant = "";
+        }
+        let os = if os == "macos" { "darwin" } else { os };
         Some(Self {
-            os: parts[0].to_ascii_lowercase(),
-            architecture: architecture.to_ascii_lowercase(),
-            variant: variant.to_ascii_lowercase(),
+            os: os.to_owned(),
+            architecture: architecture.to_owned(),
+            variant: variant.to_owned(),
         })
     }
 

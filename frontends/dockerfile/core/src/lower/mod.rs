@@ -17,44 +17,36 @@ mod state;
 mod text;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
-use self::host::{Host, Op, Origin, Outcome, Platform, Request, Vertex, VertexId};
+use self::host::{Call, Host, Op, Origin, Outcome, Platform, Request, Vertex, VertexId};
+use self::sources::Ignored;
 use self::state::{Histories, State};
-use crate::ast::{self, Fault, File, Instruction, Keyword, Node};
+use crate::ast::{self, Fault, Instruction, Keyword, Node};
 use crate::diagnostic::{Diagnostic, Diagnostics, Rule, Severity, Span, did_you_mean, rules};
 use crate::expand::Expander;
 use crate::lexer::split::Word;
-use crate::lexer::{At, Line, lex};
-use crate::lint;
+use crate::lexer::{At, Line};
 use crate::source::Source;
 use crate::stages::{self, Base, Stages};
+use crate::{front, lint};
 
 /// How much text a build may expand to: stops files whose graph would be far larger than they are.
 const MOST_TEXT: usize = 64 << 20;
+/// How much work (bytes of patterns, for each byte of a path) goes into warnings about ignored files: many sources and many
+/// patterns multiply.
+const MOST_MATCHING: usize = 50 << 20;
 /// How deep triggers of base images may call for further stages.
 const DEEPEST: usize = 32;
 
-/// Turns a Dockerfile into a graph.  The messages of a failure hold at least one error.
+/// Turns a Dockerfile into a graph, or only checks it.  The messages of a failure hold at least one error.
 pub fn build(request: &Request, host: &mut impl Host) -> Result<Outcome, Vec<Diagnostic>> {
-    let mut diagnostics = Diagnostics::default();
-    let source = match Source::new(&request.file, &request.content) {
-        Ok(source) => source,
-        Err(refused) => {
-            let (source, at, error) = *refused;
-            diagnostics.add(
-                &rules::INVALID_ENCODING,
-                &source,
-                source.span(at, at + 1),
-                error.to_string(),
-                String::new(),
-            );
-            return Err(diagnostics.into_list());
-        }
-    };
-    let lexed = lex(&source, &mut diagnostics);
-    diagnostics.skip(lexed.directives.skipped());
-    syntax(&lexed.directives, request, &source, &mut diagnostics);
-    let file = ast::parse(lexed, &source, &mut diagnostics);
+    let front::Front {
+        source,
+        file,
+        checks,
+        mut diagnostics,
+    } = front::read(request)?;
     let mut faults = Vec::new();
     lint::check(&file, &mut faults);
     let stages = stages::split(&file, request, &mut faults);
@@ -71,49 +63,26 @@ pub fn build(request: &Request, host: &mut impl Host) -> Result<Outcome, Vec<Dia
             hint,
         );
     }
-    if diagnostics.failed() {
+    if diagnostics.failed() && (request.call == Call::Build || stages.list.is_empty()) {
         return Err(diagnostics.into_list());
     }
-    Lowering::new(request, host, &source, &file, &stages, diagnostics).build()
-}
-
-/// Refuses a file that asks for another frontend.
-fn syntax(
-    directives: &crate::lexer::Directives,
-    request: &Request,
-    source: &Source,
-    diagnostics: &mut Diagnostics,
-) {
-    let given = request
-        .build_args
-        .iter()
-        .rev()
-        .find(|(n, _)| n == "BUILDKIT_SYNTAX")
-        .map(|(_, v)| (v.clone(), None));
-    let wanted = given.or_else(|| directives.syntax.clone().map(|(v, line)| (v, Some(line))));
-    let Some((value, line)) = wanted else { return };
-    let image = value.split_whitespace().next().unwrap_or("");
-    let bare = image.strip_prefix("docker.io/").unwrap_or(image);
-    let name = bare.split(['@', ':']).next().unwrap_or("");
-    if name.is_empty() || name == "docker/dockerfile" || name == "docker/dockerfile-upstream" {
-        return;
+    Lowering {
+        request,
+        host,
+        source: &source,
+        stages: &stages,
+        escape: file.directives.escape,
+        diagnostics,
+        histories: Histories::default(),
+        done: vec![None; stages.list.len()],
+        broken: BTreeSet::new(),
+        contexts: BTreeMap::new(),
+        ignored: BTreeMap::new(),
+        text_left: MOST_TEXT,
+        matching_left: MOST_MATCHING,
+        strict: checks.error,
     }
-    let span = line.map_or(Span::default(), |l| {
-        source.span(
-            source.line_start(l),
-            source.line_start(l) + source.line(l).trim_end().len(),
-        )
-    });
-    let hint =
-        "remove the directive, or give the frontend as a component with `--frontend FILE.wasm`"
-            .into();
-    diagnostics.add(
-        &rules::UNSUPPORTED_SYNTAX,
-        source,
-        span,
-        format!("the file asks for the frontend `{image}`, which is not the built-in one"),
-        hint,
-    );
+    .build()
 }
 
 /// An instruction being carried out, and where to point when something is wrong with it.
@@ -146,40 +115,22 @@ struct Lowering<'a, H> {
     done: Vec<Option<State>>,
     broken: BTreeSet<usize>,
     contexts: BTreeMap<String, VertexId>,
+    /// What the ignore file of each context says.
+    ignored: BTreeMap<String, Rc<Ignored>>,
     text_left: usize,
+    matching_left: usize,
     strict: bool,
 }
 
-impl<'a, H: Host> Lowering<'a, H> {
-    fn new(
-        request: &'a Request,
-        host: &'a mut H,
-        source: &'a Source,
-        file: &'a File,
-        stages: &'a Stages<'a>,
-        diagnostics: Diagnostics,
-    ) -> Self {
-        Self {
-            request,
-            host,
-            source,
-            stages,
-            escape: file.directives.escape,
-            diagnostics,
-            histories: Histories::default(),
-            done: vec![None; stages.list.len()],
-            broken: BTreeSet::new(),
-            contexts: BTreeMap::new(),
-            text_left: MOST_TEXT,
-            strict: file.directives.warnings_are_errors(),
-        }
-    }
-
+impl<H: Host> Lowering<'_, H> {
     fn build(mut self) -> Result<Outcome, Vec<Diagnostic>> {
         let target = self.target();
         if let Some(target) = target {
             self.unused_build_args();
             self.lower_all(target, 0);
+        }
+        if self.request.call == Call::Check {
+            return self.checked();
         }
         let result = target.and_then(|t| self.done[t].take());
         self.strictness();
@@ -205,6 +156,22 @@ impl<'a, H: Host> Lowering<'a, H> {
                 }
                 Err(self.diagnostics.into_list())
             }
+        }
+    }
+
+    /// Looks at the stages that the target does not need too, where no target is named; nothing is built.
+    fn checked(mut self) -> Result<Outcome, Vec<Diagnostic>> {
+        if self.request.target.as_deref().is_none_or(str::is_empty) {
+            (0..self.stages.list.len()).for_each(|index| self.lower_once(index, 0));
+        }
+        match self.diagnostics.failed() {
+            true => Err(self.diagnostics.into_list()),
+            false => Ok(Outcome {
+                root: None,
+                config: host::ImageConfig::default(),
+                history: Vec::new(),
+                diagnostics: self.diagnostics.into_list(),
+            }),
         }
     }
 
@@ -303,13 +270,19 @@ impl<'a, H: Host> Lowering<'a, H> {
     /// Lowers a stage and all that it needs, in the order of the file.
     fn lower_all(&mut self, target: usize, depth: usize) {
         for index in self.stages.needed(target, &self.request.contexts) {
-            if index <= target && self.done[index].is_none() && !self.broken.contains(&index) {
-                let state = self.lower_stage(index, depth);
-                if state.is_none() {
-                    self.broken.insert(index);
-                }
-                self.done[index] = state;
+            if index <= target {
+                self.lower_once(index, depth);
             }
+        }
+    }
+
+    fn lower_once(&mut self, index: usize, depth: usize) {
+        if self.done[index].is_none() && !self.broken.contains(&index) {
+            let state = self.lower_stage(index, depth);
+            if state.is_none() {
+                self.broken.insert(index);
+            }
+            self.done[index] = state;
         }
     }
 
@@ -394,7 +367,12 @@ impl<'a, H: Host> Lowering<'a, H> {
 
     fn undefined(&mut self, state: &State, step: Step<'_>, missing: &[String], at: At) {
         for name in missing.iter().filter(|n| !state.declares(n)) {
-            let hint = did_you_mean(name, state.scope.names());
+            let declared = state.args.iter().map(|(n, _)| n.as_str());
+            let hint = did_you_mean(name, state.scope.names().chain(declared));
+            if state.unknown_base && hint.is_empty() {
+                // The base may well set it.
+                continue;
+            }
             self.fault(
                 step,
                 Fault::new(
@@ -448,6 +426,9 @@ impl<'a, H: Host> Lowering<'a, H> {
         at: At,
         (text, stage): (String, String),
     ) -> Result<VertexId, Fault> {
+        if self.request.call == Call::Check {
+            return Ok(VertexId(0));
+        }
         let origin = Origin {
             file: self.source.name().to_owned(),
             span: step.line.span(self.source, at),
@@ -465,6 +446,11 @@ impl<'a, H: Host> Lowering<'a, H> {
     }
 
     fn fault(&mut self, step: Step<'_>, fault: Fault) {
+        let of_this_machine = [&rules::FOREIGN_PLATFORM, &rules::NOT_YET].contains(&fault.rule);
+        if of_this_machine && self.request.call == Call::Check {
+            // The Dockerfile is right, though it cannot be built here.
+            return;
+        }
         let at = if step.trigger {
             At::default()
         } else {

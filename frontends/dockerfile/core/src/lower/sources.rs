@@ -1,5 +1,9 @@
 //! What COPY and ADD take from: a build context with its ignore file, a stage, a named context, an image.
 
+use std::rc::Rc;
+
+use stepwell_patterns::IgnoreSet;
+
 use super::host::{Host, Op, ReadError, VertexId};
 use super::state::State;
 use super::{Lowering, Step};
@@ -21,7 +25,7 @@ impl<H: Host> Lowering<'_, H> {
         step: Step<'_>,
         depth: usize,
     ) -> Result<VertexId, Fault> {
-        let Some(word) = step.node.flag("from") else {
+        let Some(word) = step.node.given_flag("from") else {
             return self.context("", state, step);
         };
         self.source_named(word, state, index, step, depth)
@@ -81,7 +85,7 @@ impl<H: Host> Lowering<'_, H> {
             let (message, hint) = if from == index {
                 (
                     "a stage cannot copy from itself".to_owned(),
-                    "take from the stage it builds on, or split it in two",
+                    "take from the stage it builds on, or split it in two".to_owned(),
                 )
             } else {
                 (
@@ -89,7 +93,10 @@ impl<H: Host> Lowering<'_, H> {
                         "the stage `{}` comes after the one that copies from it",
                         word.text
                     ),
-                    "move that stage in front of this one; stages may not use each other in a circle",
+                    format!(
+                        "it begins on line {}: move it in front of this one; stages may not use each other in a circle",
+                        self.stages.list[from].from.line.first + 1
+                    ),
                 )
             };
             return Err(Fault::new(&rules::STAGE_ORDER, word.at, message).hint(hint));
@@ -162,7 +169,7 @@ impl<H: Host> Lowering<'_, H> {
         if let Some(known) = self.contexts.get(name) {
             return Ok(*known);
         }
-        let exclude = self.ignored(name)?;
+        let exclude = self.ignored(name)?.patterns.clone();
         let text = if name.is_empty() {
             "load build context".to_owned()
         } else {
@@ -183,20 +190,29 @@ impl<H: Host> Lowering<'_, H> {
         Ok(id)
     }
 
+    /// Returns what the ignore file of a context says.  It is read once.
+    pub(super) fn ignored(&mut self, name: &str) -> Result<Rc<Ignored>, Fault> {
+        if let Some(known) = self.ignored.get(name) {
+            return Ok(Rc::clone(known));
+        }
+        let read = Rc::new(self.ignore_file(name)?);
+        self.ignored.insert(name.to_owned(), Rc::clone(&read));
+        Ok(read)
+    }
+
     /// Reads the ignore file of a context: the one beside the Dockerfile and named like it wins.
-    fn ignored(&mut self, name: &str) -> Result<Vec<String>, Fault> {
-        let own = format!(
-            "{}.dockerignore",
-            self.request.file.trim_start_matches("./")
-        );
-        let files = if name.is_empty() {
-            vec![own, ".dockerignore".to_owned()]
-        } else {
-            vec![".dockerignore".to_owned()]
-        };
+    fn ignore_file(&mut self, name: &str) -> Result<Ignored, Fault> {
+        let mut files = vec![".dockerignore".to_owned()];
+        if name.is_empty() {
+            if let Some((file, content)) = &self.request.ignore_file {
+                return Ignored::parse(file, content);
+            }
+            let own = self.request.file.trim_start_matches("./");
+            files.insert(0, format!("{own}.dockerignore"));
+        }
         for file in files {
             match self.host.read(name, &file, LARGEST_IGNORE) {
-                Ok(bytes) => return Ok(patterns(&String::from_utf8_lossy(&bytes))),
+                Ok(bytes) => return Ignored::parse(&file, &bytes),
                 Err(ReadError::NotFound) => {}
                 Err(ReadError::Failed(why)) => {
                     return Err(Fault::new(
@@ -207,13 +223,50 @@ impl<H: Host> Lowering<'_, H> {
                 }
             }
         }
-        Ok(Vec::new())
+        Ok(Ignored::default())
     }
 }
 
-/// Splits the text of an ignore file into patterns: comments and blank lines go.
-fn patterns(text: &str) -> Vec<String> {
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let lines = text.lines().filter(|l| !l.starts_with('#')).map(str::trim);
-    lines.filter(|l| !l.is_empty()).map(str::to_owned).collect()
+/// What an ignore file says.
+#[derive(Debug, Default)]
+pub(super) struct Ignored {
+    /// Its name.
+    pub file: String,
+    /// Its patterns as written, in order.
+    pub patterns: Vec<String>,
+    /// The same, ready for use.
+    pub set: IgnoreSet,
+}
+
+impl Ignored {
+    /// Understands an ignore file; a pattern that cannot be understood is named with its line.
+    fn parse(file: &str, content: &[u8]) -> Result<Self, Fault> {
+        let text = String::from_utf8_lossy(content);
+        let patterns = IgnoreSet::parse(&text);
+        let set = IgnoreSet::new(&patterns).map_err(|error| {
+            let faulty = |line: &str| IgnoreSet::new(IgnoreSet::parse(line)).is_err();
+            let line = text.lines().position(faulty).map_or(0, |n| n + 1);
+            let hint = "`*`, `?`, `[…]` and `\\` are special; put a `\\` before one that is meant as it is";
+            Fault::new(&rules::CONTEXT, At::default(), format!("line {line} of `{file}`: {error}")).hint(hint)
+        })?;
+        Ok(Self {
+            file: file.to_owned(),
+            patterns,
+            set,
+        })
+    }
+
+    /// Says whether a source of COPY is left out for certain: an exception could take anything back.
+    pub(super) fn leaves_out(&self, path: &str) -> bool {
+        if self.set.has_exceptions() {
+            return false;
+        }
+        if path == "." {
+            return self
+                .patterns
+                .iter()
+                .any(|p| ["*", "**", "**/*"].contains(&p.trim_start_matches('/')));
+        }
+        self.set.matches(path)
+    }
 }

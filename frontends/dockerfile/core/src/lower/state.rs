@@ -15,6 +15,8 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 pub(super) struct State {
     /// The files; none means empty.
     pub root: Option<VertexId>,
+    /// Whether a check knows nothing of the image that it begins with.
+    pub unknown_base: bool,
     /// Reference and digest of the image that the stage begins with.
     pub image: Option<(String, String)>,
     /// What the steps are for.
@@ -54,6 +56,7 @@ impl State {
     /// Makes the state that an image leaves.
     pub(super) fn of_image(image: ResolvedImage, platform: Platform) -> Self {
         Self {
+            unknown_base: image.digest.is_empty(),
             image: Some((image.reference, image.digest)),
             ..Self::new(image.config, platform)
         }
@@ -67,6 +70,7 @@ impl State {
             .collect();
         Self {
             root: None,
+            unknown_base: false,
             image: None,
             platform,
             stage: String::new(),

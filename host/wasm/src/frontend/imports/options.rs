@@ -17,6 +17,15 @@ impl wit::Host for State {
         })
     }
 
+    fn ignore_file(&mut self) -> Result<Option<wit::Definition>> {
+        self.meter.call()?;
+        let file = self.input.ignore_file.as_ref();
+        Ok(file.map(|file| wit::Definition {
+            name: file.name.clone(),
+            content: file.content.clone(),
+        }))
+    }
+
     fn target(&mut self) -> Result<Option<String>> {
         self.meter.call()?;
         Ok(self.input.target.clone())

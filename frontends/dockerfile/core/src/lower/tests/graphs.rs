@@ -97,7 +97,7 @@ const GRAPHS: &[(&str, &str)] = &[
     // Here-documents.
     (
         "FROM scratch\nENV N=1\nCOPY <<EOF /a\nx $N \"q\" \\$N\nEOF",
-        "0 files on scratch: mkfile /a 644 \"x 1 \\\"q\\\" $N\\n\"",
+        "0 files on scratch: mkfile /EOF 644 \"x 1 \\\"q\\\" $N\\n\"\n1 files on scratch: copy [\"EOF\"] of 0 to /a",
     ),
     (
         "FROM scratch\nCOPY --chown=1 --chmod=0600 <<'A' <<-B /d/\n$N\nA\n\tt\n\tB",
@@ -273,6 +273,59 @@ fn named_contexts_replace_images_stages_and_directories() {
         ),
         "0 image docker.io/library/debian\n1 run on 0 [\"/bin/sh\", \"-c\", \"y\"] env [] in /"
     );
+}
+
+#[test]
+fn an_ignore_file_from_outside_the_context_wins() {
+    let mut memory = memory();
+    memory
+        .files
+        .insert((String::new(), ".dockerignore".into()), "a".into());
+    let asked = Request {
+        ignore_file: Some(("/x/Dockerfile.dockerignore".into(), b"x\n".to_vec())),
+        ..request("FROM scratch\nCOPY a /")
+    };
+    assert_eq!(
+        lowered(&asked, &mut memory).0.lines().next(),
+        Some("0 context \"\" [\"x\"]")
+    );
+}
+
+#[test]
+fn platforms_are_read_as_containerd_reads_them() {
+    let default = Platform {
+        os: "linux".into(),
+        architecture: "amd64".into(),
+        variant: String::new(),
+    };
+    for (text, want) in [
+        ("linux", Some("linux/amd64")),
+        ("windows", Some("windows/amd64")),
+        ("arm64", Some("linux/arm64")),
+        ("linux/arm64/v8", Some("linux/arm64")),
+        ("Linux/AArch64", Some("linux/arm64")),
+        ("linux/arm", Some("linux/arm")),
+        ("armhf", Some("linux/arm")),
+        ("armel", Some("linux/arm/v6")),
+        ("linux/arm/7", Some("linux/arm/v7")),
+        ("linux/amd64/v2", Some("linux/amd64/v2")),
+        ("x86_64", Some("linux/amd64")),
+        ("macos/arm64", Some("darwin/arm64")),
+        ("windows(10.0.17763)/amd64", Some("windows/amd64")),
+        ("foo", None),
+        ("", None),
+        ("linux/", None),
+        ("a/b/c/d", None),
+        ("linux/a b", None),
+    ] {
+        assert_eq!(
+            Platform::parse(text, &default)
+                .map(|p| p.to_string())
+                .as_deref(),
+            want,
+            "{text}"
+        );
+    }
 }
 
 #[test]

@@ -113,6 +113,74 @@ fn many_stages() {
 }
 
 #[test]
+fn checks_and_their_options() {
+    let check = |text: &str| {
+        let asked = Request {
+            call: Call::Check,
+            ..request(text)
+        };
+        match build(
+            &asked,
+            &mut Memory {
+                offline: true,
+                ..memory()
+            },
+        ) {
+            Ok(outcome) => outcome.diagnostics.len(),
+            Err(list) => list.len(),
+        }
+    };
+    let names = "StageNameCasing,x,".repeat(50_000);
+    let stages: String = (0..10_000)
+        .map(|i| format!("FROM s{i} AS S{}\nENV A=$B\n", i + 1))
+        .collect();
+    let skipped = soon(
+        "10,000 stages that are checked with a long list of checks",
+        || {
+            check(&format!(
+                "# check=skip={names}\nFROM scratch AS s0\n{stages}"
+            ))
+        },
+    );
+    assert_eq!(skipped, 100, "no more messages than anybody reads");
+    let comments = "# check=skip=ExposeProtoCasing\n".repeat(100_000);
+    let ports = "80/TCP ".repeat(10_000);
+    let found = soon("100,000 comments above 10,000 findings", || {
+        check(&format!("FROM debian\n{comments}EXPOSE {ports}"))
+    });
+    assert_eq!(found, 0);
+    let ignored = "a*b*c*d*".repeat(2_000) + "\n" + &"x/*\n".repeat(10_000);
+    let mut patterns = memory();
+    patterns
+        .files
+        .insert((String::new(), ".dockerignore".into()), ignored);
+    soon("1,000 sources and 10,000 ignore patterns", || {
+        lowered(
+            &request(&format!(
+                "FROM scratch\nCOPY {} /d/",
+                "abcd/efgh ".repeat(1_000)
+            )),
+            &mut patterns,
+        )
+    });
+    let outline = soon("an outline of 10,000 stages", || {
+        let mut asked = request(&format!(
+            "ARG A0=1\n{}FROM scratch AS s0\n{stages}",
+            "ARG A=1 B=$A\n".repeat(2_000)
+        ));
+        asked.target = Some("s10000".into());
+        crate::inspect::outline(&asked).expect("it is a good Dockerfile")
+    });
+    assert!(outline.arguments.is_empty());
+    soon("many names that are slips for none", || {
+        check(&format!(
+            "FROM debian\n{}",
+            "ENV A=$UNDEFINED\n".repeat(20_000)
+        ))
+    });
+}
+
+#[test]
 fn expansion_bombs() {
     let doubling: String = (0..64)
         .map(|i| format!("ENV A{}=$A{i}$A{i}\n", i + 1))

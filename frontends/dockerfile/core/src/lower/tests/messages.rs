@@ -42,6 +42,30 @@ const ERRORS: &[(&str, &str)] = &[
         "ARG X\nFROM $X",
         "2:6 InvalidReference: `$X` expands to nothing, so FROM has no base (give the argument a default before the first FROM, or a value with `--build-arg`)",
     ),
+    (
+        "FROM debian\nADD --checksum=sha256:0 https://x/y z",
+        "2:5 InvalidFlag: `sha256:0` is not a digest (write `--checksum=sha256:` and 64 hexadecimal digits)",
+    ),
+    (
+        "FROM debian\nADD --checksum=main git@x:y.git z",
+        "2:5 InvalidFlag: `main` is not a commit (write the 40 (or 64) hexadecimal digits of the commit)",
+    ),
+    (
+        "FROM debian\nADD --checksum=sha256:0 a z",
+        "2:5 InvalidFlag: `--checksum` is for URLs and Git repositories only (files of the build context need none: their content counts)",
+    ),
+    (
+        "FROM debian\nADD --checksum=sha256:0 https://x/y https://x/z z/",
+        "2:5 InvalidFlag: `--checksum` takes one source, and no here-document (write an ADD for each source)",
+    ),
+    (
+        "FROM debian\nADD --keep-git-dir https://x/y.git z",
+        "2:20 NotYetSupported: ADD of a Git repository is not supported by this version (fetch it with RUN, or put it into the build context)",
+    ),
+    (
+        "# check=skp=all\nFROM debian",
+        "1:1 InvalidDirective: `skp` is not an option of checks: did you mean `skip`? (write `# check=skip=RuleA,RuleB;error=true`)",
+    ),
     ("FROM ${X", "1:6 InvalidExpansion: `${` lacks its `}`"),
     ("FROM ${X:?needed}", "1:6 InvalidExpansion: X: needed"),
     (
@@ -62,7 +86,7 @@ const ERRORS: &[(&str, &str)] = &[
     ),
     (
         "FROM debian AS a\nCOPY --from=b x y\nFROM a AS b",
-        "2:6 StageOrder: the stage `b` comes after the one that copies from it (move that stage in front of this one; stages may not use each other in a circle)",
+        "2:6 StageOrder: the stage `b` comes after the one that copies from it (it begins on line 3: move it in front of this one; stages may not use each other in a circle)",
     ),
     (
         "FROM debian\nCOPY --from=$X a b",
@@ -122,7 +146,15 @@ const ERRORS: &[(&str, &str)] = &[
     ),
     (
         "FROM debian\nRUN a\nRUN <<EOF\nb",
-        "3:1 UnterminatedHeredoc: the here-document `EOF` does not end (end it with a line that holds `EOF` and nothing else)",
+        "3:5 UnterminatedHeredoc: the here-document `EOF` does not end (end it with a line that holds `EOF` and nothing else)",
+    ),
+    (
+        "FROM debian\nRUN cat <<EOF\nb\n\tEOF\n EOF",
+        "2:9 UnterminatedHeredoc: the here-document `EOF` does not end (line 4 has `EOF` behind tabs: take them away, or begin the document with `<<-`)",
+    ),
+    (
+        "FROM debian\nCOPY <<'A' <<B /d/\nA\nb\n B ",
+        "2:12 UnterminatedHeredoc: the here-document `B` does not end (line 5 has `B` with spaces around it: take them away)",
     ),
     (
         "FROM debian\nCMD <<EOF\nx\nEOF",
@@ -229,11 +261,11 @@ const WARNINGS: &[(&str, &str)] = &[
     ),
     (
         "FROM debian AS a\nFROM debian AS a",
-        "2:1 DuplicateStageName: two stages have the name `a`; the later one counts",
+        "2:16 DuplicateStageName: two stages have the name `a`; the later one counts (the other one begins on line 1: give one of them another name)",
     ),
     (
         "FROM debian AS context",
-        "1:1 ReservedStageName: `context` is reserved and should not be the name of a stage",
+        "1:16 ReservedStageName: `context` is reserved and should not be the name of a stage",
     ),
     (
         "FROM debian\nCMD a b",
@@ -258,20 +290,30 @@ const WARNINGS: &[(&str, &str)] = &[
     ),
     ("FROM debian\nWORKDIR /a\nWORKDIR b", ""),
     (
+        "ARG BASE\nFROM ${BASE:-debian} AS a\nFROM debian:$BASE\nFROM ${BASE:-a}",
+        "3:6 InvalidDefaultArgInFrom: `debian:$BASE` is `debian:` where no build argument is given, which names no image (give the arguments defaults before the first FROM that make a name)",
+    ),
+    (
+        "# check=experimental=all\n# what\nFROM debian AS a\n# a is this\nFROM debian AS b\n# other\n\nARG X\n# Y is\nARG Y Z\n# nothing\n#\nARG Q",
+        "3:1 InvalidDefinitionDescription: the comment above FROM does not begin with the name that it describes (write `# a what it is`, or put an empty line below the comment)\n5:1 InvalidDefinitionDescription: the comment above FROM does not begin with the name that it describes (write `# b what it is`, or put an empty line below the comment)",
+    ),
+    ("# what\nFROM debian AS a", ""),
+    ("ARG X\nFROM debian$X", ""),
+    (
         "FROM debian\nENV A=$LANGG",
         "2:7 UndefinedVar: the variable `LANGG` is not defined (did you mean `LANG`?)",
     ),
     ("FROM debian\nARG A\nENV B=$A C=${D:-x} E=${F:+y}", ""),
     (
         "FROM debian\nCMD [\"a\"]\nCMD [\"b\"]",
-        "2:1 MultipleInstructionsDisallowed: a later CMD of the same stage takes the place of this one",
+        "2:1 MultipleInstructionsDisallowed: the CMD on line 3 takes the place of this one",
     ),
     (
         "FROM debian\nENV a b",
         "2:5 LegacyKeyValueFormat: `ENV a …` is the old form of `ENV a=…` (write `ENV a=…`)",
     ),
     (
-        "FROM debian\nARG API_TOKEN\nENV PUBLIC_KEY=1 DB_PASSWORD=2",
+        "FROM debian\nARG API_TOKEN\nENV PUBLIC_KEY=1 DB_PASSWORD=2 TOKEN_FILE=/x KEY_VERSION=3",
         "2:5 SecretsUsedInArgOrEnv: `ARG API_TOKEN` looks like a secret, and its value ends up in the image\n3:18 SecretsUsedInArgOrEnv: `ENV DB_PASSWORD` looks like a secret, and its value ends up in the image",
     ),
     (
@@ -359,4 +401,112 @@ fn a_build_argument_that_nothing_declares_is_pointed_out() {
         shown(&outcome.diagnostics),
         "0:0 BuildArgNotDeclared: no ARG declares the build argument `VERSON` (did you mean `VERSION`?)"
     );
+}
+
+/// The text of an ignore file, a Dockerfile, and the warnings it gets.
+const IGNORED: &[(&str, &str, &str)] = &[
+    (
+        "*/tmp/*",
+        "FROM scratch\nCOPY ./x/tmp/y /y",
+        "2:6 CopyIgnoredFile: `x/tmp/y` is left out of the build context by `.dockerignore` (take it back with a pattern that begins with `!`, or do not copy it)",
+    ),
+    ("*/tmp/*", "FROM scratch\nCOPY ./x/other/y /y", ""),
+    ("*\n!x", "FROM scratch\nCOPY y /y", ""),
+    (
+        "a",
+        "FROM scratch\nADD [\"b\", \"a/b\", \"/c/\"]",
+        "2:5 CopyIgnoredFile: `a/b` is left out of the build context by `.dockerignore` (take it back with a pattern that begins with `!`, or do not copy it)",
+    ),
+    (
+        "a",
+        "FROM scratch AS s\nFROM scratch\nCOPY --from=s a /",
+        "",
+    ),
+    ("a*", "FROM scratch\nCOPY . /", ""),
+    (
+        "**",
+        "FROM scratch\nCOPY . /",
+        "2:6 CopyIgnoredFile: `.` is left out of the build context by `.dockerignore` (take it back with a pattern that begins with `!`, or do not copy it)",
+    ),
+];
+
+#[test]
+fn copying_what_is_left_out_is_pointed_out() {
+    for (ignore, text, want) in IGNORED {
+        let mut memory = memory();
+        memory
+            .files
+            .insert((String::new(), ".dockerignore".into()), ignore.to_string());
+        let (_, outcome) = lowered(&request(text), &mut memory);
+        assert_eq!(shown(&outcome.diagnostics), *want, "{ignore} {text}");
+    }
+}
+
+#[test]
+fn a_faulty_ignore_pattern_is_named_with_its_line() {
+    let mut memory = memory();
+    memory.files.insert(
+        (String::new(), ".dockerignore".into()),
+        "# c\n\nok\n[a\n".into(),
+    );
+    let list = super::super::build(&request("FROM scratch\nCOPY a /"), &mut memory).unwrap_err();
+    assert_eq!(
+        shown(&list),
+        "2:1 ContextUnreadable: line 4 of `.dockerignore`: ignore pattern `[a`: malformed `[…]` or `\\` (`*`, `?`, `[…]` and `\\` are special; put a `\\` before one that is meant as it is)"
+    );
+}
+
+#[test]
+fn checks_can_be_chosen_by_build_argument() {
+    let mut asked = request("# check=error=true\nFROM debian AS Build\nCMD x");
+    asked.build_args = vec![(
+        "BUILDKIT_DOCKERFILE_CHECK".into(),
+        "skip=StageNameCasing,JSONArgs".into(),
+    )];
+    let (_, outcome) = lowered(&asked, &mut memory());
+    assert_eq!(
+        shown(&outcome.diagnostics),
+        "0:0 UnknownCheck: there is no check `JSONArgs`\n3:5 JSONArgsRecommended: CMD in shell form runs under a shell, which does not pass signals on (write `CMD [\"program\", \"argument\"]`)"
+    );
+}
+
+#[test]
+fn a_check_looks_at_every_stage_and_builds_nothing() {
+    let text = "FROM missing AS a\nENV X=$Y\nRUN --network=nonee x\nFROM debian AS Build\nADD https://x/y z\nENV Z=$Q PATHS=$PAHT\nFROM --platform=linux/s390x gone AS c\nARG HOEM HOME\nRUN y\nENV A=$HOMEE B=$FROM_BASE\nFROM a\nCMD x";
+    let check = |target: Option<&str>| {
+        let mut asked = Request {
+            call: Call::Check,
+            target: target.map(str::to_owned),
+            ..request(text)
+        };
+        asked.build_args = vec![("NOT".into(), "1".into())];
+        let mut memory = Memory {
+            offline: true,
+            ..memory()
+        };
+        let list = super::super::build(&asked, &mut memory).unwrap_or_else(|list| Outcome {
+            root: None,
+            config: ImageConfig::default(),
+            history: Vec::new(),
+            diagnostics: list,
+        });
+        assert!(memory.vertices.is_empty());
+        list.diagnostics
+            .iter()
+            .map(|d| format!("{}:{} {}", d.span.line, d.span.column, d.code))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        check(None),
+        [
+            "0:0 BuildArgNotDeclared",
+            "3:5 InvalidFlag",
+            "4:16 StageNameCasing",
+            "6:16 UndefinedVar",
+            "7:6 FromPlatformFlagConstDisallowed",
+            "10:7 UndefinedVar",
+            "12:5 JSONArgsRecommended"
+        ]
+    );
+    assert_eq!(check(Some("c")).len(), 4);
 }

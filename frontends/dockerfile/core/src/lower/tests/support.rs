@@ -12,6 +12,8 @@ pub(super) struct Memory {
     pub files: BTreeMap<(String, String), String>,
     pub vertices: Vec<Vertex>,
     pub limit: Option<usize>,
+    /// Whether no registry answers.
+    pub offline: bool,
     pub resolved: Vec<String>,
 }
 
@@ -32,6 +34,9 @@ impl Host for Memory {
         platform: &Platform,
     ) -> Result<ResolvedImage, ResolveError> {
         self.resolved.push(reference.to_owned());
+        if self.offline {
+            return Err(ResolveError::Unavailable("no network".into()));
+        }
         if reference.chars().any(|c| c.is_ascii_uppercase()) {
             return Err(ResolveError::Invalid("names are lower case".into()));
         }
@@ -43,7 +48,14 @@ impl Host for Memory {
         Ok(ResolvedImage {
             reference: format!("docker.io/library/{reference}"),
             digest: format!("sha256:{reference}"),
-            platform: platform.clone(),
+            // As docker's official images for one platform.
+            platform: match reference.starts_with("arm64v8/") {
+                true => Platform {
+                    architecture: "arm64".into(),
+                    ..platform.clone()
+                },
+                false => platform.clone(),
+            },
             config,
         })
     }
@@ -98,7 +110,11 @@ pub(super) fn memory() -> Memory {
 }
 
 pub(super) fn request(text: &str) -> Request {
-    let amd64 = Platform::parse("linux/amd64", "linux").unwrap();
+    let amd64 = Platform {
+        os: "linux".into(),
+        architecture: "amd64".into(),
+        variant: String::new(),
+    };
     Request {
         file: "Dockerfile".into(),
         content: text.into(),

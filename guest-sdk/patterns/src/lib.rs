@@ -1,12 +1,15 @@
 //! The patterns of a `.dockerignore` file (and of `--exclude`), matched as moby's patternmatcher matches them.
 //!
-//! Pure text in, yes or no out: nothing here reads a file or a directory.  Walking a context with a set is the
-//! business of `stepwell-steps`.
+//! Pure text in, yes or no out: nothing here reads a file or a directory, and nothing depends on the host or on a
+//! guest, because both use it: the host to walk a context (`stepwell-steps`), the Dockerfile frontend to say that an
+//! instruction copies what is left out.
 //!
 //! The rules: a pattern is cleaned (`.`, `..`, doubled and trailing slashes, one leading slash go); `*` and `?`
 //! match within one path element, `[…]` is a class, `\` takes the next character as it is, `**` matches any
 //! number of elements; a pattern that matches a directory matches everything below it; the last pattern that
 //! matches decides; `!` in front takes back what earlier patterns left out.
+
+#![forbid(unsafe_code)]
 
 /// A pattern that cannot be understood.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -67,6 +70,11 @@ impl IgnoreSet {
             set.patterns.extend(Pattern::new(pattern.as_ref())?);
         }
         Ok(set)
+    }
+
+    /// Says whether a pattern takes back what others left out.
+    pub fn has_exceptions(&self) -> bool {
+        self.patterns.iter().any(|p| p.exception)
     }
 
     /// Says whether there is no pattern, so that nothing ever matches.
