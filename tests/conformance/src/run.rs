@@ -173,6 +173,16 @@ fn take(event: &Value, built: &mut Built) {
     let text = |name: &str| event[name].as_str().unwrap_or_default();
     match text("event") {
         "output" => built.output.push_str(text("text")),
+        "failed" => {
+            let (file, span) = (&event["origin"]["file"], &event["origin"]["span"]);
+            if let Some(file) = file.as_str() {
+                let place = format!("  --> {file}:{}:{}\n", span["line"], span["column"]);
+                built.stderr.push_str(&place);
+            }
+            for part in [text("message"), text("hint")] {
+                built.stderr.push_str(&format!("{part}\n"));
+            }
+        }
         "diagnostic" => {
             let hint = if text("hint").is_empty() {
                 String::new()

@@ -207,7 +207,7 @@ const WRONG: &[(&str, &str)] = &[
     ),
     (
         "target=/x,from=later",
-        "2:23 StageOrder: the stage `later` comes after the one that copies from it (move that stage in front of this one; stages may not use each other in a circle)",
+        "2:23 StageOrder: the stage `later` comes after the one that copies from it (it begins on line 3: move it in front of this one; stages may not use each other in a circle)",
     ),
     (
         "target=/x,from=7",
