@@ -55,6 +55,17 @@ fn programs_that_do_not_start_say_why() {
     });
 }
 
+/// A signal may come while a program is being loaded.
+#[test]
+fn no_signal_is_lost() {
+    each_mode(|tree| {
+        tree.sh(
+            "for i in $(seq 20); do sleep 10 & kill $!; wait $!; test $? = 143 || exit 1; done",
+        )
+        .code(0);
+    });
+}
+
 #[test]
 fn a_program_that_is_busy_for_a_moment_is_waited_for() {
     each_mode(|tree| {

@@ -256,12 +256,18 @@ fn room(this: &mut Loop, tid: u32, registers: &mut Registers, need: u64) -> SysR
     let protection = (libc::PROT_READ | libc::PROT_WRITE) as u64;
     mapping.set_call(libc::SYS_mmap, [0, size, protection, flags, u64::MAX, 0]);
     this.tracer.set_registers(tid, &mapping)?;
-    load::go_to(this, tid, Resume::ToCall, Status::Call)?;
+    let mut held = load::go_to(this, tid, Resume::ToCall, Status::Call)?;
     let address = this.tracer.registers(tid)?.result();
     let mut again = *registers;
     again.again();
     this.tracer.set_registers(tid, &again)?;
-    load::go_to(this, tid, Resume::Freely, Status::Filtered)?;
+    held.append(&mut load::go_to(
+        this,
+        tid,
+        Resume::Freely,
+        Status::Filtered,
+    )?);
+    load::deliver(tid, &held);
     *registers = this.tracer.registers(tid)?;
     let Ok(address) = u64::try_from(address) else {
         registers.fail(libc::ENOMEM);

@@ -96,10 +96,12 @@ impl Load {
     }
 }
 
-/// Lets a thread go on until it is at `wanted`; returns the signals that came meanwhile.
+/// Lets a thread go on until it is at `wanted`; returns the signals that came meanwhile, which are lost unless they are
+/// [delivered](deliver).
 ///
 /// # Errors
 /// It ended, or came somewhere else.
+#[must_use = "signals would be lost"]
 pub fn go_to(this: &Loop, tid: u32, how: Resume, wanted: Status) -> SysResult<Vec<i32>> {
     let mut held = Vec::new();
     loop {
@@ -125,7 +127,7 @@ fn gone(tid: u32) -> SysError {
 }
 
 /// Sends signals again that came at the wrong moment.
-fn deliver(tid: u32, signals: &[i32]) {
+pub fn deliver(tid: u32, signals: &[i32]) {
     for signal in signals {
         if let Some(pid) = rustix::process::Pid::from_raw(tid as i32)
             && let Some(signal) = rustix::process::Signal::from_named_raw(*signal)
