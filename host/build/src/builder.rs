@@ -23,6 +23,7 @@ use crate::images::Images;
 use crate::session::{Layers, Session};
 use crate::stages::Stages;
 use crate::tier::Machine;
+use crate::uploads::Uploads;
 use crate::{drive, export, frontend, policy};
 
 /// Shorter pauses before a request is sent again are not told.
@@ -204,6 +205,7 @@ impl Builder {
         let contexts = Contexts::open(request)?;
         let planned = self.plan(request, &contexts, &images, events)?;
         let stat_cache = StatCache::load(&self.store.directory().join("stat-cache"));
+        let uploads = Uploads::new(request, &planned.output.graph, planned.output.result)?;
         let session = Session {
             request,
             store: &self.store,
@@ -216,6 +218,7 @@ impl Builder {
             machine: &self.machine,
             tier: OnceLock::new(),
             stages: Stages::new(&self.store),
+            uploads,
             created: OnceLock::new(),
             selected: Mutex::default(),
             next_step: AtomicU32::new(planned.output.graph.len() as u32 + 1),

@@ -207,6 +207,9 @@ impl<'s> Driver<'s, '_> {
                     StepOutcome::Done
                 };
                 self.tell(vertex, Some(began), outcome);
+                self.session
+                    .uploads
+                    .begin(self.session, vertex, &done.layers);
                 let chain = chain_id(&done.layers);
                 self.solver.executed(vertex, done.layers, chain);
                 for input in &self.session.graph.vertex(vertex).inputs {

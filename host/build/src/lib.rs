@@ -23,6 +23,7 @@ mod selections;
 mod session;
 mod stages;
 mod tier;
+mod uploads;
 
 pub use builder::{Builder, BuilderOptions, Exported, Inspection, Outcome};
 pub use error::{BuildError, ImageError, StepError};

@@ -21,6 +21,7 @@ use crate::images::Images;
 use crate::names;
 use crate::stages::Stages;
 use crate::tier::Machine;
+use crate::uploads::Uploads;
 
 /// Transfers are told at most this often.
 const TELL_EVERY: Duration = Duration::from_millis(100);
@@ -40,6 +41,8 @@ pub struct Session<'a> {
     pub tier: OnceLock<TierChoice>,
     /// Checkouts of stages that files are copied from.
     pub stages: Stages<'a>,
+    /// What is pushed while steps run.
+    pub uploads: Uploads,
     /// When the result was made, in seconds since 1970; told when it is there.
     pub created: OnceLock<u64>,
     /// Numbers of steps that are no vertices.
@@ -268,35 +271,31 @@ impl Session<'_> {
         })
     }
 
+    /// Tells that a step began that is no vertex.
+    pub fn open_step(&self, name: String) -> OpenStep {
+        let id = StepId(self.next_step.fetch_add(1, Ordering::Relaxed));
+        self.events.event(Event::Step {
+            step: id,
+            name,
+            digest: None,
+            origin: None,
+        });
+        self.events.event(Event::Started { step: id });
+        OpenStep {
+            id,
+            began: Instant::now(),
+            events: self.events.clone(),
+            outcome: StepOutcome::Cancelled,
+        }
+    }
+
     /// Carries out a step that is no vertex, and tells how it goes.
     pub fn extra_step<T>(
         &self,
         name: String,
         work: impl FnOnce(StepId) -> Result<T, BuildError>,
     ) -> Result<T, BuildError> {
-        let step = StepId(self.next_step.fetch_add(1, Ordering::Relaxed));
-        let began = Instant::now();
-        self.events.event(Event::Step {
-            step,
-            name,
-            digest: None,
-            origin: None,
-        });
-        self.events.event(Event::Started { step });
-        let result = work(step);
-        let outcome = match &result {
-            Ok(_) => StepOutcome::Done,
-            Err(error) => StepOutcome::Failed {
-                message: error.to_string(),
-            },
-        };
-        let millis = began.elapsed().as_millis() as u64;
-        self.events.event(Event::Finished {
-            step,
-            outcome,
-            millis,
-        });
-        result
+        self.open_step(name).carry_out(work)
     }
 
     /// Hears how far the unpacking of a tree for a step is.
@@ -323,6 +322,46 @@ impl Session<'_> {
             .layers
             .iter()
             .all(|l| self.store.has_layers(&[*l]) || self.images.knows(&l.digest))
+    }
+}
+
+/// A step that is no vertex, from its begin on; what is dropped without having been carried out is told as cancelled.
+pub struct OpenStep {
+    id: StepId,
+    began: Instant,
+    events: Arc<dyn EventSink>,
+    outcome: StepOutcome,
+}
+
+impl OpenStep {
+    /// Its number.
+    pub fn id(&self) -> StepId {
+        self.id
+    }
+
+    /// Does the work of the step.
+    pub fn carry_out<T>(
+        mut self,
+        work: impl FnOnce(StepId) -> Result<T, BuildError>,
+    ) -> Result<T, BuildError> {
+        let result = work(self.id);
+        self.outcome = match &result {
+            Ok(_) => StepOutcome::Done,
+            Err(error) => StepOutcome::Failed {
+                message: error.to_string(),
+            },
+        };
+        result
+    }
+}
+
+impl Drop for OpenStep {
+    fn drop(&mut self) {
+        self.events.event(Event::Finished {
+            step: self.id,
+            outcome: self.outcome.clone(),
+            millis: self.began.elapsed().as_millis() as u64,
+        });
     }
 }
 

@@ -11,9 +11,9 @@ use stepwell_wasm::frontend::FrontendOutput;
 
 use crate::builder::Exported;
 use crate::error::{BuildError, ImageError};
-use crate::frontend::parse_reference;
 use crate::images::Image;
 use crate::session::{Layers, Session};
+use crate::uploads;
 
 /// An image that is ready to be written somewhere.
 pub struct Made {
@@ -82,15 +82,7 @@ pub fn make(
     let bytes = manifest.encode();
     session.store.blobs().put(&config)?;
     let digest = session.store.blobs().put(&bytes)?;
-    let names = if options.names.is_empty() {
-        &session.request.tags
-    } else {
-        &options.names
-    };
-    let names = names
-        .iter()
-        .map(|n| parse_reference(n))
-        .collect::<Result<_, _>>()?;
+    let names = uploads::names(session.request, options)?;
     Ok(Made {
         names,
         digest,
@@ -131,19 +123,14 @@ fn compressed(
 
 /// The image that a vertex builds on, following the inputs that are changed, and how many layers it has.
 fn base(session: &Session<'_>, vertex: Option<VertexId>) -> Option<(Arc<Image>, usize)> {
-    let v = session.graph.vertex(vertex?);
-    match &v.op {
+    let vertex = vertex?;
+    match &session.graph.vertex(vertex).op {
         Op::Image(op) => {
             let image = session.images.get(op).ok()?;
             let count = session.images.layers(op).ok()?.len();
             Some((image, count))
         }
-        Op::Context(_) => None,
-        Op::Run(_) | Op::Merge(_) => base(session, v.inputs.first().copied()),
-        Op::Files(files) => base(
-            session,
-            files.base.and_then(|i| v.inputs.get(i as usize)).copied(),
-        ),
+        _ => base(session, uploads::base_of(session.graph, vertex)),
     }
 }
 

@@ -1,22 +1,19 @@
 //! Pushes an image: its blobs at the same time, then the manifest under each name.
 
-use std::io::Read;
-use std::sync::Arc;
-
 use stepwell_model::event::StepId;
 use stepwell_model::{Digest, Reference};
-use stepwell_registry::{BlobSource, Progress, RegistryError};
+use stepwell_registry::RegistryError;
 
 use crate::error::BuildError;
 use crate::export::image::Made;
 use crate::session::Session;
+use crate::uploads::Blob;
 
 /// Pushes to the registries of all names.
 pub fn push(session: &Session<'_>, made: &Made) -> Result<(), BuildError> {
     for name in &made.names {
-        session.extra_step(format!("pushing {}", name.whole()), |step| {
-            push_one(session, made, name, step)
-        })?;
+        let step = session.uploads.step(session, name);
+        step.carry_out(|step| push_one(session, made, name, step))?;
     }
     Ok(())
 }
@@ -73,6 +70,9 @@ fn push_blob(
     digest: Digest,
     size: u64,
 ) -> Result<(), BuildError> {
+    if session.uploads.is_done(session, name, &digest) {
+        return Ok(());
+    }
     let (registry, runtime) = session.images.registry();
     let is_config = digest == made.manifest.config.digest;
     let what = if is_config {
@@ -102,16 +102,8 @@ fn push_blob(
                 source: Box::new(source),
             })?;
     }
-    let path = session.store.blobs().path(&digest);
-    let source: BlobSource =
-        Arc::new(move || Ok(Box::new(std::fs::File::open(&path)?) as Box<dyn Read + Send>));
-    let progress = session.transfer(step, "push", digest, size);
-    let told = progress.clone();
-    // What was sent is not there yet: the registry may still refuse it, and then all is sent again.
-    let sent: Progress = Arc::new(move |done| told(done.min(size.saturating_sub(1))));
+    let blob = Blob::new(session, step, digest, size);
     runtime
-        .block_on(registry.push_blob(name, &digest, size, source, &from, sent))
-        .map_err(failed(name, what))?;
-    progress(size);
-    Ok(())
+        .block_on(blob.push(registry, name, &from))
+        .map_err(failed(name, what))
 }

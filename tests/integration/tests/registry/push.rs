@@ -200,3 +200,54 @@ fn a_push_that_is_refused_says_why() {
         scene.fails(FAILED, &all, only(ALWAYS, "PUT", "/manifests/", how));
     }
 }
+
+#[test]
+fn layers_are_pushed_while_the_next_step_runs() {
+    use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+    let mut scene = Scene::new();
+    pushes(&mut scene, "early");
+    // Ends when the registry was sent the layer of the step before, and never where that waits for the end.
+    scene.dockerfile(
+        "FROM @PROXY@/busybox:1\nRUN echo made > /made\n\
+         RUN until wget -q -O /dev/null http://@PROXY@/was-a-blob-sent; do sleep 0.1; done\n",
+    );
+    scene.args.push("--step-timeout=120s".into());
+    let sent = AtomicBool::new(false);
+    scene.proxy.tamper(move |asked| {
+        if asked.target == "/was-a-blob-sent" {
+            let status = if sent.load(SeqCst) { 200 } else { 404 };
+            return Some(Tamper::Answer(status, vec![], vec![]));
+        }
+        sent.fetch_or(asked.is("PUT", "/blobs/uploads/"), SeqCst);
+        None
+    });
+    let (ran, digest) = scene.build("store-early");
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    let requests = scene.proxy.requests();
+    let puts = requests
+        .iter()
+        .filter(|r| r.starts_with("PUT ") && r.contains("/blobs/"));
+    // Two layers, the second of which has nothing, and the configuration: each once.
+    assert_eq!(puts.count(), 3, "{requests:#?}");
+    scene.proxy.honest();
+    scene.expected = digest.expect("a digest");
+    scene.is_in_the_registry("early");
+}
+
+#[test]
+fn what_is_pushed_early_is_given_up_with_the_build() {
+    let mut scene = Scene::new();
+    pushes(&mut scene, "given-up");
+    scene.dockerfile("FROM @PROXY@/busybox:1\nRUN echo made > /made\nRUN exit 7\n");
+    // A registry that never answers keeps nobody waiting.
+    scene.proxy.tamper(|asked| {
+        asked.is("POST", "/given-up/blobs/uploads/").then(|| {
+            std::thread::sleep(Duration::from_secs(300));
+            Tamper::Answer(500, vec![], vec![])
+        })
+    });
+    let began = Instant::now();
+    let (ran, digest) = scene.build("store-given-up");
+    assert_eq!((ran.code, digest), (Some(7), None), "{}", ran.err);
+    assert!(began.elapsed() < Duration::from_secs(200), "{}", ran.err);
+}
