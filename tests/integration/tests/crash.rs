@@ -193,7 +193,7 @@ fn a_build_that_is_killed_leaves_nothing_wrong_behind() {
 const FULL_DISK: &str = r#"
 mount -t tmpfs -o "size=$SIZE,mode=0777" none "$STORE" || exit 99
 "$@"; echo "first $?"
-mount -o remount,size=1g "$STORE" || exit 99
+mount -t tmpfs -o "remount,size=1g" none "$STORE" || exit 99
 "$@"; echo "second $?"
 find "$STORE"/*/tmp -mindepth 1 | sed 's/^/left /'
 "#;
@@ -265,8 +265,14 @@ fn signals_end_a_build_within_a_second() {
         );
         let start = Instant::now();
         let id = child.id().to_string();
-        stepwell_test_support::cmd::run(Command::new("kill").args(["-s", signal, &id]))
-            .expect("kill");
+        // The shell's own: a small machine has no program of that name.
+        stepwell_test_support::cmd::run(Command::new("sh").args([
+            "-c",
+            "kill -s $0 $1",
+            signal,
+            &id,
+        ]))
+        .expect("kill");
         let ran = finished(child);
         let took = start.elapsed();
         ran.failed_with(130, &["the build was interrupted"]);

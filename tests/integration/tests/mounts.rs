@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use stepwell_integration_tests::{Ran, World, ran};
-use stepwell_test_support::cmd::run;
-use stepwell_test_support::{is_root, program, user};
+use stepwell_test_support::cmd::{run, tool, which};
+use stepwell_test_support::{is_root, program, tools, user};
 
 /// Who builds, and in which tier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -320,7 +320,8 @@ fn caches_live_on_and_are_in_no_layer() {
             "FROM @BUSYBOX@\nRUN --mount=type=cache,target=/cache,id=it,mode=0700,uid=5,gid=6 echo poison | tee -a /cache/builds > /cache/shell; true\nRUN echo alive && sha256sum /bin/busybox\n",
         );
         let ran = way.built(&world, &["--no-cache"]);
-        let sum = run(Command::new("sha256sum").arg("/bin/busybox")).expect("a sum");
+        let busybox = which("busybox").expect("busybox");
+        let sum = run(Command::new("sha256sum").arg(busybox)).expect("a sum");
         let sum = sum.split(' ').next().unwrap();
         assert!(
             printed(&ran).iter().any(|l| l.starts_with(sum)),
@@ -454,7 +455,7 @@ fn steps_that_use_a_cache_at_once_wait_or_get_another() {
     wait_until("the step", || inside(&world, way, "c/who").is_some());
     let mut waiter = started(way.command(&world, &["--build-arg=WHO=e"]));
     sleep(Duration::from_millis(500));
-    run(Command::new("kill").args(["-INT", &waiter.id().to_string()])).expect("kill");
+    run(Command::new("sh").args(["-c", "kill -INT $0", &waiter.id().to_string()])).expect("kill");
     let start = Instant::now();
     assert_eq!(waiter.wait().expect("ends").code(), Some(130));
     assert!(
@@ -650,10 +651,15 @@ fn what_was_not_given_is_named_with_the_flag_that_gives_it() {
 
 /// The directory of the context that holds `ssh-add` of this machine and what it needs to run in any image.
 fn ssh_add(world: &World) -> String {
-    let libraries = run(Command::new("ldd").arg("/usr/bin/ssh-add")).expect("ldd");
+    let program = which("ssh-add").expect("ssh-add");
+    let mut ldd = Command::new("ldd");
+    if program.starts_with(tools::unpacked()) {
+        ldd.env("LD_LIBRARY_PATH", tools::library_path());
+    }
+    let libraries = run(ldd.arg(&program)).expect("ldd");
     let paths = libraries.split_whitespace().filter(|w| w.starts_with('/'));
     let mut loader = String::new();
-    for path in paths.chain(["/usr/bin/ssh-add"]) {
+    for path in paths.chain([program.to_str().expect("a path")]) {
         let name = Path::new(path).file_name().unwrap().to_str().unwrap();
         world.file(
             &format!("tools/{name}"),
@@ -687,7 +693,7 @@ fn an_agent_answers_in_a_step() {
         };
         user::give(world.path("").as_path()).expect("the user's files");
         let (socket, key) = (dir.join("socket"), dir.join("key"));
-        let mut make = Command::new("ssh-keygen");
+        let mut make = tool("ssh-keygen");
         make.args([
             "-q",
             "-t",
@@ -700,11 +706,11 @@ fn an_agent_answers_in_a_step() {
         ])
         .arg(&key);
         run(&mut own(make)).expect("a key");
-        let mut agent = Command::new("ssh-agent");
+        let mut agent = tool("ssh-agent");
         agent.args(["-D", "-a"]).arg(&socket);
         let mut agent = own(agent).stdout(Stdio::null()).spawn().expect("the agent");
         wait_until("the agent's socket", || socket.exists());
-        let mut load = Command::new("ssh-add");
+        let mut load = tool("ssh-add");
         load.arg("-q").arg(&key).env("SSH_AUTH_SOCK", &socket);
         run(&mut own(load)).expect("the key is in the agent");
         world.dockerfile(&format!(

@@ -10,9 +10,6 @@ use crate::tools;
 pub fn tool(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     command.env("PATH", tools::path());
-    if let Some(libraries) = tools::library_path() {
-        command.env("LD_LIBRARY_PATH", libraries);
-    }
     command
 }
 
@@ -55,10 +52,11 @@ pub fn show(command: &mut Command) -> Result<(), String> {
     }
 }
 
-/// Finds a program on the path used by [`tool`].
+/// Finds the file of a program that [`tool`] can run.
 pub fn which(program: &str) -> Option<PathBuf> {
     std::env::split_paths(&tools::path())
-        .chain(["/usr/sbin".into(), "/sbin".into()])
+        .filter(|dir| *dir != tools::wrappers())
+        .chain(tools::programs())
         .map(|dir| dir.join(program))
         .find(|file| file.is_file())
 }

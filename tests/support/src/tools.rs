@@ -71,6 +71,26 @@ pub const PACKAGES: &[Package] = &[
         why: "measures memory and processor time",
     },
     Package {
+        name: "bzip2",
+        program: "bzip2",
+        why: "archives in every compression",
+    },
+    Package {
+        name: "xz-utils",
+        program: "xz",
+        why: "archives in every compression",
+    },
+    Package {
+        name: "zstd",
+        program: "zstd",
+        why: "reads layers that Stepwell compressed",
+    },
+    Package {
+        name: "openssh-client",
+        program: "ssh-agent",
+        why: "the agent that RUN --mount=type=ssh is for",
+    },
+    Package {
         name: "gcc",
         program: "gcc",
         why: "compiles C parts of dependencies (zstd, ring)",
@@ -82,9 +102,20 @@ pub fn unpacked() -> PathBuf {
     cache_dir().join("tools")
 }
 
+/// Where the programs in unpacked packages are.
+pub fn programs() -> impl Iterator<Item = PathBuf> {
+    ["usr/sbin", "usr/bin", "sbin", "bin"]
+        .into_iter()
+        .map(|dir| unpacked().join(dir))
+}
+
+/// Directory of the unpacked programs as scripts, which find their libraries wherever they are called from.
+pub fn wrappers() -> PathBuf {
+    cache_dir().join("tools-bin")
+}
+
 /// `PATH` for tools: what the user has, then the system's directories, then what was unpacked.
 pub fn path() -> OsString {
-    let own = unpacked();
     let ours = [
         "/usr/local/sbin",
         "/usr/local/bin",
@@ -94,25 +125,21 @@ pub fn path() -> OsString {
         "/bin",
     ]
     .map(PathBuf::from);
-    let ours = ours
-        .into_iter()
-        .chain(["usr/sbin", "usr/bin", "sbin", "bin"].map(|d| own.join(d)));
+    let ours = ours.into_iter().chain([wrappers()]);
     let user = std::env::var_os("PATH").unwrap_or_default();
     std::env::join_paths(std::env::split_paths(&user).chain(ours)).unwrap_or(user)
 }
 
-/// `LD_LIBRARY_PATH` for tools, where packages were unpacked.
-pub fn library_path() -> Option<OsString> {
+/// `LD_LIBRARY_PATH` for unpacked programs.
+pub fn library_path() -> OsString {
     let own = unpacked();
     let triplet = format!("{}-linux-gnu", std::env::consts::ARCH);
-    own.is_dir().then(|| {
-        std::env::join_paths([
-            own.join("usr/lib").join(&triplet),
-            own.join("lib").join(&triplet),
-            own.join("usr/lib"),
-        ])
-        .unwrap_or_default()
-    })
+    std::env::join_paths([
+        own.join("usr/lib").join(&triplet),
+        own.join("lib").join(&triplet),
+        own.join("usr/lib"),
+    ])
+    .unwrap_or_default()
 }
 
 /// Makes sure that the programs of `packages` are there.
@@ -121,6 +148,9 @@ pub fn ensure(packages: &[&Package]) -> Result<(), String> {
         .iter()
         .filter(|p| which(p.program).is_none())
         .collect();
+    if unpacked().is_dir() && !wrappers().is_dir() {
+        wrap()?;
+    }
     if missing.is_empty() {
         return Ok(());
     }
@@ -175,7 +205,44 @@ fn unpack(names: &[&str]) -> Result<(), String> {
         std::fs::remove_file(deb)
             .map_err(|e| format!("`{}` cannot be removed: {e}", deb.display()))?;
     }
+    wrap()
+}
+
+/// Makes the script of each unpacked program.
+fn wrap() -> Result<(), String> {
+    let wrappers = wrappers();
+    let failed = |e: std::io::Error| format!("`{}` cannot be filled: {e}", wrappers.display());
+    std::fs::create_dir_all(&wrappers).map_err(failed)?;
+    for program in programs()
+        .filter_map(|dir| std::fs::read_dir(dir).ok())
+        .flatten()
+    {
+        let program = program.map_err(failed)?;
+        let script = format!(
+            "#!/bin/sh\nLD_LIBRARY_PATH='{}' exec '{}' \"$@\"\n",
+            library_path().display(),
+            program.path().display()
+        );
+        let path = wrappers.join(program.file_name());
+        let _ = std::fs::remove_file(&path);
+        if is_static(&program.path()) {
+            // What goes into a base image has to be the program itself.
+            std::os::unix::fs::symlink(program.path(), &path).map_err(failed)?;
+            continue;
+        }
+        std::fs::write(&path, script).map_err(failed)?;
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(&path, mode).map_err(failed)?;
+    }
     Ok(())
+}
+
+/// Says whether a file is an ELF program that names no interpreter, which would stand in its first page.
+fn is_static(program: &Path) -> bool {
+    use std::io::Read as _;
+    let mut begin = Vec::new();
+    let read = std::fs::File::open(program).and_then(|f| f.take(4096).read_to_end(&mut begin));
+    read.is_ok() && begin.starts_with(b"\x7fELF") && !begin.windows(3).any(|w| w == b"/ld")
 }
 
 /// Downloads packages with their missing dependencies, and returns the archives; apt keeps its lists in `dir`.

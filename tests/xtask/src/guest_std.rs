@@ -83,9 +83,7 @@ fn build(sysroot: &Path) -> Result<(), String> {
         cargo.env_remove(name);
     }
     cargo.env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", linker);
-    if let Some(libraries) = tools::library_path() {
-        cargo.env("LD_LIBRARY_PATH", libraries);
-    }
+    cargo.env("LD_LIBRARY_PATH", tools::library_path());
     run(cargo.args([
         "build",
         "--release",
@@ -136,9 +134,7 @@ fn debian_compiler() -> Result<PathBuf, String> {
 
 fn has_sources(rustc: &Path) -> bool {
     let mut command = Command::new(rustc);
-    if let Some(libraries) = tools::library_path() {
-        command.env("LD_LIBRARY_PATH", libraries);
-    }
+    command.env("LD_LIBRARY_PATH", tools::library_path());
     run(command.args(["--print", "sysroot"])).is_ok_and(|root| {
         Path::new(root.trim())
             .join("lib/rustlib/src/rust/library/std")

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use stepwell_test_support::cmd::{run, show, which};
-use stepwell_test_support::{cache_dir, workspace};
+use stepwell_test_support::{cache_dir, tools, workspace};
 
 use crate::setup;
 
@@ -19,6 +19,7 @@ pub fn main(args: &[String]) -> Result<(), String> {
     show(
         cargo()
             .env("PATH", path_with(&runner))
+            // Crates that know nothing of the set-up run its tools, too.
             .args(["nextest", "run", "--workspace", "--no-fail-fast"])
             // What failed is told again at the end, where it is looked for.
             .arg("--failure-output=immediate-final")
@@ -78,7 +79,7 @@ fn nextest() -> Result<PathBuf, String> {
 }
 
 fn path_with(program: &std::path::Path) -> std::ffi::OsString {
-    let old = std::env::var_os("PATH").unwrap_or_default();
+    let old = tools::path();
     let dirs = program
         .parent()
         .map(PathBuf::from)

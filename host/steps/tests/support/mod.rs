@@ -92,9 +92,11 @@ impl TestTree {
             fs::create_dir(tree.path(dir)).expect("directory");
             chown(tree.path(dir), Some(mode.uid), Some(mode.uid)).expect("chown");
         }
-        let found = ["/bin/busybox", "/usr/bin/busybox"]
-            .into_iter()
-            .find(|p| Path::new(p).exists());
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let found = std::env::split_paths(&path)
+            .chain(["/bin".into(), "/usr/bin".into()])
+            .map(|dir| dir.join("busybox"))
+            .find(|file| file.exists());
         fs::copy(
             found.expect("the tests need a static busybox: install `busybox-static`"),
             tree.path("bin/busybox"),
