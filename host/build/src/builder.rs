@@ -170,7 +170,14 @@ impl Builder {
     ) -> Result<Outcome, BuildError> {
         self.with_session(request, events, cancel, |session, planned| {
             let layers = self.solve(session, planned)?;
-            let exported = export::run(session, &planned.output, &layers)?;
+            // All steps went well: whoever gives the build up now is the user, whatever fails for it.
+            let exported = export::run(session, &planned.output, &layers).map_err(|e| {
+                if cancel.is_cancelled() {
+                    BuildError::Interrupted
+                } else {
+                    e
+                }
+            })?;
             Ok(Outcome {
                 exported,
                 tier: session.tier.get().cloned(),
@@ -201,6 +208,7 @@ impl Builder {
         cancel: &CancelToken,
         work: impl FnOnce(&Session<'_>, &Planned) -> Result<T, BuildError>,
     ) -> Result<T, BuildError> {
+        self.store.heed(cancel.flag());
         let images = self.images(request);
         let contexts = Contexts::open(request)?;
         let planned = self.plan(request, &contexts, &images, events)?;

@@ -9,7 +9,6 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use stepwell_model::event::{Event, StepOutcome};
 use stepwell_model::{Digest, Op, VertexId};
 use stepwell_solve::{Action, Decision, KeyContext, Solver};
-use stepwell_steps::run::Exit;
 use stepwell_store::{Record, chain_id};
 
 use crate::error::{BuildError, StepError};
@@ -98,7 +97,7 @@ impl<'s> Driver<'s, '_> {
         let (sender, answers): (Sender<Answer>, Receiver<Answer>) = channel();
         loop {
             self.take_actions()?;
-            while self.failed.is_none() && self.running < self.session.request.jobs.max(1) {
+            while self.goes_on() && self.running < self.session.request.jobs.max(1) {
                 let Some(work) = self.queue.pop_front() else {
                     break;
                 };
@@ -116,6 +115,11 @@ impl<'s> Driver<'s, '_> {
             self.running -= 1;
             self.take_answer(answer);
         }
+    }
+
+    /// Says whether anything new is to be started.
+    fn goes_on(&self) -> bool {
+        self.failed.is_none() && !self.session.cancel.is_cancelled()
     }
 
     /// Answers look-ups until only work for threads is left.
@@ -283,15 +287,9 @@ impl<'s> Driver<'s, '_> {
     }
 
     fn fail(&mut self, vertex: VertexId, began: Option<Instant>, error: BuildError) {
-        // Given up before anything failed: the user did it.
-        let interrupted = matches!(
-            error,
-            BuildError::Step {
-                exit: Exit::Cancelled,
-                ..
-            }
-        );
-        let error = if interrupted && self.failed.is_none() {
+        // Given up before anything failed: the user did it, and whatever ends now ends for that.
+        let interrupted = self.failed.is_none() && self.session.cancel.is_cancelled();
+        let error = if interrupted {
             BuildError::Interrupted
         } else {
             error

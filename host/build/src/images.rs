@@ -5,8 +5,9 @@
 use std::collections::HashMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use stepwell_image::blob::BlobSource as _;
 use stepwell_image::config::CONFIG_LIMIT;
@@ -18,12 +19,16 @@ use stepwell_model::op::ImageOp;
 use stepwell_model::request::NamedContext;
 use stepwell_model::{Digest, ImageConfig, Platform, Reference};
 use stepwell_registry::{Progress, Registry, RegistryError};
+use stepwell_steps::run::CancelToken;
 use stepwell_store::{Layer, Store, StoreError};
 use tokio::runtime::Handle;
 
 use crate::error::{BuildError, ImageError, StepError};
 use crate::frontend::parse_reference;
 use crate::session::{Session, lock};
+
+/// How often whoever waits for a registry looks whether the build was given up.
+const LOOK_UP: Duration = Duration::from_millis(50);
 
 /// An image that was resolved.
 pub struct Image {
@@ -212,6 +217,7 @@ impl<'a> Images<'a> {
                 &reference,
                 layer,
                 session.transfer(step, "pull", layer.digest, layer.size),
+                session.cancel,
             )?,
             Place::Layout(layout) => {
                 let mut writer = self.store.blobs().writer()?;
@@ -233,6 +239,7 @@ impl<'a> Images<'a> {
         reference: &Reference,
         layer: &Layer,
         progress: Progress,
+        cancel: &CancelToken,
     ) -> Result<(), StepError> {
         let (sender, pieces) = sync_channel(16);
         let (registry, reference, digest, size) = (
@@ -247,8 +254,13 @@ impl<'a> Images<'a> {
                 .await
                 .map(drop)
         });
-        let written = self.write(&pieces);
+        let written = self.write(&pieces, cancel);
         drop(pieces);
+        if cancel.is_cancelled() {
+            // It may be waiting for a registry that says nothing.
+            transfer.abort();
+            return written.and(Err(StoreError::Interrupted.into()));
+        }
         let transferred = self
             .runtime
             .block_on(transfer)
@@ -264,12 +276,17 @@ impl<'a> Images<'a> {
     fn write(
         &self,
         pieces: &Receiver<Vec<u8>>,
+        cancel: &CancelToken,
     ) -> Result<stepwell_store::BlobWriter<'a>, StepError> {
         let mut writer = self.store.blobs().writer()?;
-        for piece in pieces {
-            writer
-                .write_all(&piece)
-                .map_err(|e| StoreError::io("write", "blob", e))?;
+        while !cancel.is_cancelled() {
+            match pieces.recv_timeout(LOOK_UP) {
+                Ok(piece) => writer
+                    .write_all(&piece)
+                    .map_err(|e| StoreError::io("write", "blob", e))?,
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
         }
         Ok(writer)
     }

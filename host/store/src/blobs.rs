@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use stepwell_model::{Digest, Hasher};
 
 use crate::error::{Context as _, Result, StoreError};
+use crate::interrupt::Interrupt;
 use crate::store::Store;
 
 /// Size of the buffer before the disk.
@@ -193,6 +194,7 @@ pub(crate) struct RawBlob<'a> {
     path: PathBuf,
     out: BufWriter<File>,
     kept: bool,
+    interrupt: Interrupt,
 }
 
 impl<'a> RawBlob<'a> {
@@ -203,6 +205,7 @@ impl<'a> RawBlob<'a> {
             path,
             out: BufWriter::with_capacity(BUFFER, file),
             kept: false,
+            interrupt: store.interrupt(),
         })
     }
 
@@ -220,6 +223,7 @@ impl<'a> RawBlob<'a> {
 
 impl Write for RawBlob<'_> {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.interrupt.check_io()?;
         self.out.write(buf)
     }
 

@@ -5,9 +5,10 @@ use std::io;
 use std::path::Path;
 
 use stepwell_image::layer::entry::display_path;
-use stepwell_image::layer::{ReadError, WriteError};
+use stepwell_image::layer::{ReadError, ReadFault, WriteError};
 use stepwell_model::Digest;
 
+use crate::interrupt::was_given_up;
 use crate::layer::Layer;
 
 /// Result of an operation on the store.
@@ -137,6 +138,9 @@ pub enum StoreError {
         /// The probe file.
         subject: String,
     },
+    /// Long work was given up, because the flag was set that [`Store::heed`](crate::Store::heed) was given.
+    #[error("the work in the store was given up")]
+    Interrupted,
     /// Emulated metadata of a file cannot be read or written.
     #[error(transparent)]
     Meta(#[from] stepwell_sys::meta::MetaError),
@@ -150,6 +154,9 @@ impl StoreError {
         source: impl Into<io::Error>,
     ) -> Self {
         let (subject, source) = (subject.to_string(), source.into());
+        if was_given_up(&source) {
+            return Self::Interrupted;
+        }
         match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                 Self::NoSpace { operation, subject }
@@ -164,9 +171,23 @@ impl StoreError {
 
     /// A layer that cannot be decompressed: the image is at fault, and not the store's file.
     pub(crate) fn decode(layer: &Layer, source: io::Error) -> Self {
+        if was_given_up(&source) {
+            return Self::Interrupted;
+        }
         Self::Decompress {
             digest: layer.digest,
             source,
+        }
+    }
+
+    /// A layer whose archive cannot be read.
+    pub(crate) fn read(layer: &Layer, source: ReadError) -> Self {
+        match &source.fault {
+            ReadFault::Input(input) if was_given_up(input) => Self::Interrupted,
+            _ => Self::ReadLayer {
+                diff_id: layer.diff_id,
+                source,
+            },
         }
     }
 

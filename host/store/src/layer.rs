@@ -19,6 +19,7 @@ use stepwell_model::{Digest, Hasher};
 
 use crate::blobs::RawBlob;
 use crate::error::{Context as _, Result, StoreError};
+use crate::interrupt::Heeding;
 use crate::store::Store;
 
 /// One layer, as one blob of it is in the store.
@@ -45,6 +46,9 @@ pub fn chain_id(layers: &[Layer]) -> Digest {
         Digest::of(format!("{chain} {diff_id}").as_bytes())
     })
 }
+
+/// A layer's blob that is being read.
+type LayerFile = Heeding<File>;
 
 impl Store {
     /// Says whether the blobs of all `layers` are in the store.
@@ -111,13 +115,16 @@ impl Store {
 
     /// Opens a blob of a layer for reading its entries: `layer`'s own, or another one of the same tar; either was found
     /// to be the layer.
-    pub(crate) fn read_layer(&self, layer: &Layer) -> Result<LayerReader<Decoder<File>>> {
+    pub(crate) fn read_layer(&self, layer: &Layer) -> Result<LayerReader<Decoder<LayerFile>>> {
         self.verify(layer)?;
         Ok(self.open_layer(layer)?.0)
     }
 
     /// The same without a look at whether the layer's own blob is what it is said to be; says which blob it is.
-    pub(crate) fn open_layer(&self, layer: &Layer) -> Result<(LayerReader<Decoder<File>>, Layer)> {
+    pub(crate) fn open_layer(
+        &self,
+        layer: &Layer,
+    ) -> Result<(LayerReader<Decoder<LayerFile>>, Layer)> {
         let (file, from) = match self.blobs().open(&layer.digest, Some(layer.size)) {
             Err(error) if error.is_missing() => {
                 let other = self.find_layer(&layer.diff_id).map_err(|_| error)?;
@@ -125,6 +132,7 @@ impl Store {
             }
             other => (other?, *layer),
         };
+        let file = self.interrupt().reader(file);
         let reader = LayerReader::compressed(file, ReadLimits::default(), DecodeLimits::default())
             .map_err(|e| StoreError::decode(layer, e))?;
         Ok((reader, from))
@@ -136,6 +144,7 @@ impl Store {
             return Ok(());
         }
         let file = self.blobs().open(&layer.digest, Some(layer.size))?;
+        let file = self.interrupt().reader(file);
         let failed = |e| StoreError::decode(layer, e);
         let tar = Decoder::new(file, DecodeLimits::default()).map_err(failed)?;
         let mut tar = Hashing::new(tar);
@@ -183,6 +192,7 @@ impl Store {
     fn recompress(&self, layer: &Layer, options: &LayerOptions) -> Result<Layer> {
         let path = self.blobs().path(&layer.digest);
         let file = self.blobs().open(&layer.digest, Some(layer.size))?;
+        let file = self.interrupt().reader(file);
         let tar = Decoder::new(file, DecodeLimits::default())
             .map_err(|e| StoreError::decode(layer, e))?;
         let out = Hashing::new(RawBlob::new(self)?);

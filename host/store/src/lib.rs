@@ -22,6 +22,7 @@ pub mod blobs;
 pub mod caches;
 mod codec;
 pub mod error;
+mod interrupt;
 pub mod layer;
 mod paths;
 pub mod prune;

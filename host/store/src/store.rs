@@ -24,6 +24,7 @@ use stepwell_model::Digest;
 
 use crate::blobs::Blobs;
 use crate::error::{Context as _, Result};
+use crate::interrupt::Interrupt;
 use crate::paths::Paths;
 use crate::records::Records;
 use crate::session::Session;
@@ -64,6 +65,7 @@ pub struct Store {
     session: Session,
     /// By diff id, and by the blob that was found to have it.
     pub(crate) tocs: Mutex<HashMap<(Digest, Digest), Arc<Toc>>>,
+    pub(crate) interrupt: Mutex<Interrupt>,
     /// Dropping it would release the shared lock.
     pub(crate) lock: File,
 }
@@ -90,6 +92,7 @@ impl Store {
             options,
             session,
             tocs: Mutex::default(),
+            interrupt: Mutex::default(),
             lock,
         })
     }

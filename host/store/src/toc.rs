@@ -190,10 +190,7 @@ impl Store {
 
     /// Reads a whole layer.
     fn scan(&self, layer: &Layer) -> Result<Toc> {
-        let failed = |source| StoreError::ReadLayer {
-            diff_id: layer.diff_id,
-            source,
-        };
+        let failed = |source| StoreError::read(layer, source);
         let (mut reader, from) = self.open_layer(layer)?;
         let mut toc = Toc::default();
         while let Some((entry, content)) = reader.next_entry().map_err(failed)? {

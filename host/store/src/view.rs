@@ -285,10 +285,7 @@ impl ChainView {
     /// Reads the content of one entry out of its archive.
     fn extract(&self, store: &Store, place: Place) -> Result<Vec<u8>> {
         let layer = &self.layers[place.layer as usize];
-        let failed = |source| StoreError::ReadLayer {
-            diff_id: layer.diff_id,
-            source,
-        };
+        let failed = |source| StoreError::read(layer, source);
         let mut reader = store.read_layer(layer)?;
         for _ in 0..place.entry {
             reader.next_entry().map_err(failed)?;

@@ -2,11 +2,14 @@
 //! after one changed file; both push to a registry on loopback.  Prints wall time, processor time and peak memory,
 //! and the ratios, as a Markdown table.
 //!
+//! `cargo xtask bench cost` measures RUN steps alone, in each tier ([`cost`]).
+//!
 //! Nothing here is a test: the machine's other work moves the times, the ratios much less.
 #![forbid(unsafe_code)]
 
 mod builder;
 mod case;
+mod cost;
 mod measure;
 mod table;
 
@@ -22,11 +25,12 @@ use table::Table;
 
 fn main() -> ExitCode {
     let wanted: Vec<String> = std::env::args().skip(1).collect();
-    match run(&wanted) {
-        Ok(table) => {
-            print!("{table}");
-            ExitCode::SUCCESS
-        }
+    let result = match wanted.split_first() {
+        Some((first, args)) if first == "cost" => cost::main(args),
+        _ => run(&wanted).map(|table| print!("{table}")),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("bench: {error}");
             ExitCode::FAILURE

@@ -287,3 +287,84 @@ fn signals_end_a_build_within_a_second() {
     world.dockerfile("FROM @BUSYBOX@\nRUN echo goes on\n");
     world.built(&[]);
 }
+
+/// An image of one layer with a file of 32 GiB of zeros, in a few MB: reading it takes far longer than anybody waits here.
+/// Nobody gets to the point where its diff id is found to be wrong.
+const HUGE: &str = r#"
+mkdir -p blobs/sha256 && truncate -s 32G zeros && truncate -s 64M part && gzip -9 < part > part.gz
+tar -cf - zeros 2> /dev/null | head -c 512 | gzip > layer
+for n in $(seq 512); do cat part.gz >> layer; done
+keep() { d=$(sha256sum < "$1" | cut -c 1-64) && s=$(stat -c %s "$1") && mv "$1" "blobs/sha256/$d"; }
+keep layer && l="{"mediaType":"application/vnd.oci.image.layer.v1.tar+gzip","digest":"sha256:$d","size":$s}"
+echo "{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":["sha256:$d"]}}" > c
+keep c && c="{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"sha256:$d","size":$s}"
+echo "{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":$c,"layers":[$l]}" > m
+keep m && echo "{"schemaVersion":2,"manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"sha256:$d","size":$s,"annotations":{"org.opencontainers.image.ref.name":"latest"}}]}" > index.json
+echo '{"imageLayoutVersion":"1.0.0"}' > oci-layout && rm zeros part part.gz
+"#;
+
+/// Ends a build by a signal, and looks that it is gone soon and nothing half-done is left.
+#[track_caller]
+fn interrupted(world: &World, child: Child) -> Ran {
+    let start = Instant::now();
+    let id = child.id().to_string();
+    stepwell_test_support::cmd::run(Command::new("kill").args(["-s", "INT", &id])).expect("kill");
+    let ran = finished(child);
+    let took = start.elapsed();
+    ran.failed_with(130, &["the build was interrupted"]);
+    // Promised is a second; a machine at work may take a little longer to run anybody at all.
+    assert!(took < Duration::from_secs(5), "{took:?}\n{}", ran.err);
+    nobody_stays(world, "store");
+    ran
+}
+
+#[test]
+fn a_signal_ends_the_reading_of_a_huge_layer() {
+    let world = World::new();
+    let layout = world.path("layout");
+    std::fs::create_dir(&layout).expect("the layout");
+    let mut make = Command::new("sh");
+    make.args(["-euc", HUGE]).current_dir(&layout);
+    stepwell_test_support::cmd::run(&mut make).expect("an image");
+    world.dockerfile("FROM huge\nRUN true\n");
+    let context = format!("huge=oci-layout://{}", layout.display());
+    let child = started(archive(
+        &world,
+        "store",
+        "never",
+        &["--build-context", &context],
+    ));
+    // The layer's blob is kept before it is read.
+    let is_fetched = || {
+        let blobs = std::fs::read_dir(world.path("store/v1/blobs/sha256"));
+        let sizes = blobs.into_iter().flatten().flatten();
+        sizes
+            .filter_map(|b| b.metadata().ok())
+            .any(|m| m.len() > 1 << 20)
+    };
+    let fetched = wait_until(Duration::from_secs(60), is_fetched);
+    if !fetched {
+        panic!(
+            "the layer is not fetched:\n{}",
+            interrupted(&world, child).err
+        );
+    }
+    sleep(Duration::from_millis(200));
+    interrupted(&world, child);
+    assert!(!world.path("never.tar").exists(), "a half-written output");
+    world.dockerfile("FROM @BUSYBOX@\nRUN echo goes on\n");
+    world.built(&[]);
+}
+
+#[test]
+fn a_signal_ends_the_waiting_for_a_registry_that_says_nothing() {
+    let world = World::new();
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = silent.local_addr().expect("an address").port();
+    world.dockerfile(&format!("FROM 127.0.0.1:{port}/silent:1\nRUN true\n"));
+    let child = started(archive(&world, "store", "never", &[]));
+    // It is connected to, and waits for an answer.
+    let connection = silent.accept().expect("a connection");
+    interrupted(&world, child);
+    drop(connection);
+}

@@ -82,8 +82,8 @@ fn directory(name: &str) -> PathBuf {
     cache_dir().join("base").join(name)
 }
 
-/// Makes `name` in the cache directory if it is not there: `make` returns the archive of a root file system.
-fn layout(
+/// Returns the OCI layout `name` of the cache directory, made when missing: `make` returns the archive of a root file system.
+pub fn layout(
     name: &str,
     make: impl FnOnce(&Path) -> Result<PathBuf, String>,
 ) -> Result<PathBuf, String> {

@@ -61,6 +61,11 @@ pub const PACKAGES: &[Package] = &[
         why: "the peer that results and times are compared with",
     },
     Package {
+        name: "proot",
+        program: "proot",
+        why: "the peer that steps without any privilege are compared with",
+    },
+    Package {
         name: "strace",
         program: "strace",
         why: "shows that a build makes no mount",

@@ -35,7 +35,7 @@ const COMMANDS: &[Command] = &[
     ),
     (
         "bench",
-        "sets up and runs the benchmark beside Buildah",
+        "sets up and runs the benchmark beside Buildah; `bench cost`: of RUN steps in each tier",
         test::bench,
     ),
 ];

@@ -27,22 +27,23 @@ pub fn main(args: &[String]) -> Result<(), String> {
     )
 }
 
-/// Sets up and runs the benchmark with an optimised program.
+/// Sets up and runs the benchmark with an optimised program, or with `--debug` (of `bench cost`) as it is tested.
 pub fn bench(args: &[String]) -> Result<(), String> {
     setup::build()?;
     setup::tools()?;
-    show(cargo().args(["build", "--release", "--package", "stepwell"]))?;
+    let release = (!args.iter().any(|a| a == "--debug")).then_some("--release");
+    show(
+        cargo()
+            .arg("build")
+            .args(release)
+            .args(["--package", "stepwell"]),
+    )?;
     setup::images()?;
     show(
         cargo()
-            .args([
-                "run",
-                "--quiet",
-                "--release",
-                "--package",
-                "stepwell-bench",
-                "--",
-            ])
+            .args(["run", "--quiet"])
+            .args(release)
+            .args(["--package", "stepwell-bench", "--"])
             .args(args),
     )
 }

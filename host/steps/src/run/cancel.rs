@@ -14,7 +14,7 @@ pub struct CancelToken(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    cancelled: AtomicBool,
+    cancelled: Arc<AtomicBool>,
     event: OwnedFd,
 }
 
@@ -24,7 +24,7 @@ impl CancelToken {
         let event =
             eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).context("eventfd2", "")?;
         Ok(Self(Arc::new(Inner {
-            cancelled: AtomicBool::new(false),
+            cancelled: Arc::default(),
             event,
         })))
     }
@@ -34,6 +34,11 @@ impl CancelToken {
         self.0.cancelled.store(true, Ordering::SeqCst);
         // The counter cannot overflow by ones in the life of a program; the flag above is what counts anyway.
         let _ = rustix::io::write(&self.0.event, &1u64.to_ne_bytes());
+    }
+
+    /// Returns the flag that is set once the work was given up, for those who only look at it.
+    pub fn flag(&self) -> Arc<AtomicBool> {
+        self.0.cancelled.clone()
     }
 
     /// Returns whether the work was given up.

@@ -18,6 +18,7 @@ use rustix::io::Errno;
 use stepwell_image::{Entry, Kind};
 
 use crate::error::{Context as _, Result, StoreError};
+use crate::interrupt::Interrupt;
 use crate::layer::Layer;
 use crate::store::{Ids, Store};
 use crate::view::{ChainView, split};
@@ -43,6 +44,7 @@ pub(crate) struct Apply<'a> {
     pub(crate) progress: &'a dyn Progress,
     pub(crate) done: AtomicU64,
     pub(crate) total: u64,
+    pub(crate) interrupt: Interrupt,
 }
 
 /// A stamp of a wanted entry, by its number.
@@ -78,6 +80,7 @@ pub(crate) fn transform(
             progress,
             done,
             total,
+            interrupt: store.interrupt(),
         }
         .run(&index)?
     };
@@ -148,6 +151,7 @@ impl Apply<'_> {
 
     fn delete(&self) -> Result<()> {
         self.plan.deleted.par_iter().try_for_each(|path| {
+            self.interrupt.check()?;
             let (parent, name) = split(path);
             let dir = self.dir(parent)?;
             remove::remove_at(dir.as_fd(), name).entry("delete", path)
@@ -180,6 +184,7 @@ impl Apply<'_> {
         let chunk = |numbers: &[u32]| {
             let mut parents = Parents::new(self.root);
             let make = |number: &u32| {
+                self.interrupt.check()?;
                 let wanted = self.wanted(*number);
                 let (parent, name) = split(wanted.path);
                 let dir = parents.get(parent)?;
@@ -248,10 +253,7 @@ impl Apply<'_> {
         wanted: &BTreeMap<u32, u32>,
         jobs: Sender<Job>,
     ) -> Result<Vec<Made>> {
-        let failed = |source| StoreError::ReadLayer {
-            diff_id: layer.diff_id,
-            source,
-        };
+        let failed = |source| StoreError::read(layer, source);
         let mut reader = self.store.read_layer(layer)?;
         let mut parents = Parents::new(self.root);
         let mut made = Vec::new();
@@ -301,6 +303,7 @@ impl Apply<'_> {
     fn work(&self, jobs: Receiver<Job>) -> Result<Vec<Made>> {
         let mut made = Vec::new();
         for job in jobs {
+            self.interrupt.check()?;
             let wanted = self.wanted(job.number);
             let (_, name) = split(wanted.path);
             let entry = wanted.node.entry();

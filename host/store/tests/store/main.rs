@@ -9,6 +9,7 @@ mod capture;
 mod concurrent;
 mod fake_root;
 mod hostile;
+mod interrupt;
 mod prune;
 mod random;
 mod support;
