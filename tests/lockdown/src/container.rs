@@ -140,15 +140,18 @@ impl<'a> Container<'a> {
     }
 
     fn mounts(&self) -> Vec<Value> {
-        let bind = |from: &Path, to: &str, how: &str| json!({"destination": to, "type": "bind", "source": from, "options": ["rbind", how]});
+        let bind = |from: &Path, to: &str, how: &str| json!({"destination": to, "type": "bind", "source": from, "options": ["bind", how]});
         let new = |to: &str, kind: &str, options: &[&str]| json!({"destination": to, "type": kind, "source": kind, "options": options});
+        let part = |name: &str| bind(&self.site.path(name), &format!("{SITE}/{name}"), "ro");
         vec![
             new("/proc", "proc", &["nosuid", "noexec", "nodev"]),
             new("/dev", "tmpfs", &["nosuid", "strictatime", "mode=755"]),
             new("/dev/pts", "devpts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]),
             new("/dev/shm", "tmpfs", &["nosuid", "noexec", "nodev", "mode=1777"]),
             new("/sys", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
-            bind(&self.site.path("."), SITE, "ro"),
+            part("bin"),
+            part("base"),
+            part("context"),
             bind(&self.volume, VOLUME, "rw"),
         ]
     }
