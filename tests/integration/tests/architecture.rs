@@ -82,6 +82,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "dockerfile-core",
         ],
     ),
+    ("stepwell-lockdown-tests", &["stepwell-test-support"]),
 ];
 
 fn metadata() -> Value {
