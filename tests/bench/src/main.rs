@@ -2,7 +2,8 @@
 //! after one changed file; both push to a registry on loopback.  Prints wall time, processor time and peak memory,
 //! and the ratios, as a Markdown table.
 //!
-//! `cargo xtask bench cost` measures RUN steps alone, in each tier ([`cost`]).
+//! `cargo xtask bench cost` measures RUN steps alone, in each tier ([`cost`]); `cargo xtask bench parse` the Dockerfile
+//! frontend ([`parse`]).
 //!
 //! Nothing here is a test: the machine's other work moves the times, the ratios much less.
 #![forbid(unsafe_code)]
@@ -11,6 +12,7 @@ mod builder;
 mod case;
 mod cost;
 mod measure;
+mod parse;
 mod table;
 
 use std::path::Path;
@@ -27,6 +29,7 @@ fn main() -> ExitCode {
     let wanted: Vec<String> = std::env::args().skip(1).collect();
     let result = match wanted.split_first() {
         Some((first, args)) if first == "cost" => cost::main(args),
+        Some((first, [])) if first == "parse" => parse::main(),
         _ => run(&wanted).map(|table| print!("{table}")),
     };
     match result {

@@ -69,7 +69,15 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("wasi-frontend", &["stepwell-guest"]),
     ("stepwell-test-support", &[]),
     ("xtask", &["stepwell-test-support"]),
-    ("stepwell-bench", &["stepwell-test-support"]),
+    (
+        "stepwell-bench",
+        &[
+            "dockerfile-core",
+            "stepwell-model",
+            "stepwell-test-support",
+            "stepwell-wasm",
+        ],
+    ),
     (
         "stepwell-integration-tests",
         &["stepwell-guest-build", "stepwell-test-support"],
