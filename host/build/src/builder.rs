@@ -24,7 +24,7 @@ use crate::session::{Layers, Session};
 use crate::stages::Stages;
 use crate::tier::Machine;
 use crate::uploads::Uploads;
-use crate::{drive, export, frontend, policy};
+use crate::{drive, export, frontend, policy, tier};
 
 /// Shorter pauses before a request is sent again are not told.
 const WORTH_TELLING: Duration = Duration::from_secs(1);
@@ -65,6 +65,8 @@ pub struct Outcome {
     pub exported: Vec<Exported>,
     /// The isolation of RUN steps, where one was carried out.
     pub tier: Option<TierChoice>,
+    /// Whether there are RUN steps.
+    pub has_run_step: bool,
 }
 
 /// What one output wrote.
@@ -169,6 +171,7 @@ impl Builder {
         cancel: &CancelToken,
     ) -> Result<Outcome, BuildError> {
         self.with_session(request, events, cancel, |session, planned| {
+            let has_run_step = tier::is_needed(session, planned.output.result);
             let layers = self.solve(session, planned)?;
             // All steps went well: whoever gives the build up now is the user, whatever fails for it.
             let exported = export::run(session, &planned.output, &layers).map_err(|e| {
@@ -181,6 +184,7 @@ impl Builder {
             Ok(Outcome {
                 exported,
                 tier: session.tier.get().cloned(),
+                has_run_step,
             })
         })
     }

@@ -127,6 +127,11 @@ impl BuildError {
         }
     }
 
+    /// Says whether the isolation that RUN steps need, or that is required, is not to be had here.
+    pub fn is_isolation(&self) -> bool {
+        matches!(self, Self::StepSetup { source, .. } if matches!(**source, StepError::Isolation(_)))
+    }
+
     /// Says whether what the user wrote is at fault, and not the tool, the machine, the network or a registry.
     pub fn is_users(&self) -> bool {
         match self {

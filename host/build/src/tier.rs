@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use stepwell_model::event::Event;
-use stepwell_steps::run::{self, InitProgram, RunError, TierChoice, choose_tier};
+use stepwell_model::{Op, VertexId};
+use stepwell_steps::run::{self, InitProgram, RunError, TierChoice, at_least, choose_tier};
 use stepwell_sys::probe::Facts;
 
 use crate::error::StepError;
@@ -35,12 +36,27 @@ impl Machine {
     }
 }
 
+/// Says whether a build of `target` has RUN steps, and tells where it has none; nothing is tried then.
+pub fn is_needed(session: &Session<'_>, target: Option<VertexId>) -> bool {
+    let needed = target.map_or_else(Vec::new, |target| session.graph.needed_by(target));
+    let is_run = |id: &VertexId| matches!(session.graph.vertex(*id).op, Op::Run(_));
+    let any = needed.iter().any(is_run);
+    if !any {
+        session.events.event(Event::Note {
+            text: "no RUN step: no isolation is needed".to_owned(),
+        });
+    }
+    any
+}
+
 /// Chooses the tier, the first time it is asked.
 pub fn choose(session: &Session<'_>) -> Result<TierChoice, StepError> {
     if let Some(choice) = session.tier.get() {
         return Ok(choice.clone());
     }
-    let choice = choose_tier(session.request.isolation, session.machine.facts()?)?;
+    let request = session.request;
+    let choice = choose_tier(request.isolation, session.machine.facts()?)?;
+    let choice = at_least(request.require_isolation, choice)?;
     if session.tier.set(choice.clone()).is_ok() {
         let ids = format!("{:?}", choice.ids).to_lowercase();
         session.events.event(Event::Note {

@@ -23,8 +23,9 @@ Exit codes:
   64    the command line is wrong
   65    the Dockerfile (or what the frontend reads in its place) is refused, or names an image that does not exist
   70    a guest (frontend or cache policy) trapped or reached a limit
-  71    the builder failed: registry, network, store, disk, isolation
+  71    the builder failed: registry, network, store, disk
   75    a step reached its time limit
+  77    RUN steps cannot be isolated as `--isolation` or `--require-isolation` ask, or not at all
   130   interrupted";
 
 #[derive(Debug, Subcommand)]
@@ -54,9 +55,17 @@ pub struct StoreArgs {
 pub struct DoctorArgs {
     #[command(flatten)]
     pub store: StoreArgs,
-    /// Writes the findings as JSON
-    #[arg(long)]
-    pub json: bool,
+    /// How findings are written
+    #[arg(long, value_name = "HOW", default_value = "text")]
+    pub format: DoctorFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DoctorFormat {
+    /// For people
+    Text,
+    /// One JSON object
+    Json,
 }
 
 #[derive(Debug, Args)]
@@ -140,7 +149,7 @@ pub struct BuildArgs {
     /// Shows nothing but errors, and the digest of the image; short for `--progress=quiet`
     #[arg(short, long, conflicts_with = "progress")]
     pub quiet: bool,
-    /// Writes a JSON description of the result to this file
+    /// Writes a JSON description of the result to this file: the image, and the isolation that RUN steps got
     #[arg(long, value_name = "FILE")]
     pub metadata_file: Option<PathBuf>,
     /// Writes the digest of the image's configuration to this file
@@ -149,6 +158,14 @@ pub struct BuildArgs {
     /// How RUN steps are kept apart from the machine
     #[arg(long, value_name = "TIER", default_value = "auto")]
     pub isolation: IsolationArg,
+    /// Weakest isolation that a RUN step may get; where the machine permits less, the build fails and says why
+    #[arg(
+        long,
+        value_name = "TIER",
+        default_value = "auto",
+        hide_default_value = true
+    )]
+    pub require_isolation: IsolationArg,
     /// Network of RUN steps
     #[arg(long, value_name = "MODE", default_value = "default")]
     pub network: NetworkArg,
@@ -243,7 +260,7 @@ pub enum ProgressMode {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum IsolationArg {
-    /// The best that works here
+    /// The best that works here; as a demand, none
     Auto,
     /// A user namespace
     Userns,

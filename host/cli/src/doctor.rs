@@ -5,12 +5,12 @@ use std::process::ExitCode;
 
 use serde_json::json;
 use stepwell_model::request::Isolation;
-use stepwell_steps::run::{self, InitProgram, choose_tier};
+use stepwell_steps::run::{self, InitProgram, Refusal, TierChoice, choose_tier, rungs};
 use stepwell_sys::namespace::Entered;
 use stepwell_sys::probe::doctor::DoctorFacts;
 use stepwell_sys::probe::{Attempt, Facts};
 
-use crate::args::DoctorArgs;
+use crate::args::{DoctorArgs, DoctorFormat};
 use crate::{environment, exit, report};
 
 /// One line of the table: what it is called, what it is for, how it went.
@@ -22,30 +22,20 @@ struct Finding {
     text: String,
 }
 
+/// Ids of a machine.
+const ALL_IDS: u64 = u32::MAX as u64;
+
+/// What no tier depends on: the rungs themselves are `stepwell_steps::run::rungs`.
 const ROWS: &[Row] = &[
-    ("user namespace", "tier `userns`", |f| {
-        attempt(&f.build.user_namespace)
-    }),
-    ("chroot in it", "tier `userns`", |f| {
-        attempt(&f.build.user_namespace_chroot)
-    }),
-    ("chroot", "tier `chroot`", |f| attempt(&f.build.chroot)),
-    ("seccomp notification", "all tiers", |f| {
-        attempt(&f.build.listener)
-    }),
-    ("openat2", "all tiers", |f| attempt(&f.build.openat2)),
-    ("pidfd", "all tiers", |f| attempt(&f.build.pidfd)),
-    ("reading memory of a child", "all tiers", |f| {
-        attempt(&f.build.read_memory)
-    }),
-    ("tracing a child", "tier `mediated`", |f| {
-        attempt(&f.build.ptrace)
-    }),
     ("network namespace", "RUN --network=none", |f| {
         attempt(&f.build.user_namespace_network)
     }),
     ("subordinate ids", "not needed: ids are emulated", |f| {
-        attempt(&f.subordinate_ids)
+        let mut finding = attempt(&f.subordinate_ids);
+        if finding.text.starts_with("newuidmap") && f.build.no_new_privs {
+            finding.text += " (no_new_privs takes setuid helpers their rights)";
+        }
+        finding
     }),
     ("changing owners", "real ids", |f| attempt(&f.build.chown)),
     ("device nodes", "not needed: emulated", |f| {
@@ -62,6 +52,13 @@ const ROWS: &[Row] = &[
             .map_or("not there".to_owned(), |abi| format!("version {abi}")),
     }),
     ("mount", "never used", |f| attempt(&f.mount)),
+    ("a fresh /proc", "never used: /proc is made without", |f| {
+        let mut finding = attempt(&f.fresh_proc);
+        if !finding.good && f.build.proc_masked {
+            finding.text += " (parts of /proc are masked)";
+        }
+        finding
+    }),
     ("detached file systems", "never used yet", |f| {
         attempt(&f.detached_tmpfs)
     }),
@@ -97,33 +94,25 @@ pub fn run(args: &DoctorArgs) -> ExitCode {
         }
     };
     let choice = choose_tier(Isolation::Auto, &inside);
-    if args.json {
-        let text = json!({"facts": facts, "entered": format!("{entered:?}"), "isolation": choice.as_ref().ok(), "refusal": choice.as_ref().err()});
-        println!("{text:#}");
-    } else {
-        println!("{}", machine(&facts.build));
-        println!("this process   {}\n", process(&entered));
-        table(&facts);
-        println!();
-        match &choice {
-            Ok(choice) => {
-                println!(
-                    "RUN steps get the isolation tier `{}` with {} ids",
-                    choice.tier,
-                    format!("{:?}", choice.ids).to_lowercase()
-                );
-                choice
-                    .reasons
-                    .iter()
-                    .for_each(|reason| println!("  not better, because: {reason}"));
-            }
-            Err(refusal) => {
-                println!("RUN steps cannot be carried out here; builds without them can");
-                refusal
-                    .reasons
-                    .iter()
-                    .for_each(|reason| println!("  because: {reason}"));
-            }
+    let rungs = rungs(&inside);
+    match args.format {
+        DoctorFormat::Json => {
+            let text = json!({
+                "facts": facts,
+                "entered": format!("{entered:?}"),
+                "isolation": choice.as_ref().ok(),
+                "refusal": choice.as_ref().err(),
+                "rungs": rungs,
+            });
+            println!("{text:#}");
+        }
+        DoctorFormat::Text => {
+            println!("{}", machine(&facts.build));
+            println!("this process   {}\n", process(&entered));
+            println!("{}\n", verdict(&choice));
+            rungs.iter().for_each(|rung| println!("{rung}"));
+            println!("\nwhat no tier depends on:");
+            table(&facts);
         }
     }
     if choice.is_ok() {
@@ -133,9 +122,31 @@ pub fn run(args: &DoctorArgs) -> ExitCode {
     }
 }
 
+fn verdict(choice: &Result<TierChoice, Refusal>) -> String {
+    match choice {
+        Ok(choice) => format!(
+            "RUN steps get the isolation tier `{}` with {} ids; COPY and the like need none",
+            choice.tier,
+            format!("{:?}", choice.ids).to_lowercase()
+        ),
+        Err(_) => "RUN steps cannot be carried out here; builds without them can".to_owned(),
+    }
+}
+
 fn machine(facts: &Facts) -> String {
     let mut traits = vec![format!("user {}", facts.uid)];
     traits.extend(facts.no_new_privs.then(|| "no_new_privs".to_owned()));
+    let map = facts
+        .users
+        .iter()
+        .map(|range| u64::from(range.count))
+        .sum::<u64>();
+    traits.extend((map < ALL_IDS).then(|| format!("{map} ids mapped")));
+    traits.extend((facts.chrooted == Some(true)).then(|| "in a chroot".to_owned()));
+    traits.push(match &facts.capabilities[..] {
+        [] => "no capability".to_owned(),
+        held => format!("{} capabilities", held.len()),
+    });
     traits.extend(
         facts
             .seccomp_filtered

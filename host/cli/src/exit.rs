@@ -18,6 +18,8 @@ pub const GUEST: u8 = 70;
 pub const FAILED: u8 = 71;
 /// A step reached its time limit (EX_TEMPFAIL).
 pub const TIME_LIMIT: u8 = 75;
+/// The isolation that is asked for is not to be had (EX_NOPERM).
+pub const ISOLATION: u8 = 77;
 /// Interrupted (128 + SIGINT).
 pub const INTERRUPTED: u8 = 130;
 
@@ -57,6 +59,7 @@ pub fn code(error: &BuildError) -> u8 {
         BuildError::Guest(_) => GUEST,
         BuildError::Step { exit, .. } => step(exit),
         BuildError::Interrupted => INTERRUPTED,
+        error if error.is_isolation() => ISOLATION,
         error if error.is_users() => REFUSED,
         _ => FAILED,
     }

@@ -75,12 +75,8 @@ pub fn from_args(args: &BuildArgs) -> Result<Request, String> {
             .collect::<Result<_, _>>()?,
         tags: args.tags.clone(),
         outputs: outputs(args)?,
-        isolation: match args.isolation {
-            IsolationArg::Auto => Isolation::Auto,
-            IsolationArg::Userns => Isolation::Userns,
-            IsolationArg::Chroot => Isolation::Chroot,
-            IsolationArg::Mediated => Isolation::Mediated,
-        },
+        isolation: isolation(args.isolation),
+        require_isolation: required(args)?,
         source_date_epoch: source_date_epoch(args)?,
         guest_limits: limits(&args.guest),
         step_timeout: args.step_timeout,
@@ -91,6 +87,32 @@ pub fn from_args(args: &BuildArgs) -> Result<Request, String> {
             .unwrap_or_else(|| std::thread::available_parallelism().map_or(2, |n| n.get()))
             .max(1),
     })
+}
+
+const fn isolation(tier: IsolationArg) -> Isolation {
+    match tier {
+        IsolationArg::Auto => Isolation::Auto,
+        IsolationArg::Userns => Isolation::Userns,
+        IsolationArg::Chroot => Isolation::Chroot,
+        IsolationArg::Mediated => Isolation::Mediated,
+    }
+}
+
+/// `--require-isolation`, which must not demand more than `--isolation` asks for.
+fn required(args: &BuildArgs) -> Result<Isolation, String> {
+    // The tiers are written in their order, best first.
+    if args.isolation != IsolationArg::Auto
+        && args.isolation as u8 > args.require_isolation as u8
+        && args.require_isolation != IsolationArg::Auto
+    {
+        let name = |tier: IsolationArg| format!("{tier:?}").to_lowercase();
+        return Err(format!(
+            "`--isolation {}` is weaker than what `--require-isolation {}` demands; leave one of them out",
+            name(args.isolation),
+            name(args.require_isolation)
+        ));
+    }
+    Ok(isolation(args.require_isolation))
 }
 
 fn outputs(args: &BuildArgs) -> Result<Vec<Output>, String> {

@@ -48,6 +48,8 @@ pub struct Request {
     pub outputs: Vec<Output>,
     /// `--isolation`.
     pub isolation: Isolation,
+    /// `--require-isolation`: the weakest tier that a RUN step may get; `Auto` demands nothing.
+    pub require_isolation: Isolation,
     /// `SOURCE_DATE_EPOCH`: seconds since 1970; times in the image are at most this.
     pub source_date_epoch: Option<i64>,
     /// What guests may use.

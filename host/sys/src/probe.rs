@@ -113,6 +113,10 @@ pub struct Facts {
     pub unprivileged_userns_clone: Option<bool>,
     /// `user.max_user_namespaces`.
     pub max_user_namespaces: Option<u64>,
+    /// `kernel.yama.ptrace_scope`.
+    pub ptrace_scope: Option<u64>,
+    /// Whether `/` of this process is another directory than that of its mounts, where it can be told.
+    pub chrooted: Option<bool>,
     /// A user namespace with one id, and in it pid, ipc and uts namespaces.
     pub user_namespace: Attempt,
     /// chroot(2) in a user namespace.
@@ -189,6 +193,10 @@ pub fn probe_build(store: &Path) -> Facts {
             .map(|n| n != 0),
         unprivileged_userns_clone: sysctl("kernel/unprivileged_userns_clone").map(|n| n != 0),
         max_user_namespaces: sysctl("user/max_user_namespaces"),
+        ptrace_scope: sysctl("kernel/yama/ptrace_scope"),
+        chrooted: fs::read_to_string("/proc/self/mountinfo")
+            .ok()
+            .map(|mounts| !mount_points(&mounts).any(|point| point == "/")),
         user_namespace: in_child(|| {
             in_user_namespace(others)?;
             capability::is_usable()?;
@@ -282,14 +290,16 @@ fn profile() -> Option<String> {
 /// Container runtimes cover files of `/proc` with mounts; then the kernel refuses a fresh proc in a user namespace.
 fn proc_is_masked() -> bool {
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    mounts
-        .lines()
-        .filter_map(|line| line.split(' ').nth(4))
-        .any(|point| {
-            point
-                .strip_prefix("/proc/")
-                .is_some_and(|below| below != "sys/fs/binfmt_misc")
-        })
+    mount_points(&mounts).any(|point| {
+        point
+            .strip_prefix("/proc/")
+            .is_some_and(|below| below != "sys/fs/binfmt_misc")
+    })
+}
+
+/// What mounts are on, seen from this process's root; mounts that cannot be seen from there are not listed by the kernel.
+fn mount_points(mountinfo: &str) -> impl Iterator<Item = &str> {
+    mountinfo.lines().filter_map(|line| line.split(' ').nth(4))
 }
 
 #[cfg(test)]

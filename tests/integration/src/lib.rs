@@ -150,6 +150,21 @@ impl World {
             .collect()
     }
 
+    /// The command that puts another one under the denial `mode` of `helpers/deny_mounts.c`.
+    pub fn denial(&self, mode: &str) -> Command {
+        let program = self.path("deny_mounts");
+        if !program.exists() {
+            let source = concat!(env!("CARGO_MANIFEST_DIR"), "/helpers/deny_mounts.c");
+            run(tool("gcc")
+                .args(["-O1", "-Wall", "-Wextra", "-Werror", source, "-o"])
+                .arg(&program))
+            .expect("gcc compiles the helper");
+        }
+        let mut denial = Command::new(program);
+        denial.arg(mode);
+        denial
+    }
+
     /// Runs `stepwell build`.
     pub fn build(&self, args: &[&str]) -> Ran {
         ran(&mut self.build_command(args))

@@ -189,9 +189,7 @@ impl Drop for Outside {
 
 /// Returns the command that denies everything to what it executes, after it has been seen to.
 fn denial(world: &World) -> Command {
-    compile(world, "deny_mounts", &[], "deny_mounts");
-    let mut denial = Command::new(world.path("deny_mounts"));
-    denial.arg("restricted");
+    let denial = world.denial("restricted");
     for denied in [
         &["unshare", "--user", "true"][..],
         &["unshare", "--mount", "true"],

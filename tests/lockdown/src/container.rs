@@ -7,13 +7,16 @@ use serde_json::{Value, json};
 use stepwell_test_support::cmd::{output, run, tool};
 use stepwell_test_support::workspace;
 
-use crate::environment::{Environment, Proc};
+use crate::environment::{Environment, Maker, Proc};
 use crate::root::Root;
 use crate::site::{self, Built, EPOCH, Site};
 
 /// Where the site and the volume are in the container.
 const SITE: &str = "/site";
 const VOLUME: &str = "/work";
+
+/// What is seen of the site.
+const PARTS: [&str; 3] = ["bin", "base", "context"];
 
 /// A container of an environment; each command gets a new one with the same root and volume.
 pub struct Container<'a> {
@@ -42,8 +45,9 @@ impl<'a> Container<'a> {
             "etc/passwd",
             format!("root:x:0:0:root:/root:/bin/sh\n{known}"),
         );
-        for dir in [SITE, VOLUME] {
-            root.world_writable(&dir[1..]);
+        root.world_writable(&VOLUME[1..]);
+        for part in PARTS {
+            root.world_writable(&format!("{}/{part}", &SITE[1..]));
         }
         if environment.denial.is_some() {
             deny_mounts(&root);
@@ -83,9 +87,15 @@ impl<'a> Container<'a> {
 
     /// The command of this machine that runs a command in the container.
     pub fn command(&self, command: &[String]) -> Command {
+        if self.environment.maker == Maker::Chroot {
+            return self.in_chroot(command);
+        }
         let bundle = self.site.path(&format!("bundle-{}", self.environment.name));
         std::fs::create_dir_all(&bundle).expect("the bundle");
-        let denial = self.environment.denial.map(|mode| ["/bin/deny_mounts", mode]);
+        let denial = self
+            .environment
+            .denial
+            .map(|mode| ["/bin/deny_mounts", mode]);
         let args: Vec<&str> = denial
             .iter()
             .flatten()
@@ -101,6 +111,32 @@ impl<'a> Container<'a> {
             .arg(&bundle)
             .arg(format!("{}-{}", self.environment.name, std::process::id()));
         runc
+    }
+
+    /// The same for a chroot, whose mounts are in a name space that ends with the command.
+    fn in_chroot(&self, command: &[String]) -> Command {
+        let script = r#"
+root=$1 site=$2 volume=$3 user=$4 proc=$5 epoch=$6; shift 6
+for part in bin base context; do mount --bind "$site/$part" "$root/site/$part" || exit 125; done
+mount --bind "$volume" "$root/work" && mount --rbind /dev "$root/dev" || exit 125
+if [ "$proc" = yes ]; then mount -t proc proc "$root/proc" || exit 125; fi
+exec env -i PATH=/bin HOME=/ SOURCE_DATE_EPOCH="$epoch" /usr/sbin/chroot --userspec="$user" "$root" "$@""#;
+        let (uid, gid) = self.environment.user;
+        let proc = if self.environment.proc == Proc::Absent {
+            "no"
+        } else {
+            "yes"
+        };
+        let mut unshare = tool("unshare");
+        unshare.args(["--mount", "sh", "-c", script, "sh"]);
+        unshare
+            .arg(self.root.path())
+            .arg(self.site.path(""))
+            .arg(&self.volume);
+        unshare
+            .args([&format!("{uid}:{gid}"), proc, EPOCH])
+            .args(command);
+        unshare
     }
 
     fn config(&self, args: &[&str]) -> Value {
@@ -143,15 +179,30 @@ impl<'a> Container<'a> {
         let bind = |from: &Path, to: &str, how: &str| json!({"destination": to, "type": "bind", "source": from, "options": ["bind", how]});
         let new = |to: &str, kind: &str, options: &[&str]| json!({"destination": to, "type": kind, "source": kind, "options": options});
         let part = |name: &str| bind(&self.site.path(name), &format!("{SITE}/{name}"), "ro");
+        let [bin, base, context] = PARTS.map(part);
         vec![
             new("/proc", "proc", &["nosuid", "noexec", "nodev"]),
             new("/dev", "tmpfs", &["nosuid", "strictatime", "mode=755"]),
-            new("/dev/pts", "devpts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]),
-            new("/dev/shm", "tmpfs", &["nosuid", "noexec", "nodev", "mode=1777"]),
+            new(
+                "/dev/pts",
+                "devpts",
+                &[
+                    "nosuid",
+                    "noexec",
+                    "newinstance",
+                    "ptmxmode=0666",
+                    "mode=0620",
+                ],
+            ),
+            new(
+                "/dev/shm",
+                "tmpfs",
+                &["nosuid", "noexec", "nodev", "mode=1777"],
+            ),
             new("/sys", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
-            part("bin"),
-            part("base"),
-            part("context"),
+            bin,
+            base,
+            context,
             bind(&self.volume, VOLUME, "rw"),
         ]
     }
@@ -191,7 +242,10 @@ fn without_user_namespaces(config: &mut Value) {
     }
     // The limit that is written is that of the namespace of whoever writes.
     let script = r#"pid=$(sed 's/.*"pid":\([0-9]*\).*/\1/'); exec nsenter --user --target "$pid" sh -c 'echo 0 > /proc/sys/user/max_user_namespaces'"#;
-    let path = format!("PATH={}", stepwell_test_support::tools::path().to_string_lossy());
+    let path = format!(
+        "PATH={}",
+        stepwell_test_support::tools::path().to_string_lossy()
+    );
     config["hooks"]["createRuntime"] =
         json!([{"path": "/bin/sh", "args": ["sh", "-c", script], "env": [path]}]);
 }
@@ -206,5 +260,8 @@ fn deny_mounts(root: &Root) {
         .arg("-o")
         .arg(root.path().join("bin/deny_mounts")))
     .expect("gcc compiles the helper");
-    run(Command::new("chmod").arg("a+rx").arg(root.path().join("bin/deny_mounts"))).expect("mode");
+    run(Command::new("chmod")
+        .arg("a+rx")
+        .arg(root.path().join("bin/deny_mounts")))
+    .expect("mode");
 }

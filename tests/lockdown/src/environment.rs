@@ -9,6 +9,8 @@ pub struct Environment {
     pub name: &'static str,
     /// Where users meet it.
     pub met: &'static str,
+    /// How it is made.
+    pub maker: Maker,
     /// User and group.
     pub user: (u32, u32),
     /// Whether `/etc/passwd` knows the user.
@@ -35,6 +37,15 @@ pub struct Environment {
     pub reason: &'static str,
 }
 
+/// How an environment is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Maker {
+    /// A container, by runc.
+    Runc,
+    /// A chroot with `/proc` and `/dev`; nothing else of the row but its user holds for it.
+    Chroot,
+}
+
 /// What there is of `/proc`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Proc {
@@ -42,6 +53,8 @@ pub enum Proc {
     Masked,
     /// All of it.
     Whole,
+    /// Nothing; runc makes no such container.
+    Absent,
 }
 
 /// What Docker, containerd and CRI-O (with two more) leave to root.
@@ -66,6 +79,7 @@ const DOCKER: &[&str] = &[
 const RESTRICTED: Environment = Environment {
     name: "kubernetes_restricted",
     met: "Kubernetes, `restricted`, seccomp `RuntimeDefault`",
+    maker: Maker::Runc,
     user: (1000, 1000),
     passwd: true,
     capabilities: &[],
@@ -190,6 +204,17 @@ pub const ENVIRONMENTS: &[Environment] = &[
         seccomp: Profile::ContainersCommon,
         control: ("unshare -Ur chroot / true", "Operation not permitted"),
         reason: "only with CAP_SYS_CHROOT",
+        ..RESTRICTED
+    },
+    Environment {
+        name: "chroot",
+        met: "a chroot (schroot, sbuild), a user",
+        maker: Maker::Chroot,
+        no_new_privs: false,
+        seccomp: Profile::Unconfined,
+        proc: Proc::Whole,
+        control: ("unshare -U true", "Operation not permitted"),
+        reason: "gives a process in a chroot no user namespace",
         ..RESTRICTED
     },
 ];

@@ -10,3 +10,4 @@ pub mod environment;
 pub mod root;
 pub mod seccomp;
 pub mod site;
+pub mod vm;

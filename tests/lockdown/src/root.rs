@@ -50,8 +50,21 @@ impl Root {
     /// Copies a program of the machine into `/bin`, and what it is linked with.
     pub fn program(&self, name: &str) {
         let program = which(name).unwrap_or_else(|| panic!("`{name}` is not installed"));
-        copy(&program, &self.dir.join("bin").join(name));
-        self.libraries_of(&program);
+        self.program_from(&program);
+    }
+
+    /// The same for a program in some place.
+    pub fn program_from(&self, program: &Path) {
+        let to = self
+            .dir
+            .join("bin")
+            .join(program.file_name().expect("a name"));
+        // Busybox may have a lesser one of that name.
+        if to.is_symlink() {
+            std::fs::remove_file(&to).expect("the applet goes");
+        }
+        copy(program, &to);
+        self.libraries_of(program);
     }
 
     /// Copies what a program is linked with to where its dynamic linker looks for it.

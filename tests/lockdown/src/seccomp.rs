@@ -117,8 +117,10 @@ impl Profile {
             }
         };
         let mut profile = default;
-        profile["architectures"] =
-            json!([format!("SCMP_ARCH_{}", std::env::consts::ARCH.to_uppercase())]);
+        profile["architectures"] = json!([format!(
+            "SCMP_ARCH_{}",
+            std::env::consts::ARCH.to_uppercase()
+        )]);
         profile["syscalls"] = json!(rules);
         Some(profile)
     }

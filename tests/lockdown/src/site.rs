@@ -40,7 +40,7 @@ ENV DEBIAN_FRONTEND=noninteractive SOURCE_DATE_EPOCH=1700000000
 COPY debs /debs
 RUN dpkg --install /debs/*.deb && rm -rf /debs /var/log/* /var/cache/*
 RUN hello > /greeting && bash -c 'cat <(id -u)' >> /greeting && test -u /usr/bin/sudo
-RUN useradd --create-home --uid 1000 app && install -d -o app -g app /data && tar -C / -cf - etc | tar -C /data -xpf -
+RUN useradd --create-home --uid 1000 app && install -d -o app -g app /data && tar -C / -cf - etc/pam.d etc/sudoers usr/bin/sudo | tar -C /data -xpf -
 USER app
 RUN id -un > /data/who
 ";
@@ -133,7 +133,11 @@ impl Site {
                 copy(&packages().expect("the packages"), "context/debs");
             }
         }
-        run(Command::new("chmod").arg("-R").arg("a+rX").arg(site.dir.path())).expect("modes");
+        run(Command::new("chmod")
+            .arg("-R")
+            .arg("a+rX")
+            .arg(site.dir.path()))
+        .expect("modes");
         site
     }
 

@@ -1,7 +1,7 @@
 //! The busybox build in every container of the table, and the Debian build in all of them (`cargo xtask lockdown`).
 
 use stepwell_lockdown_tests::container::Container;
-use stepwell_lockdown_tests::environment::{ENVIRONMENTS, Environment, environment};
+use stepwell_lockdown_tests::environment::{ENVIRONMENTS, Environment, Proc, environment};
 use stepwell_lockdown_tests::site::{Site, Workload};
 
 macro_rules! containers {
@@ -36,6 +36,26 @@ containers! {
     landlock
     seccomp_eacces
     containers_common
+    chroot
+}
+
+/// No tier can do without: the program finds itself there, and supervisors the processes of steps.
+#[test]
+fn without_proc_a_build_says_that_it_is_missing() {
+    let site = Site::new(Workload::Busybox);
+    let environment = Environment {
+        proc: Proc::Absent,
+        ..*environment("chroot")
+    };
+    let built = Container::new(&environment, &site).build(&[]);
+    assert_eq!(built.code, Some(71), "{}", built.told);
+    assert!(
+        built
+            .told
+            .contains("`/proc` is not mounted here, and RUN steps need it"),
+        "{}",
+        built.told
+    );
 }
 
 /// Packages with users, setuid programs and scripts; minutes.

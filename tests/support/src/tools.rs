@@ -56,6 +56,11 @@ pub const PACKAGES: &[Package] = &[
         why: "runs what Stepwell writes",
     },
     Package {
+        name: "runc",
+        program: "runc",
+        why: "makes the containers that builds are tried in",
+    },
+    Package {
         name: "buildah",
         program: "buildah",
         why: "the peer that results and times are compared with",
@@ -99,6 +104,20 @@ pub const PACKAGES: &[Package] = &[
         name: "gcc",
         program: "gcc",
         why: "compiles C parts of dependencies (zstd, ring)",
+    },
+];
+
+/// What `cargo xtask lockdown` uses besides.
+pub const LOCKDOWN: &[Package] = &[
+    Package {
+        name: "qemu-system-x86",
+        program: "qemu-system-x86_64",
+        why: "runs Debian's kernels with AppArmor",
+    },
+    Package {
+        name: "e2fsprogs",
+        program: "debugfs",
+        why: "makes and reads their disks",
     },
 ];
 

@@ -5,6 +5,7 @@
 
 mod demo;
 mod guest_std;
+mod lockdown;
 mod setup;
 mod test;
 
@@ -32,6 +33,11 @@ const COMMANDS: &[Command] = &[
         "test",
         "sets up and runs all tests (arguments go to the test runner)",
         test::main,
+    ),
+    (
+        "lockdown",
+        "sets up and runs the builds in real lockdowns, with Debian's kernels and AppArmor: half an hour (as root)",
+        lockdown::main,
     ),
     (
         "bench",

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use stepwell_test_support::cmd::{run, show, which};
-use stepwell_test_support::{cache_dir, tools, workspace};
+use stepwell_test_support::{cache_dir, is_root, tools, workspace};
 
-use crate::setup;
+use crate::{lockdown, setup};
 
 /// Sets up and runs all tests.
 pub fn main(args: &[String]) -> Result<(), String> {
@@ -15,16 +15,28 @@ pub fn main(args: &[String]) -> Result<(), String> {
     // The tests run the program, and so may the set-up; it is built first, into the same target directory.
     show(cargo().args(["build", "--package", "stepwell"]))?;
     setup::images()?;
+    let mut tests = runner()?;
+    tests.args(["--workspace", "--no-fail-fast"]);
+    if !is_root() {
+        tests.args(["--exclude", lockdown::PACKAGE]);
+    }
+    // What failed is told again at the end, where it is looked for.
+    let result = show(tests.arg("--failure-output=immediate-final").args(args));
+    if !is_root() {
+        println!("{}", lockdown::NOT_RUN);
+    }
+    result
+}
+
+/// The test runner, in the source tree.
+pub fn runner() -> Result<Command, String> {
     let runner = nextest()?;
-    show(
-        cargo()
-            .env("PATH", path_with(&runner))
-            // Crates that know nothing of the set-up run its tools, too.
-            .args(["nextest", "run", "--workspace", "--no-fail-fast"])
-            // What failed is told again at the end, where it is looked for.
-            .arg("--failure-output=immediate-final")
-            .args(args),
-    )
+    let mut command = cargo();
+    command
+        // Crates that know nothing of the set-up run its tools, too.
+        .env("PATH", path_with(&runner))
+        .args(["nextest", "run"]);
+    Ok(command)
 }
 
 /// Sets up and runs the benchmark with an optimised program, or with `--debug` (of `bench cost`) as it is tested.

@@ -8,6 +8,7 @@
 //! Nothing here knows of layers, caches or images.
 
 pub mod cancel;
+pub mod causes;
 pub mod etc;
 pub mod init;
 pub mod mounts;
@@ -38,7 +39,7 @@ pub use cancel::CancelToken;
 pub use init::{init_main, is_init_invocation};
 pub use program::ExecFailure;
 pub use session::InitProgram;
-pub use tier::{Reason, Refusal, TierChoice, choose_tier};
+pub use tier::{Reason, Refusal, Rung, TierChoice, at_least, choose_tier, rungs};
 pub use types::{Counters, Credentials, Ids, Tier};
 
 use mounts::{MountError, Mounts, StepMount, What};
@@ -149,6 +150,9 @@ pub enum RunError {
     /// The init ended without saying how the step did.
     #[error("the process that held the step was killed by something else")]
     InitDied,
+    /// This program cannot be executed again, nor processes be told apart.
+    #[error("`/proc` is not mounted here, and RUN steps need it")]
+    NoProc,
     /// The probe did not answer.
     #[error("cannot find out what this machine permits: {0}")]
     Probe(String),
@@ -442,11 +446,12 @@ fn ask<T: for<'a> serde::Deserialize<'a>>(
     what: &str,
     args: &[std::ffi::OsString],
 ) -> Result<T, RunError> {
-    let output = init
-        .command(what)
-        .args(args)
-        .output()
-        .map_err(|e| RunError::Probe(e.to_string()))?;
+    let output = init.command(what).args(args).output().map_err(|e| {
+        match Path::new("/proc/self").exists() {
+            true => RunError::Probe(e.to_string()),
+            false => RunError::NoProc,
+        }
+    })?;
     serde_json::from_slice(&output.stdout)
         .map_err(|e| RunError::Probe(format!("{} ({})", e, output.status)))
 }

@@ -7,8 +7,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use stepwell_model::request::Isolation;
-use stepwell_sys::probe::{Attempt, Facts};
+use stepwell_sys::probe::Facts;
 
+use super::causes::{Cause, Facility, causes};
 use super::types::{Ids, Tier};
 
 /// The tier and the ids that steps get.
@@ -42,6 +43,8 @@ pub struct Reason {
 pub struct Refusal {
     /// What was asked for.
     pub wanted: Isolation,
+    /// The best that is to be had, where it is weaker than what is required.
+    pub offered: Option<Tier>,
     /// Why each tier is not to be had.
     pub reasons: Vec<Reason>,
 }
@@ -72,7 +75,16 @@ impl fmt::Display for Reason {
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("RUN steps cannot be isolated here")?;
+        match self.offered {
+            None => f.write_str("RUN steps cannot be isolated here")?,
+            Some(tier) => {
+                let wanted = format!("{:?}", self.wanted).to_lowercase();
+                write!(
+                    f,
+                    "isolation tier `{wanted}` is required, and `{tier}` is the best to be had here"
+                )?;
+            }
+        }
         self.reasons
             .iter()
             .try_for_each(|reason| write!(f, "; {reason}"))
@@ -81,14 +93,37 @@ impl fmt::Display for Refusal {
 
 impl std::error::Error for Refusal {}
 
-/// Says what is in the way of a tier, if anything is.
-type Obstacle = fn(&Facts) -> Option<Reason>;
+/// What a tier needs, in the order in which it is asked for.
+type Needs = fn(&Facts) -> Vec<Facility>;
 
-/// One row per tier, best first.
-const TIERS: &[(Tier, Obstacle)] = &[
-    (Tier::Userns, userns_blocked),
-    (Tier::Chroot, chroot_blocked),
-    (Tier::Mediated, mediated_blocked),
+/// One row per tier, best first: what it is, and what it needs.
+const TIERS: &[(Tier, &str, Needs)] = &[
+    (Tier::Userns, "a user namespace, and chroot(2) in it", |f| {
+        let mut needs = vec![Facility::UserNamespace];
+        // Without the one there is nothing to be known of the others.
+        if f.user_namespace.works() {
+            needs.push(Facility::UserNamespaceChroot);
+            needs.extend(f.real_ids.then_some(Facility::FullIdMap));
+        }
+        needs.extend(SUPERVISOR);
+        needs
+    }),
+    (Tier::Chroot, "chroot(2) by a container's root", |_| {
+        [&[Facility::Chroot], SUPERVISOR].concat()
+    }),
+    (
+        Tier::Mediated,
+        "nothing of the kernel's but being traced: the builder resolves every path",
+        |_| [&[Facility::Ptrace, Facility::Landlock], SUPERVISOR].concat(),
+    ),
+];
+
+/// What all tiers need for their grafts.
+const SUPERVISOR: &[Facility] = &[
+    Facility::Listener,
+    Facility::Openat2,
+    Facility::Pidfd,
+    Facility::ReadMemory,
 ];
 
 /// Chooses the best tier that works here and that `wanted` allows.
@@ -100,11 +135,11 @@ pub fn choose_tier(wanted: Isolation, facts: &Facts) -> Result<TierChoice, Refus
         Ids::Emulated
     };
     let mut reasons = Vec::new();
-    for (tier, blocked) in TIERS {
+    for (tier, _, needs) in TIERS {
         if !allows(wanted, *tier) {
             continue;
         }
-        match blocked(facts) {
+        match blocked(*tier, *needs, facts) {
             None => {
                 return Ok(TierChoice {
                     tier: *tier,
@@ -115,7 +150,29 @@ pub fn choose_tier(wanted: Isolation, facts: &Facts) -> Result<TierChoice, Refus
             Some(reason) => reasons.push(reason),
         }
     }
-    Err(Refusal { wanted, reasons })
+    Err(Refusal {
+        wanted,
+        offered: None,
+        reasons,
+    })
+}
+
+/// Refuses a choice that is weaker than what is required, with the reasons for it.
+pub fn at_least(required: Isolation, choice: TierChoice) -> Result<TierChoice, Refusal> {
+    let rank = |allowed: &dyn Fn(Tier) -> bool| TIERS.iter().position(|(tier, ..)| allowed(*tier));
+    let weakest = match required {
+        Isolation::Auto => return Ok(choice),
+        _ => rank(&|tier| allows(required, tier)),
+    };
+    if rank(&|tier| tier == choice.tier) <= weakest {
+        return Ok(choice);
+    }
+    let wanted = |reason: &Reason| rank(&|tier| tier == reason.tier) <= weakest;
+    Err(Refusal {
+        wanted: required,
+        offered: Some(choice.tier),
+        reasons: choice.reasons.into_iter().filter(wanted).collect(),
+    })
 }
 
 const fn allows(wanted: Isolation, tier: Tier) -> bool {
@@ -127,155 +184,139 @@ const fn allows(wanted: Isolation, tier: Tier) -> bool {
     }
 }
 
-fn userns_blocked(facts: &Facts) -> Option<Reason> {
-    let reason =
-        |attempt: &Attempt, policy: &str, mend: &str| refused(Tier::Userns, attempt, policy, mend);
-    if !facts.user_namespace.works() {
-        let (policy, mend) = userns_policy(facts);
-        return Some(reason(&facts.user_namespace, policy, mend));
-    }
-    if !facts.user_namespace_chroot.works() {
-        if facts.apparmor_restricts_userns == Some(true) {
-            let (policy, mend) = userns_policy(facts);
-            return Some(reason(&facts.user_namespace_chroot, policy, mend));
-        }
-        let mend = "allow `chroot` in the seccomp profile of the container";
-        return Some(reason(
-            &facts.user_namespace_chroot,
-            "a seccomp profile that allows chroot(2) only with CAP_SYS_CHROOT",
-            mend,
-        ));
-    }
-    if facts.real_ids && !facts.full_id_map.works() {
-        let mend = "allow the builder to write the id maps of its children";
-        return Some(reason(
-            &facts.full_id_map,
-            "a security policy of this machine",
-            mend,
-        ));
-    }
-    supervisor_blocked(Tier::Userns, facts)
-}
-
-fn userns_policy(facts: &Facts) -> (&'static str, &'static str) {
-    if facts.apparmor_restricts_userns == Some(true) {
-        return (
-            "AppArmor (kernel.apparmor_restrict_unprivileged_userns)",
-            "install an AppArmor profile for stepwell that has `userns,`, or set that sysctl to 0",
-        );
-    }
-    if facts.unprivileged_userns_clone == Some(false) {
-        return ("the sysctl kernel.unprivileged_userns_clone", "set it to 1");
-    }
-    if facts.max_user_namespaces == Some(0) {
-        return (
-            "the sysctl user.max_user_namespaces",
-            "set it to some thousands",
-        );
-    }
-    if facts.seccomp_filtered {
-        return (
-            "the seccomp profile of the container",
-            "allow `unshare` and `clone` with CLONE_NEWUSER in it",
-        );
-    }
-    (
-        "a security policy of this machine",
-        "run `stepwell doctor` for all that was tried",
-    )
-}
-
-fn chroot_blocked(facts: &Facts) -> Option<Reason> {
-    if !facts.chroot.works() {
-        let mend = "run as root in the container, with CAP_SYS_CHROOT as docker gives it";
-        return Some(refused(
-            Tier::Chroot,
-            &facts.chroot,
-            "the lack of CAP_SYS_CHROOT",
-            mend,
-        ));
-    }
-    supervisor_blocked(Tier::Chroot, facts)
-}
-
-fn mediated_blocked(facts: &Facts) -> Option<Reason> {
-    let reason = |attempt: &Attempt, policy: &str, mend: &str| {
-        Some(refused(Tier::Mediated, attempt, policy, mend))
-    };
-    if facts.real_ids {
+/// Says what is in the way of a tier, if anything is.
+fn blocked(tier: Tier, needs: Needs, facts: &Facts) -> Option<Reason> {
+    if let Some(what) = unsuitable(tier, facts) {
         return Some(Reason {
-            tier: Tier::Mediated,
-            what: "this process can change owners and ids, which steps of this tier cannot"
-                .to_owned(),
+            tier,
+            what: what.to_owned(),
             errno: None,
             policy: String::new(),
             mend: "take another tier, or run as an ordinary user".to_owned(),
         });
     }
-    if !facts.ptrace.works() {
-        let policy = "a seccomp profile or kernel.yama.ptrace_scope";
-        let mend = "allow `ptrace` in the profile, as that of every current container runtime does";
-        return reason(&facts.ptrace, policy, mend);
-    }
-    if !facts.landlock_confines.works() {
-        let policy = "a kernel before 5.13, one without Landlock, or a seccomp profile";
-        let mend = "add `landlock` to the kernel's `lsm=` and allow its three calls in the profile";
-        return reason(&facts.landlock_confines, policy, mend);
-    }
-    supervisor_blocked(Tier::Mediated, facts)
-}
-
-/// What all tiers need for their grafts.
-fn supervisor_blocked(tier: Tier, facts: &Facts) -> Option<Reason> {
-    let busy = facts.listener.errno() == Some(libc::EBUSY);
-    let needs: [(&Attempt, &str, &str); 4] = [
-        (
-            &facts.listener,
-            if busy {
-                "another seccomp listener on this container"
-            } else {
-                "a kernel before 5.14 or a seccomp profile"
-            },
-            if busy {
-                "start the container without a seccomp agent"
-            } else {
-                "allow `seccomp` in the profile"
-            },
-        ),
-        (
-            &facts.openat2,
-            "a kernel before 5.6 or a seccomp profile",
-            "allow `openat2` in the profile",
-        ),
-        (
-            &facts.pidfd,
-            "a kernel before 5.3 or a seccomp profile",
-            "allow `pidfd_open` and `pidfd_send_signal`",
-        ),
-        (
-            &facts.read_memory,
-            "a seccomp profile or kernel.yama.ptrace_scope",
-            "allow `process_vm_readv` in the profile",
-        ),
-    ];
-    let missing = needs.iter().find(|(attempt, ..)| !attempt.works());
-    missing.map(|(attempt, policy, mend)| refused(tier, attempt, policy, mend))
-}
-
-fn refused(tier: Tier, attempt: &Attempt, policy: &str, mend: &str) -> Reason {
-    Reason {
+    let missing = |need: &Facility| !need.attempt(facts).works();
+    let need = needs(facts).into_iter().find(missing)?;
+    let attempt = need.attempt(facts);
+    let (policy, mend) = causes(need, facts)
+        .first()
+        .map_or(("", ""), |cause| (cause.policy, cause.change));
+    Some(Reason {
         tier,
         what: attempt.text(),
         errno: attempt.errno(),
         policy: policy.to_owned(),
         mend: mend.to_owned(),
+    })
+}
+
+/// Says why a tier is not for this process, whatever the kernel permits.
+fn unsuitable(tier: Tier, facts: &Facts) -> Option<&'static str> {
+    (tier == Tier::Mediated && facts.real_ids)
+        .then_some("this process can change owners and ids, which steps of this tier cannot")
+}
+
+/// A tier, and all that was tried for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Rung {
+    /// The tier.
+    pub tier: Tier,
+    /// What it is made of.
+    pub what: &'static str,
+    /// Whether a step can have it here.
+    pub works: bool,
+    /// Why it is not for this process, whatever the kernel permits.
+    pub unsuitable: Option<&'static str>,
+    /// What was tried.
+    pub tried: Vec<Tried>,
+}
+
+/// Something that was tried for a tier.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Tried {
+    /// What it is for people.
+    pub what: &'static str,
+    /// What came of it: `works`, or the call and the name of the error.
+    pub result: String,
+    /// Whether it works.
+    pub works: bool,
+    /// Who may have refused it, the likeliest first.
+    pub causes: Vec<Cause>,
+}
+
+/// Explains every tier, the best first.
+pub fn rungs(facts: &Facts) -> Vec<Rung> {
+    let tried = |need: Facility| Tried {
+        what: need.name(),
+        result: need.attempt(facts).text(),
+        works: need.attempt(facts).works(),
+        causes: causes(need, facts),
+    };
+    let rung = |(tier, what, needs): &(Tier, &'static str, Needs)| Rung {
+        tier: *tier,
+        what,
+        works: blocked(*tier, *needs, facts).is_none(),
+        unsuitable: unsuitable(*tier, facts),
+        tried: needs(facts).into_iter().map(tried).collect(),
+    };
+    TIERS.iter().map(rung).collect()
+}
+
+impl fmt::Display for Rung {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mark = |works| if works { "✔" } else { "✘" };
+        write!(
+            f,
+            "{} tier `{}`: {}",
+            mark(self.works),
+            self.tier,
+            self.what
+        )?;
+        if let Some(why) = self.unsuitable {
+            write!(f, "\n    not for this process: {why}")?;
+        }
+        for tried in self.tried.iter().filter(|tried| !tried.works) {
+            write!(f, "\n    ✘ {}: {}", tried.what, tried.result)?;
+            for (n, cause) in tried.causes.iter().enumerate() {
+                write!(f, "\n        {}", how(n, cause))?;
+            }
+        }
+        let works: Vec<_> = self
+            .tried
+            .iter()
+            .filter(|tried| tried.works)
+            .map(|tried| tried.what)
+            .collect();
+        match works.is_empty() {
+            true => Ok(()),
+            false => write!(f, "\n    ✔ {}", works.join(", ")),
+        }
     }
+}
+
+/// The `n`th cause, as a line and what to change beneath it.
+fn how(n: usize, cause: &Cause) -> String {
+    let how = match (&cause.evidence, n) {
+        (Some(_), 0) => "probably by",
+        (Some(_), _) => "also in force:",
+        (None, 0) => "commonly by",
+        (None, _) => "or by",
+    };
+    let evidence = cause
+        .evidence
+        .as_ref()
+        .map_or(String::new(), |evidence| format!(" ({evidence})"));
+    format!(
+        "{how} {}{evidence}\n            change: {}",
+        cause.policy, cause.change
+    )
 }
 
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
     use stepwell_sys::namespace::IdRange;
+    use stepwell_sys::probe::Attempt;
 
     fn refused(call: &str, errno: i32) -> Attempt {
         Attempt::Refused {
@@ -305,6 +346,8 @@ pub(super) mod tests {
             apparmor_restricts_userns: None,
             unprivileged_userns_clone: None,
             max_user_namespaces: Some(1000),
+            ptrace_scope: None,
+            chrooted: Some(false),
             user_namespace: Attempt::Works,
             user_namespace_chroot: Attempt::Works,
             user_namespace_network: Attempt::Works,
@@ -388,7 +431,8 @@ pub(super) mod tests {
         assert_eq!(
             choice.reasons[0].to_string(),
             "tier `userns`: unshare: EPERM, probably by the seccomp profile of the container; \
-             allow `unshare` and `clone` with CLONE_NEWUSER in it"
+             allow `unshare` and `clone` with CLONE_NEWUSER in it (docker: `--security-opt seccomp=FILE`; \
+             Kubernetes: `seccompProfile` of type `Localhost`)"
         );
         let refusal = choose_tier(Isolation::Userns, &docker_default()).unwrap_err();
         assert_eq!(refusal.reasons.len(), 1);
@@ -416,7 +460,19 @@ pub(super) mod tests {
             why(|f| f.unprivileged_userns_clone = Some(false))
                 .contains("kernel.unprivileged_userns_clone")
         );
-        assert!(why(|f| f.max_user_namespaces = Some(0)).contains("user.max_user_namespaces"));
+        assert!(
+            why(|f| {
+                f.max_user_namespaces = Some(0);
+                f.user_namespace = refused("unshare", libc::ENOSPC);
+            })
+            .contains("user.max_user_namespaces")
+        );
+        assert!(why(|f| f.chrooted = Some(true)).contains("in a chroot"));
+        assert!(why(|f| f.ptrace_scope = Some(3)).contains("kernel.yama.ptrace_scope"));
+        assert!(
+            why(|f| f.profile = Some("docker-default (enforce)".to_owned()))
+                .contains("the security profile of this process")
+        );
         assert!(
             why(|_| ())
                 .contains("tier `chroot`: chroot: EPERM, probably by the lack of CAP_SYS_CHROOT")
@@ -465,6 +521,61 @@ pub(super) mod tests {
         };
         let choice = choose_tier(Isolation::Auto, &facts).unwrap();
         assert_eq!((choice.tier, choice.ids), (Tier::Chroot, Ids::Real));
+    }
+
+    #[test]
+    fn what_is_weaker_than_required_is_refused_with_the_reasons() {
+        let choice = |facts: &Facts| choose_tier(Isolation::Auto, facts).unwrap();
+        let in_container = choice(&docker_default());
+        for enough in [Isolation::Auto, Isolation::Chroot, Isolation::Mediated] {
+            assert_eq!(
+                at_least(enough, in_container.clone()).unwrap(),
+                in_container
+            );
+        }
+        let refusal = at_least(Isolation::Userns, in_container).unwrap_err();
+        assert!(
+            refusal.to_string().starts_with(
+                "isolation tier `userns` is required, and `chroot` is the best to be had here; \
+                 tier `userns`: unshare: EPERM, probably by the seccomp profile"
+            ),
+            "{refusal}"
+        );
+        let refusal = at_least(Isolation::Chroot, choice(&restricted())).unwrap_err();
+        let tiers: Vec<_> = refusal.reasons.iter().map(|r| r.tier).collect();
+        assert_eq!(tiers, [Tier::Userns, Tier::Chroot]);
+        let userns = choice(&ordinary_user());
+        assert!(at_least(Isolation::Chroot, userns).is_ok());
+    }
+
+    #[test]
+    fn every_rung_is_explained() {
+        let explained = |facts: &Facts| {
+            let texts: Vec<_> = rungs(facts).iter().map(Rung::to_string).collect();
+            texts.join("\n")
+        };
+        insta::assert_snapshot!("rungs_ordinary_user", explained(&ordinary_user()));
+        insta::assert_snapshot!("rungs_docker_default", explained(&docker_default()));
+        insta::assert_snapshot!("rungs_restricted", explained(&restricted()));
+        let ubuntu = Facts {
+            apparmor_restricts_userns: Some(true),
+            profile: Some("unprivileged_userns (enforce)".to_owned()),
+            user_namespace: refused("the attempt", libc::EACCES),
+            capabilities: Vec::new(),
+            chroot: refused("chroot", libc::EPERM),
+            ..ordinary_user()
+        };
+        insta::assert_snapshot!("rungs_ubuntu", explained(&ubuntu));
+        let hardened = Facts {
+            max_user_namespaces: Some(0),
+            user_namespace: refused("unshare", libc::ENOSPC),
+            ptrace_scope: Some(3),
+            ptrace: refused("ptrace", libc::EPERM),
+            landlock: None,
+            landlock_confines: refused("landlock_create_ruleset", libc::EOPNOTSUPP),
+            ..ubuntu
+        };
+        insta::assert_snapshot!("rungs_hardened", explained(&hardened));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Attempt, Facts, in_child, probe_build};
 use crate::error::{Context, SysError, SysResult};
-use crate::namespace;
+use crate::namespace::{self, Namespaces};
 use crate::subordinate::{self, SubordinateIds};
 
 /// What a person may want to know of the machine, on top of what a build needs.
@@ -21,6 +21,8 @@ pub struct DoctorFacts {
     pub build: Facts,
     /// mount(2) in a user and mount namespace.
     pub mount: Attempt,
+    /// A fresh proc in user, pid and mount namespaces.
+    pub fresh_proc: Attempt,
     /// A file system made by fsopen(2) and fsmount(2), attached nowhere.
     pub detached_tmpfs: Attempt,
     /// open_tree(2) with OPEN_TREE_CLONE.
@@ -46,6 +48,12 @@ pub fn probe_doctor(store: &Path, user: &[String], path: &[PathBuf]) -> DoctorFa
     DoctorFacts {
         build: probe_build(store),
         mount: in_child(|| in_mount_namespace().and_then(|()| try_mount())).into(),
+        fresh_proc: in_child(|| {
+            in_mount_namespace()?;
+            namespace::unshare(Namespaces::NEWPID)?;
+            in_child(try_fresh_proc)
+        })
+        .into(),
         detached_tmpfs: in_child(|| in_mount_namespace().and_then(|()| try_detached(c"tmpfs")))
             .into(),
         open_tree: in_child(|| in_mount_namespace().and_then(|()| try_open_tree())).into(),
@@ -74,6 +82,11 @@ fn in_mount_namespace() -> SysResult<()> {
 fn try_mount() -> SysResult<()> {
     rustix::mount::mount("none", "/tmp", "tmpfs", MountFlags::empty(), None)
         .context("mount", "tmpfs")
+}
+
+fn try_fresh_proc() -> SysResult<()> {
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    rustix::mount::mount("proc", "/proc", "proc", flags, None).context("mount", "proc")
 }
 
 fn try_fsopen(kind: &std::ffi::CStr) -> SysResult<std::os::fd::OwnedFd> {
