@@ -61,6 +61,16 @@ const ROWS: &[Row] = &[
             .landlock
             .map_or("not there".to_owned(), |abi| format!("version {abi}")),
     }),
+    ("limits of steps", "--step-memory, --step-processes", |f| {
+        Finding {
+            good: true,
+            text: match f.build.uid {
+                0 => "by looking: rlimits do not bind root",
+                _ => "by looking, with rlimits behind it",
+            }
+            .to_owned(),
+        }
+    }),
     ("mount", "never used", |f| attempt(&f.mount)),
     ("detached file systems", "never used yet", |f| {
         attempt(&f.detached_tmpfs)

@@ -17,7 +17,7 @@ pub const GUEST: u8 = 70;
 /// The builder failed (EX_OSERR).
 pub const FAILED: u8 = 71;
 /// A step reached its time limit (EX_TEMPFAIL).
-pub const TIME_LIMIT: u8 = 75;
+pub const LIMIT: u8 = 75;
 /// Interrupted (128 + SIGINT).
 pub const INTERRUPTED: u8 = 130;
 
@@ -67,7 +67,7 @@ fn step(exit: &Exit) -> u8 {
     match exit {
         Exit::Code(code) => u8::try_from(*code).unwrap_or(1),
         Exit::Signal(signal) => 128u8.wrapping_add(u8::try_from(*signal).unwrap_or(0)),
-        Exit::TimedOut => TIME_LIMIT,
+        Exit::TimedOut | Exit::OutOfMemory | Exit::TooManyProcesses => LIMIT,
         Exit::Cancelled => INTERRUPTED,
     }
 }
