@@ -107,7 +107,11 @@ impl<'s> Driver<'s, '_> {
                 scope.spawn(move || drop(sender.send(work.carry_out(session))));
             }
             if self.running == 0 {
-                return self.failed.take().map_or(Ok(()), Err);
+                let given_up = self.session.cancel.is_cancelled();
+                let failed = self.failed.take();
+                return failed
+                    .or(given_up.then_some(BuildError::Interrupted))
+                    .map_or(Ok(()), Err);
             }
             let Ok(answer) = answers.recv() else {
                 return Err(BuildError::Interrupted);

@@ -123,6 +123,15 @@ impl BuildError {
             Self::Guest(GuestError::Limit { .. }) => Some(
                 "limits of guests have flags of their own: see `stepwell build --help`".to_owned(),
             ),
+            Self::Step { exit, .. } => {
+                let flag = match exit {
+                    Exit::TimedOut => "--step-timeout",
+                    Exit::OutOfMemory => "--step-memory",
+                    Exit::TooManyProcesses => "--step-processes",
+                    Exit::Code(_) | Exit::Signal(_) | Exit::Cancelled => return None,
+                };
+                Some(format!("`{flag}` sets the limit"))
+            }
             _ => None,
         }
     }
@@ -322,6 +331,8 @@ fn describe(exit: &Exit) -> String {
         Exit::Code(code) => format!("failed with exit status {code}"),
         Exit::Signal(signal) => format!("was ended by {}", signal_name(*signal)),
         Exit::TimedOut => "reached its time limit and was ended".to_owned(),
+        Exit::OutOfMemory => "took more memory than it may and was ended".to_owned(),
+        Exit::TooManyProcesses => "started more processes than it may and was ended".to_owned(),
         Exit::Cancelled => "was given up".to_owned(),
     }
 }

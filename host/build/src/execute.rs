@@ -9,6 +9,7 @@ use stepwell_steps::files;
 use stepwell_steps::run::{self, Exit, InitProgram, RunResult, RunSpec};
 use stepwell_store::{CaptureOptions, Checkout, Compression, Layer, LayerOptions};
 
+use crate::clip::Clip;
 use crate::error::{BuildError, StepError};
 use crate::mounts::{Supplies, SupplyError};
 use crate::names;
@@ -217,18 +218,21 @@ fn run_in_tree<'a>(
         hosts: run::etc::hosts(op),
         choice: &choice,
         facts: session.machine.facts()?,
-        timeout: session.request.step_timeout,
+        limits: session.request.step_limits,
         side,
         init: &InitProgram::Myself,
     };
-    let mut output = |stream, bytes: &[u8]| {
+    let mut show = |stream, bytes: &[u8]| {
         session.events.event(Event::Output {
             step,
             stream,
             text: String::from_utf8_lossy(bytes).into_owned(),
         })
     };
+    let mut clip = Clip::new(session.request.step_limits.output);
+    let mut output = |stream, bytes: &[u8]| clip.pass(stream, bytes, &mut show);
     let result = run::run(spec, &mut output, session.cancel);
+    clip.end(&mut show);
     let _ = std::fs::remove_dir_all(&scratch);
     let result = result?;
     supplies.give_back()?;

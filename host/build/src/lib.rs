@@ -8,6 +8,7 @@
 
 mod builder;
 pub mod check;
+mod clip;
 mod contexts;
 mod drive;
 mod error;

@@ -24,7 +24,7 @@ Exit codes:
   65    the Dockerfile (or what the frontend reads in its place) is refused, or names an image that does not exist
   70    a guest (frontend or cache policy) trapped or reached a limit
   71    the builder failed: registry, network, store, disk
-  75    a step reached its time limit
+  75    a step reached a limit: time, memory, processes
   77    RUN steps cannot be isolated as `--isolation` or `--require-isolation` ask, or not at all
   130   interrupted";
 
@@ -205,6 +205,15 @@ pub struct BuildArgs {
     /// Longest time that one RUN step may take, for example `10m`
     #[arg(long, value_name = "TIME", value_parser = crate::values::duration)]
     pub step_timeout: Option<Duration>,
+    /// Memory that the processes of one RUN step may have together; who takes more is ended
+    #[arg(long, value_name = "SIZE", value_parser = crate::values::size)]
+    pub step_memory: Option<u64>,
+    /// Processes and threads that one RUN step may have at once; who starts more is ended
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub step_processes: Option<u64>,
+    /// Output of one RUN step that is shown; of what is more, the end
+    #[arg(long, value_name = "SIZE", value_parser = crate::values::size, default_value = "2mb")]
+    pub step_output: u64,
     /// Steps that may run at once
     #[arg(short, long, value_name = "N")]
     pub jobs: Option<usize>,

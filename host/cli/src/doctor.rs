@@ -51,6 +51,16 @@ const ROWS: &[Row] = &[
             .landlock
             .map_or("not there".to_owned(), |abi| format!("version {abi}")),
     }),
+    ("limits of steps", "--step-memory, --step-processes", |f| {
+        Finding {
+            good: true,
+            text: match f.build.uid {
+                0 => "by looking: rlimits do not bind root",
+                _ => "by looking, with rlimits behind it",
+            }
+            .to_owned(),
+        }
+    }),
     ("mount", "never used", |f| attempt(&f.mount)),
     ("a fresh /proc", "never used: /proc is made without", |f| {
         let mut finding = attempt(&f.fresh_proc);

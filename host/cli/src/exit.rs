@@ -16,8 +16,8 @@ pub const REFUSED: u8 = 65;
 pub const GUEST: u8 = 70;
 /// The builder failed (EX_OSERR).
 pub const FAILED: u8 = 71;
-/// A step reached its time limit (EX_TEMPFAIL).
-pub const TIME_LIMIT: u8 = 75;
+/// A step reached a limit (EX_TEMPFAIL).
+pub const LIMIT: u8 = 75;
 /// The isolation that is asked for is not to be had (EX_NOPERM).
 pub const ISOLATION: u8 = 77;
 /// Interrupted (128 + SIGINT).
@@ -70,7 +70,7 @@ fn step(exit: &Exit) -> u8 {
     match exit {
         Exit::Code(code) => u8::try_from(*code).unwrap_or(1),
         Exit::Signal(signal) => 128u8.wrapping_add(u8::try_from(*signal).unwrap_or(0)),
-        Exit::TimedOut => TIME_LIMIT,
+        Exit::TimedOut | Exit::OutOfMemory | Exit::TooManyProcesses => LIMIT,
         Exit::Cancelled => INTERRUPTED,
     }
 }

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use stepwell_model::op::{HostEntry, Network};
-use stepwell_model::request::{Frontend, GuestLimits, Isolation, NamedContext, Output, Request};
+use stepwell_model::request::{
+    Frontend, GuestLimits, Isolation, NamedContext, Output, Request, StepLimits,
+};
 use stepwell_model::{Platform, parse_reference};
 
 use crate::args::{BuildArgs, GuestArgs, IsolationArg, NetworkArg};
@@ -79,7 +81,12 @@ pub fn from_args(args: &BuildArgs) -> Result<Request, String> {
         require_isolation: required(args)?,
         source_date_epoch: source_date_epoch(args)?,
         guest_limits: limits(&args.guest),
-        step_timeout: args.step_timeout,
+        step_limits: StepLimits {
+            time: args.step_timeout,
+            memory: args.step_memory,
+            processes: args.step_processes,
+            output: args.step_output,
+        },
         namespace: args.cache_namespace.clone(),
         insecure_registries: args.insecure_registries.clone(),
         jobs: args

@@ -54,14 +54,39 @@ pub struct Request {
     pub source_date_epoch: Option<i64>,
     /// What guests may use.
     pub guest_limits: GuestLimits,
-    /// Longest time that one RUN step may take.
-    pub step_timeout: Option<Duration>,
+    /// What one RUN step may use.
+    pub step_limits: StepLimits,
     /// Separates the cache keys of tenants from each other.
     pub namespace: String,
     /// Registries to be spoken to without TLS, besides loopback.
     pub insecure_registries: Vec<String>,
     /// Processes of the host that may run at once: parallel steps.
     pub jobs: usize,
+}
+
+/// What one RUN step may use; none means as much as there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StepLimits {
+    /// Longest time.
+    pub time: Option<Duration>,
+    /// Bytes of memory of its own that its processes have together.
+    pub memory: Option<u64>,
+    /// Processes and threads at once.
+    pub processes: Option<u64>,
+    /// Bytes of its output that are shown; what is more is left out, but for the end.
+    pub output: u64,
+}
+
+impl Default for StepLimits {
+    /// No limit but that of the output, which is BuildKit's.
+    fn default() -> Self {
+        Self {
+            time: None,
+            memory: None,
+            processes: None,
+            output: 2 << 20,
+        }
+    }
 }
 
 /// Something confidential: shown to nobody, written nowhere.

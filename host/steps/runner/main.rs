@@ -1,14 +1,14 @@
 //! Runs one command as a RUN step in a directory tree: for the tests of the sandbox, and for trying things by hand.
 //!
 //! `step-runner [OPTION VALUE]... ROOT COMMAND [ARG]...`, with `--isolation`, `--user`, `--cwd`, `--network none`,
-//! `--timeout SECONDS`, `--env NAME=VALUE`, `--file PATH=CONTENT`, `--cancel SECONDS`, `--limit NAME=NUMBER`, `--shm-size BYTES`,
+//! `--timeout SECONDS`, `--memory BYTES`, `--processes NUMBER`, `--env NAME=VALUE`, `--file PATH=CONTENT`, `--cancel SECONDS`, `--limit NAME=NUMBER`, `--shm-size BYTES`,
 //! `--bind|--bind-rw|--cache TARGET=DIRECTORY[:SOURCE]`, `--tmpfs TARGET`, `--secret TARGET=CONTENT`, `--ssh TARGET=SOCKET`,
 //! `--container docker` (root only: the capabilities and the denials of docker's default profile from the start on;
 //! `restricted`, for ordinary users: those denials without any capability),
 //! `--deny-mounts seccomp|landlock` (the calls of the mount family fail with EACCES or EPERM from the start on).  `--doctor USER` prints what this machine permits.
 //! Not part of the product:
 //! it starts as the product does (init first, then a user namespace of its own) and exits with the step's status,
-//! 128 + the signal, 124 after a time limit, 130 when cancelled, 125 where the step could not be run.
+//! 128 + the signal, 122, 123, 124 after a limit of memory, processes, time, 130 when cancelled, 125 where the step could not be run.
 #![forbid(unsafe_code)]
 
 use std::io::Write;
@@ -19,7 +19,7 @@ use std::time::Duration;
 use stepwell_model::event::Stream;
 use stepwell_model::mount::Limit;
 use stepwell_model::op::{EnvVar, InlineFile, Network, RunOp};
-use stepwell_model::request::{Isolation, SecretValue};
+use stepwell_model::request::{Isolation, SecretValue, StepLimits};
 use stepwell_steps::run::mounts::{Owner, StepMount, What};
 use stepwell_steps::run::{self, CancelToken, Exit, InitProgram, RunSpec, etc, init};
 use stepwell_sys::capability::{self, Capabilities};
@@ -44,7 +44,7 @@ struct Options {
     mounts: Vec<StepMount>,
     root: PathBuf,
     isolation: Isolation,
-    timeout: Option<Duration>,
+    limits: StepLimits,
     cancel: Option<Duration>,
     deny_mounts: String,
     container: String,
@@ -81,7 +81,7 @@ fn parse(args: Vec<String>) -> Options {
         mounts: Vec::new(),
         root: PathBuf::new(),
         isolation: Isolation::Auto,
-        timeout: None,
+        limits: StepLimits::default(),
         cancel: None,
         deny_mounts: String::new(),
         container: String::new(),
@@ -98,7 +98,9 @@ fn parse(args: Vec<String>) -> Options {
             "--user" => options.op.user = value,
             "--cwd" => options.op.cwd = value,
             "--network" => options.op.network = Network::None,
-            "--timeout" => options.timeout = seconds(),
+            "--timeout" => options.limits.time = seconds(),
+            "--memory" => options.limits.memory = value.parse().ok(),
+            "--processes" => options.limits.processes = value.parse().ok(),
             "--cancel" => options.cancel = seconds(),
             "--deny-mounts" => options.deny_mounts = value,
             "--container" => options.container = value,
@@ -304,7 +306,7 @@ fn step(options: &mut Options) -> Result<i32, Box<dyn std::error::Error>> {
         hosts: etc::hosts(&options.op),
         choice: &choice,
         facts: &facts,
-        timeout: options.timeout,
+        limits: options.limits,
         side: SideTable::default(),
         init: &InitProgram::Myself,
     };
@@ -327,6 +329,8 @@ fn step(options: &mut Options) -> Result<i32, Box<dyn std::error::Error>> {
     Ok(match result.exit {
         Exit::Code(code) => code,
         Exit::Signal(signal) => 128 + signal,
+        Exit::OutOfMemory => 122,
+        Exit::TooManyProcesses => 123,
         Exit::TimedOut => 124,
         Exit::Cancelled => 130,
     })

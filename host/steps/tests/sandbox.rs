@@ -349,6 +349,27 @@ fn a_fork_bomb_ends_with_its_time() {
 }
 
 #[test]
+fn too_much_memory_and_too_many_processes_end_a_step() {
+    each_mode(|tree| {
+        let mark = tree.mark();
+        let many = format!("for n in 1 2 3 4 5 6 7 8 9 10 11 12; do sleep {mark} & done; wait");
+        let limited = |option, value, script: &str, code| {
+            tree.step(&["sh", "-c", script])
+                .options(&[option, value])
+                .run()
+                .code(code);
+            assert_eq!(alive_with(&mark), 0, "{option}");
+        };
+        limited("--processes", "8", &many, 123);
+        limited("--processes", "100", &many.replace("wait", "exit 5"), 5);
+        // Between the number and the kernel's own limit at twice of it.
+        let large = "busybox dd if=/dev/zero of=/dev/null bs=96M";
+        limited("--memory", "67108864", large, 122);
+        limited("--memory", "268435456", &format!("{large} count=1"), 0);
+    });
+}
+
+#[test]
 fn many_steps_at_once_do_not_meet() {
     each_mode(|tree| {
         std::thread::scope(|scope| {

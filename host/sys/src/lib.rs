@@ -21,5 +21,6 @@ pub mod process;
 pub mod ptrace;
 pub mod seccomp;
 pub mod subordinate;
+pub mod usage;
 
 pub use error::{SysError, SysResult};

@@ -87,7 +87,31 @@ fn a_failing_step_gives_its_own_exit_status_and_its_place() {
     world.dockerfile("FROM @BUSYBOX@\nRUN sleep 100\n");
     world
         .build(&["--step-timeout", "1s"])
-        .failed_with(75, &["time limit"]);
+        .failed_with(75, &["time limit", "`--step-timeout`"]);
+}
+
+#[test]
+fn limits_of_steps_are_told_with_their_flags() {
+    let world = World::new();
+    world.dockerfile("FROM @BUSYBOX@\nRUN for n in $(seq 15); do sleep 1000 & done; wait\n");
+    world
+        .build(&["--step-processes", "10"])
+        .failed_with(75, &["more processes", "`--step-processes`"]);
+    world.dockerfile("FROM @BUSYBOX@\nRUN dd if=/dev/zero of=/dev/null bs=96M\n");
+    world
+        .build(&["--step-memory", "64m"])
+        .failed_with(75, &["more memory", "`--step-memory`"]);
+    // The step is not disturbed by what is not shown of it.
+    world.dockerfile("FROM @BUSYBOX@\nRUN seq 100000 && echo the end && touch /done\n");
+    let built = world.built(&["--step-output", "1k"]);
+    let lines: Vec<&str> = built.err.lines().collect();
+    let has = |what: &str| lines.iter().any(|l| l.contains(what));
+    assert!(
+        has("output clipped") && has("`--step-output`") && has("the end"),
+        "{}",
+        built.err
+    );
+    assert!(!built.err.contains("50000"), "{}", built.err);
 }
 
 #[test]

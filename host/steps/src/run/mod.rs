@@ -7,6 +7,7 @@
 //!
 //! Nothing here knows of layers, caches or images.
 
+mod bounds;
 pub mod cancel;
 pub mod causes;
 pub mod etc;
@@ -25,11 +26,11 @@ mod wire;
 
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use stepwell_model::event::Stream;
 use stepwell_model::op::RunOp;
-use stepwell_model::request::SecretValue;
+use stepwell_model::request::{SecretValue, StepLimits};
 use stepwell_sys::SysError;
 use stepwell_sys::meta::SideTable;
 use stepwell_sys::probe::Facts;
@@ -42,6 +43,7 @@ pub use session::InitProgram;
 pub use tier::{Reason, Refusal, Rung, TierChoice, at_least, choose_tier, rungs};
 pub use types::{Counters, Credentials, Ids, Tier};
 
+use bounds::Bounds;
 use mounts::{MountError, Mounts, StepMount, What};
 use plan::StepProcess;
 use supervisor::{GraftSpec, Grafts, Guarded, SupervisorError};
@@ -72,8 +74,8 @@ pub struct RunSpec<'a> {
     pub choice: &'a TierChoice,
     /// What this machine permits.
     pub facts: &'a Facts,
-    /// Longest time it may take.
-    pub timeout: Option<Duration>,
+    /// What it may use.
+    pub limits: StepLimits,
     /// Emulated metadata of inodes that take no extended attribute, from the tree's index.
     pub side: SideTable,
     /// The program to be the init.
@@ -89,6 +91,10 @@ pub enum Exit {
     Signal(i32),
     /// It took longer than it may, and was killed.
     TimedOut,
+    /// Its processes took more memory than they may, and were killed.
+    OutOfMemory,
+    /// It had more processes than it may, and was killed.
+    TooManyProcesses,
     /// It was given up, and was killed.
     Cancelled,
 }
@@ -179,7 +185,11 @@ pub fn run(
     output: &mut dyn FnMut(Stream, &[u8]),
     cancel: &CancelToken,
 ) -> Result<RunResult, RunError> {
-    let deadline = spec.timeout.map(|limit| Instant::now() + limit);
+    let bounds = Bounds {
+        deadline: spec.limits.time.map(|limit| Instant::now() + limit),
+        memory: spec.limits.memory,
+        processes: spec.limits.processes,
+    };
     check(spec.op)?;
     let tree = Tree::open(spec.root)?;
     let user = user::look_up(
@@ -206,7 +216,7 @@ pub fn run(
                 mounts: &mounts,
                 real_devices: grafts.real_devices(),
             };
-            run_grafted(&spec, &tree, process, &around, (deadline, cancel), output)
+            run_grafted(&spec, &tree, process, &around, (bounds, cancel), output)
         }
         Err(failure) => Ok(not_started(failure, spec.side, Counters::default())),
     };
@@ -227,7 +237,7 @@ fn run_grafted(
     tree: &Tree,
     process: StepProcess,
     around: &Around<'_>,
-    (deadline, cancel): (Option<Instant>, &CancelToken),
+    (bounds, cancel): (Bounds, &CancelToken),
     output: &mut dyn FnMut(Stream, &[u8]),
 ) -> Result<RunResult, RunError> {
     let _inline = etc::InlineFiles::place(tree, &spec.op.files)?;
@@ -241,7 +251,7 @@ fn run_grafted(
     let program = process.program.clone();
     let supervisor = supervisor_spec(spec, tree, process, needs, around.mounts)?;
     let ended = session::Session::start(spec.init, &plan, tree, supervisor, cancel)?
-        .finish(deadline, output)?;
+        .finish(bounds, output)?;
     let (side, counters) = (ended.report.side, ended.report.counters);
     Ok(match ended.not_executed {
         Some(errno) => not_started(program::diagnose(tree, &program, errno), side, counters),
@@ -374,7 +384,7 @@ fn process(
         credentials,
         hostname: etc::hostname(spec.op).to_owned(),
         network: spec.op.network,
-        limits: spec.op.limits.clone(),
+        limits: bounds::with_backstops(&spec.op.limits, &spec.limits, spec.choice.tier),
         protected: vec![std::process::id()],
     }
 }
@@ -496,7 +506,7 @@ mod tests {
             hosts: Vec::new(),
             choice: &choice,
             facts: &facts,
-            timeout: None,
+            limits: StepLimits::default(),
             side: SideTable::default(),
             init: &InitProgram::Myself,
         };

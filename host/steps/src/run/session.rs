@@ -15,8 +15,9 @@ use rustix::process::Pid;
 use stepwell_model::event::Stream;
 use stepwell_sys::error::Context;
 use stepwell_sys::namespace::{self, IdRange};
-use stepwell_sys::{SysError, SysResult, descriptor, process};
+use stepwell_sys::{SysError, SysResult, descriptor, process, usage};
 
+use super::bounds::{Bounds, Excess, LOOK};
 use super::cancel::CancelToken;
 use super::init::{INIT_NAME, STEP};
 use super::plan::Plan;
@@ -66,6 +67,7 @@ pub(super) struct Ended {
 enum Stop {
     Cancelled,
     TimedOut,
+    Excess(Excess),
 }
 
 pub(super) struct Session<'a> {
@@ -85,6 +87,8 @@ pub(super) struct Session<'a> {
     failure: Option<RunError>,
     stop: Option<Stop>,
     killed_at: Option<Instant>,
+    /// When memory and processes were last looked at.
+    looked_at: Instant,
     root: PathBuf,
     cancel: &'a CancelToken,
 }
@@ -126,6 +130,7 @@ impl<'a> Session<'a> {
             failure: None,
             stop: None,
             killed_at: None,
+            looked_at: Instant::now(),
             root: tree.path().to_owned(),
             cancel,
         };
@@ -151,13 +156,13 @@ impl<'a> Session<'a> {
     /// Goes on until nothing of the step is left.
     pub fn finish(
         mut self,
-        deadline: Option<Instant>,
+        bounds: Bounds,
         output: &mut dyn FnMut(Stream, &[u8]),
     ) -> Result<Ended, RunError> {
-        while self.wait(deadline)? {
+        while self.wait(&bounds)? {
             self.take_messages();
             self.pass_output(output);
-            self.check_stop(deadline);
+            self.check_stop(&bounds);
         }
         self.take_messages();
         self.pass_output(output);
@@ -177,6 +182,8 @@ impl<'a> Session<'a> {
         let exit = match self.stop {
             Some(Stop::Cancelled) => Exit::Cancelled,
             Some(Stop::TimedOut) => Exit::TimedOut,
+            Some(Stop::Excess(Excess::Memory)) => Exit::OutOfMemory,
+            Some(Stop::Excess(Excess::Processes)) => Exit::TooManyProcesses,
             None => match (self.failure.take(), self.exit) {
                 (Some(failure), _) => return Err(failure),
                 (None, Some(exit)) => exit,
@@ -191,7 +198,7 @@ impl<'a> Session<'a> {
     }
 
     /// Waits until there is something to do; returns whether the init still runs.
-    fn wait(&self, deadline: Option<Instant>) -> Result<bool, RunError> {
+    fn wait(&self, bounds: &Bounds) -> Result<bool, RunError> {
         let mut watched = vec![PollFd::new(&self.first, PollFlags::IN)];
         if self.stop.is_none() {
             watched.push(PollFd::new(self.cancel, PollFlags::IN));
@@ -201,7 +208,11 @@ impl<'a> Session<'a> {
         watched.extend(self.stderr.iter().map(|fd| PollFd::new(fd, PollFlags::IN)));
         let limit = match self.killed_at {
             Some(at) => Some(at + PATIENCE),
-            None => deadline,
+            None if bounds.is_watched() => {
+                let look = self.looked_at + LOOK;
+                Some(bounds.deadline.map_or(look, |at| at.min(look)))
+            }
+            None => bounds.deadline,
         };
         let timeout = limit.map(|at| at.saturating_duration_since(Instant::now()));
         let timeout = timeout.and_then(|left| Timespec::try_from(left).ok());
@@ -295,7 +306,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn check_stop(&mut self, deadline: Option<Instant>) {
+    fn check_stop(&mut self, bounds: &Bounds) {
         let now = Instant::now();
         if self.killed_at.is_some_and(|at| now >= at + PATIENCE) {
             // The init did not manage: whatever descends from it goes with it.
@@ -307,8 +318,12 @@ impl<'a> Session<'a> {
         }
         if self.cancel.is_cancelled() {
             self.stop = Some(Stop::Cancelled);
-        } else if deadline.is_some_and(|at| now >= at) && self.exit.is_none() {
+        } else if bounds.deadline.is_some_and(|at| now >= at) && self.exit.is_none() {
             self.stop = Some(Stop::TimedOut);
+        } else if bounds.is_watched() && now >= self.looked_at + LOOK {
+            let usage = usage::of_descendants(Pid::from_child(&self.child));
+            self.stop = bounds.excess(&usage).map(Stop::Excess);
+            self.looked_at = Instant::now();
         }
         if self.stop.is_some() {
             self.kill();

@@ -40,6 +40,8 @@ pub struct Row {
     pub handler: Handler,
     when: When,
     only: Only,
+    /// Whether calls beneath a descriptor (argument 0) may be left to the kernel; see [`is_left`].
+    beneath: bool,
     reason: &'static str,
 }
 
@@ -56,6 +58,7 @@ const fn row(
         handler,
         when,
         only: Only::All,
+        beneath: false,
         reason,
     }
 }
@@ -75,6 +78,12 @@ impl Row {
 
     const fn only(mut self, only: Only) -> Self {
         self.only = only;
+        self
+    }
+
+    /// Says that this call only looks, beneath a descriptor in argument 0.
+    const fn looks_beneath(mut self) -> Self {
+        self.beneath = true;
         self
     }
 }
@@ -100,8 +109,7 @@ const RLIMIT_RTTIME: &[u64] = &[libc::RLIMIT_RTTIME as u64];
 const PRCTL_OPTIONS: &[u64] = &[7, 8, 23, 24, 27, 28, 39, 47];
 
 const PATHS: &[Row] = rows! { Graft, "the path may lead into a graft":
-    SYS_openat => open::openat, SYS_openat2 => open::openat2, SYS_readlinkat => stat::readlinkat, SYS_statx => stat::statx,
-    SYS_faccessat => stat::faccessat, SYS_faccessat2 => stat::faccessat, SYS_execve => exec::execve, SYS_chdir => open::chdir,
+    SYS_openat => open::openat, SYS_openat2 => open::openat2, SYS_execve => exec::execve, SYS_chdir => open::chdir,
     SYS_getxattr => xattr::getxattr, SYS_lgetxattr => xattr::lgetxattr, SYS_listxattr => xattr::listxattr,
     SYS_llistxattr => xattr::llistxattr, SYS_fchmodat => chmod::fchmodat, SYS_fchmodat2 => chmod::fchmodat2, SYS_statfs => statfs::statfs, SYS_fstatfs => statfs::fstatfs,
 };
@@ -112,6 +120,18 @@ const LEGACY_PATHS: &[Row] = rows! { Graft, "the path may lead into a graft":
     SYS_lstat => stat::lstat, SYS_access => stat::access, SYS_chmod => chmod::chmod,
 };
 
+/// Makes rows of calls that look at what has a name beneath a descriptor.
+macro_rules! looks {
+    ($($number:ident => $handler:path),* $(,)?) => {
+        &[$(row(libc::$number, stringify!($number), When::Graft, $handler, "the path may lead into a graft").looks_beneath()),*]
+    };
+}
+
+const LOOKS: &[Row] = looks! {
+    SYS_readlinkat => stat::readlinkat, SYS_statx => stat::statx, SYS_faccessat => stat::faccessat,
+    SYS_faccessat2 => stat::faccessat,
+};
+
 const OTHERS: &[Row] = &[
     row(
         libc::SYS_newfstatat,
@@ -120,7 +140,8 @@ const OTHERS: &[Row] = &[
         stat::newfstatat,
         "the path may lead into a graft",
     )
-    .only(Only::WithoutFlag(3, AT_EMPTY_PATH)),
+    .only(Only::WithoutFlag(3, AT_EMPTY_PATH))
+    .looks_beneath(),
     row(
         libc::SYS_linkat,
         "SYS_linkat",
@@ -192,7 +213,7 @@ const LEGACY_LIMITS: &[Row] = &[
 
 /// All rows of this architecture.
 pub fn rows() -> impl Iterator<Item = &'static Row> {
-    let common = [PATHS, OTHERS, OWNERS, CREDENTIALS];
+    let common = [PATHS, LOOKS, OTHERS, OWNERS, CREDENTIALS];
     #[cfg(target_arch = "x86_64")]
     let legacy = [LEGACY_PATHS, LEGACY_OWNERS, LEGACY_LIMITS];
     #[cfg(not(target_arch = "x86_64"))]
@@ -210,7 +231,13 @@ pub fn filter(needs: &FilterNeeds) -> Vec<Rule> {
     };
     let rows = rows()
         .filter(|row| emulated || row.when == When::Graft)
-        .flat_map(|row| row_rules(row, emulated));
+        .flat_map(|row| {
+            let mut rules = row_rules(row, emulated);
+            if row.beneath && is_left(needs) {
+                rules.iter_mut().for_each(|rule| rule.when.push(FROM_CWD));
+            }
+            rules
+        });
     let mut rules: Vec<Rule> = first.into_iter().chain(rows).collect();
     rules.extend(guard::rules(needs.mounts));
     let refuse = |nr, name, reason| Rule::new(nr, name, Action::Errno(libc::ENOSYS as u16), reason);
@@ -234,6 +261,22 @@ pub fn filter(needs: &FilterNeeds) -> Vec<Rule> {
         }
     }
     rules
+}
+
+/// The path is resolved from the working directory.
+const FROM_CWD: Condition = Condition {
+    argument: 0,
+    mask: u32::MAX as u64,
+    value: libc::AT_FDCWD as u32 as u64,
+    negate: false,
+};
+
+/// Says whether looks at names beneath descriptors are left to the kernel, which is what `find` and `tar` do all day.
+///
+/// A program that has opened a directory of a graft sees its skeleton then: names and kinds, but no numbers of devices.  That will
+/// not do where a look has to show another owner, or a mount.
+fn is_left(needs: &FilterNeeds) -> bool {
+    needs.ids == Ids::Real && !needs.mediated && !needs.mounts.any
 }
 
 fn row_rules(row: &Row, emulated: bool) -> Vec<Rule> {
@@ -305,7 +348,33 @@ mod tests {
         assert_eq!(numbers.len(), count);
         let (real, emulated) = (names(Ids::Real), names(Ids::Emulated));
         assert!(real.iter().all(|name| emulated.contains(name)));
-        assert!(!real.contains(&"getuid".to_owned()) && emulated.contains(&"getuid".to_owned()));
         assert!(real.contains(&"io_uring_setup".to_owned()));
+        assert!(!real.contains(&"getuid".to_owned()) && emulated.contains(&"getuid".to_owned()));
+    }
+
+    #[test]
+    fn looks_beneath_descriptors_are_left_to_the_kernel_only_where_it_is_right() {
+        let from_cwd = |ids, any, mediated| {
+            let needs = FilterNeeds {
+                ids,
+                emulate_devices: true,
+                real_devices: false,
+                pid_namespace: true,
+                mounts: guard::Guarded {
+                    any,
+                    ..guard::Guarded::default()
+                },
+                mediated,
+            };
+            let rules = filter(&needs);
+            let rule = rules
+                .iter()
+                .find(|rule| rule.nr == libc::SYS_newfstatat && rule.action == Action::Notify);
+            rule.expect("a rule").when.contains(&FROM_CWD)
+        };
+        assert!(from_cwd(Ids::Real, false, false));
+        assert!(!from_cwd(Ids::Emulated, false, false));
+        assert!(!from_cwd(Ids::Real, true, false));
+        assert!(!from_cwd(Ids::Emulated, false, true));
     }
 }

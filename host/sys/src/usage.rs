@@ -1,0 +1,72 @@
+//! What a process and all that descend from it use, as `/proc` shows it.
+
+use std::fs;
+
+use rustix::process::Pid;
+
+use crate::process::{descendants, status_field};
+
+/// What a family of processes uses.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Threads, so that a process counts at least once.
+    pub tasks: u64,
+    /// Bytes of memory that is theirs alone: what files hold as well is not counted.
+    pub memory: u64,
+}
+
+/// Adds up what descends from `root`, without itself.  Whoever ends meanwhile is left out.
+pub fn of_descendants(root: Pid) -> Usage {
+    let mut sum = Usage::default();
+    for pid in descendants(root) {
+        let path = format!("/proc/{}/status", pid.as_raw_nonzero());
+        let status = fs::read_to_string(path).unwrap_or_default();
+        let one = Usage::parse(&status);
+        sum.tasks += one.tasks;
+        sum.memory += one.memory;
+    }
+    sum
+}
+
+impl Usage {
+    /// Takes it from the text of `/proc/PID/status` (proc_pid_status(5)).
+    fn parse(status: &str) -> Self {
+        let number = |field| {
+            let words = status_field(status, field)?.split_whitespace();
+            words.clone().next()?.parse::<u64>().ok()
+        };
+        Self {
+            tasks: number("Threads").unwrap_or(0),
+            // In kB; a process that has ended has no such line.
+            memory: number("RssAnon").unwrap_or(0) << 10,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_found() {
+        let text = "Name:\tx\nVmRSS:\t    900 kB\nRssAnon:\t     520 kB\nThreads:\t13\n";
+        let usage = Usage {
+            tasks: 13,
+            memory: 520 << 10,
+        };
+        assert_eq!(Usage::parse(text), usage);
+        assert_eq!(Usage::parse(""), Usage::default());
+    }
+
+    #[test]
+    fn children_are_counted() {
+        let mut child = std::process::Command::new("sleep")
+            .arg("20")
+            .spawn()
+            .expect("spawn");
+        let usage = of_descendants(rustix::process::getpid());
+        child.kill().expect("kill");
+        child.wait().expect("wait");
+        assert!(usage.tasks >= 1 && usage.memory > 0, "{usage:?}");
+    }
+}
