@@ -9,6 +9,8 @@
 
 pub mod cancel;
 pub mod etc;
+#[cfg(test)]
+mod filter_table;
 pub mod init;
 pub mod mounts;
 pub mod plan;
