@@ -2,10 +2,11 @@
 //! behind, and the next build gives the digest that it would have given anyway.
 
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use stepwell_integration_tests::children::{finished, nobody_stays, started, within};
 use stepwell_integration_tests::{Ran, World, ran};
 
 /// Times of new files are these, so that digests can be compared.
@@ -52,44 +53,6 @@ fn built(world: &World, store: &str, args: &[&str]) -> String {
     let ran = ran(&mut archive(world, store, "image", args));
     assert_eq!(ran.code, Some(0), "{}", ran.err);
     digest(world, "image")
-}
-
-fn started(mut command: Command) -> Child {
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the program runs")
-}
-
-fn finished(child: Child) -> Ran {
-    let output = child.wait_with_output().expect("the program ends");
-    Ran {
-        code: output.status.code(),
-        out: String::from_utf8_lossy(&output.stdout).into_owned(),
-        err: String::from_utf8_lossy(&output.stderr).into_owned(),
-    }
-}
-
-/// Waits until `condition` holds; gives up after `limit`.
-fn wait_until(limit: Duration, condition: impl Fn() -> bool) -> bool {
-    let end = Instant::now() + limit;
-    while !condition() {
-        if Instant::now() > end {
-            return false;
-        }
-        sleep(Duration::from_millis(10));
-    }
-    true
-}
-
-#[track_caller]
-fn nobody_stays(world: &World, store: &str) {
-    let gone = wait_until(Duration::from_secs(3), || {
-        world.processes_of(store).is_empty()
-    });
-    assert!(gone, "still there: {:?}", world.processes_of(store));
 }
 
 #[test]
@@ -260,7 +223,7 @@ fn signals_end_a_build_within_a_second() {
             })
         };
         assert!(
-            wait_until(Duration::from_secs(20), sleeps),
+            within(Duration::from_secs(20), sleeps),
             "the step does not start"
         );
         let start = Instant::now();

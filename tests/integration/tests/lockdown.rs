@@ -2,11 +2,11 @@
 //!
 //! Every denial and the trace are first shown to work on a program that does mount, so that no test passes for want of one.
 
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
+use stepwell_integration_tests::denial::denial;
 use stepwell_integration_tests::{Ran, World, ran, under};
-use stepwell_test_support::cmd::{run, tool};
+use stepwell_test_support::cmd::tool;
 use stepwell_test_support::{bundle, user};
 
 /// Two stages on Debian, packages in both, other ids, and what a package's scripts do.
@@ -91,8 +91,7 @@ fn traced(world: &World, log: &str, command: &Command) -> (Ran, String) {
 /// Runs the Debian build where `mode` denies mounts, after `denied` has looked at what became of a program that mounts.
 fn debian_builds_under(mode: &str, denied: impl FnOnce(&Ran)) {
     let world = World::with_debian();
-    let mut denial = Command::new(helper(&world));
-    denial.arg(mode);
+    let denial = denial(&world, mode);
     denied(&ran(&mut under(&denial, &mounting())));
     world.dockerfile(DOCKERFILE);
     let metadata = world.path("metadata.json");
@@ -122,15 +121,4 @@ fn mounting() -> Command {
         .args(["unchanged", "mount", "-t", "tmpfs", "none", "/mnt"])
         .stdin(Stdio::null());
     user::ordinary(command)
-}
-
-/// Compiles the program that denies mounts to what it executes.
-fn helper(world: &World) -> PathBuf {
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/helpers/deny_mounts.c");
-    let program = world.path("deny_mounts");
-    run(tool("gcc")
-        .args(["-O1", "-Wall", "-Wextra", "-Werror", source, "-o"])
-        .arg(&program))
-    .expect("gcc compiles the helper");
-    program
 }
