@@ -23,6 +23,10 @@ pub struct Rule {
     pub when: Vec<Condition>,
     /// Why the rule is there.
     pub reason: String,
+    /// Number of the same call in 32-bit programs, where the rule is to hold for them as well although they are let by
+    /// otherwise; for errors without conditions alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub narrow_nr: Option<u32>,
 }
 
 /// What becomes of a system call.
@@ -61,7 +65,15 @@ impl Rule {
             action,
             when: Vec::new(),
             reason: reason.to_owned(),
+            narrow_nr: None,
         }
+    }
+
+    /// Has the rule hold for 32-bit programs too, in which the call has this number.
+    #[must_use]
+    pub fn also_narrow(mut self, nr: Option<u32>) -> Self {
+        self.narrow_nr = nr;
+        self
     }
 }
 
@@ -70,7 +82,7 @@ impl Rule {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OtherAbi {
-    /// They are carried out, without grafts and without emulated ids.
+    /// They are carried out, without grafts and without emulated ids, but for those of [`Rule::narrow_nr`].
     Allow,
     /// They fail with ENOSYS: where a rule is a wall and not a convenience.
     Deny,
@@ -102,6 +114,7 @@ const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
 const AND: u16 = (libc::BPF_ALU | libc::BPF_AND | libc::BPF_K) as u16;
 const JUMP_EQ: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
 const JUMP_GE: u16 = (libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K) as u16;
+const JUMP: u16 = (libc::BPF_JMP | libc::BPF_JA) as u16;
 const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
 
 /// One instruction: operation, jump distances if true and if false, operand.
@@ -113,20 +126,37 @@ impl Filter {
     /// Calls that no rule names are decided from number and architecture alone, which the kernel recognises and
     /// answers from a bitmap without running the program.
     pub fn program(&self) -> Vec<Instruction> {
-        let other = match self.other_abi {
-            OtherAbi::Allow => libc::SECCOMP_RET_ALLOW,
-            OtherAbi::Deny => errno(libc::ENOSYS),
-        };
+        let mut other = self.other();
         let mut program = vec![
             (LOAD, 0, 0, OFFSET_ARCH),
-            (JUMP_EQ, 1, 0, AUDIT_ARCH),
-            (RETURN, 0, 0, other),
+            // The native numbers are beyond what a conditional jump reaches.
+            (JUMP_EQ, 0, 1, AUDIT_ARCH),
+            (JUMP, 0, 0, other.len() as u32),
+        ];
+        program.append(&mut other);
+        program.extend([
             (LOAD, 0, 0, OFFSET_NR),
             (JUMP_GE, 0, 1, X32_BIT),
             (RETURN, 0, 0, errno(libc::ENOSYS)),
-        ];
+        ]);
         for rule in &self.rules {
             program.extend(rule.instructions());
+        }
+        program.push((RETURN, 0, 0, libc::SECCOMP_RET_ALLOW));
+        program
+    }
+
+    /// What becomes of 32-bit programs.
+    fn other(&self) -> Vec<Instruction> {
+        if self.other_abi == OtherAbi::Deny {
+            return vec![(RETURN, 0, 0, errno(libc::ENOSYS))];
+        }
+        let mut program = vec![(LOAD, 0, 0, OFFSET_NR)];
+        for rule in &self.rules {
+            if let (Some(nr), Action::Errno(number)) = (rule.narrow_nr, rule.action) {
+                program.push((JUMP_EQ, 0, 1, nr));
+                program.push((RETURN, 0, 0, errno(i32::from(number))));
+            }
         }
         program.push((RETURN, 0, 0, libc::SECCOMP_RET_ALLOW));
         program
@@ -277,6 +307,7 @@ mod tests {
                 AND => acc &= k,
                 JUMP_EQ => at += usize::from(if acc == k { jt } else { jf }),
                 JUMP_GE => at += usize::from(if acc >= k { jt } else { jf }),
+                JUMP => at += k as usize,
                 RETURN => return k,
                 other => panic!("instruction {other}"),
             }
@@ -328,5 +359,28 @@ mod tests {
         assert_eq!(call(13, 0, 0), ALLOW);
         assert_eq!(call(X32_BIT | 11, 0, 0), errno(libc::ENOSYS));
         assert_eq!(run(&filter, 11, 0x4000_0003, [0; 6]), errno(libc::ENOSYS));
+    }
+
+    /// What is let by for want of rules is not let by where a rule names its number.
+    #[test]
+    fn some_rules_hold_for_32_bit_programs_too() {
+        const I386: u32 = 0x4000_0003;
+        let mut filter = Filter {
+            rules: vec![
+                rule(250, Action::Errno(1), vec![]).also_narrow(Some(288)),
+                rule(10, Action::Errno(2), vec![]),
+                rule(11, Action::Notify, vec![]).also_narrow(Some(11)),
+            ],
+            other_abi: OtherAbi::Allow,
+        };
+        let narrow = |filter: &Filter, nr| run(filter, nr, I386, [0; 6]);
+        assert_eq!(narrow(&filter, 288), errno(1));
+        for nr in [250, 10, 11] {
+            assert_eq!(narrow(&filter, nr), ALLOW, "{nr}");
+        }
+        assert_eq!(run(&filter, 250, AUDIT_ARCH, [0; 6]), errno(1));
+        assert_eq!(run(&filter, 288, AUDIT_ARCH, [0; 6]), ALLOW);
+        filter.other_abi = OtherAbi::Deny;
+        assert_eq!(narrow(&filter, 10), errno(libc::ENOSYS));
     }
 }

@@ -8,6 +8,8 @@
  *   restricted      what a container of Kubernetes' profile `restricted` leaves to a process without capabilities, by the
  *                   container runtimes' default filter: EPERM for mounts, namespaces, chroot, the descriptors of other
  *                   processes, io_uring, bpf, keys; ENOSYS for clone3. For ordinary users: no capability is taken.
+ *   docker          what docker leaves to root of a container by default: the same less chroot, fourteen capabilities,
+ *                   privileges may be gained.  32-bit calls are left alone, so that only Stepwell's own filter is there.
  *
  * It is written in C because no Rust outside the one crate that talks to the kernel may be unsafe.  Ends with 125 where
  * the denial cannot be made: a denial that is not there must never look like a success.
@@ -16,6 +18,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/audit.h>
+#include <linux/capability.h>
 #include <linux/filter.h>
 #include <linux/landlock.h>
 #include <linux/seccomp.h>
@@ -70,7 +73,8 @@ static const unsigned restricted[] = {
 };
 #define RESTRICTED (sizeof restricted / sizeof restricted[0])
 
-static int deny_as_restricted(void)
+/* `except` is a call that is not denied; `other` is what becomes of 32-bit programs. */
+static int deny_as_restricted(unsigned except, unsigned other)
 {
 	/* CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET */
 	const unsigned namespaces = 0x7e020000;
@@ -78,10 +82,12 @@ static int deny_as_restricted(void)
 	size_t n = 0;
 	code[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch));
 	code[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ARCH, 1, 0);
-	code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM);
+	code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, other);
 	code[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr));
 	for (size_t i = 0; i < RESTRICTED + FAMILY; i++) {
 		unsigned number = i < RESTRICTED ? restricted[i] : family[i - RESTRICTED];
+		if (number == except)
+			continue;
 		code[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, number, 0, 1);
 		code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM);
 	}
@@ -94,6 +100,30 @@ static int deny_as_restricted(void)
 	code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
 	struct sock_fprog program = { .len = (unsigned short)n, .filter = code };
 	return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program);
+}
+
+/* Docker's fourteen. */
+static const unsigned kept[] = {
+	CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_FSETID, CAP_FOWNER, CAP_MKNOD, CAP_NET_RAW, CAP_SETGID, CAP_SETUID, CAP_SETFCAP,
+	CAP_SETPCAP, CAP_NET_BIND_SERVICE, CAP_SYS_CHROOT, CAP_KILL, CAP_AUDIT_WRITE,
+};
+
+static int deny_as_docker(void)
+{
+	__u64 set = 0;
+	if (deny_as_restricted(SYS_chroot, SECCOMP_RET_ALLOW))
+		return -1;
+	for (size_t i = 0; i < sizeof kept / sizeof kept[0]; i++)
+		set |= 1ULL << kept[i];
+	for (unsigned i = 0; i <= CAP_LAST_CAP; i++)
+		if (!(set >> i & 1) && prctl(PR_CAPBSET_DROP, i, 0, 0, 0) && errno != EINVAL)
+			return -1;
+	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct data[2] = {
+		{ .effective = (__u32)set, .permitted = (__u32)set },
+		{ .effective = (__u32)(set >> 32), .permitted = (__u32)(set >> 32) },
+	};
+	return (int)syscall(SYS_capset, &header, data);
 }
 
 /* A domain that handles any right to files makes the kernel refuse mounts. REFER has to be allowed again: it is denied
@@ -127,7 +157,9 @@ static int deny(const char *mode)
 	if (!strcmp(mode, "seccomp-kill"))
 		return deny_by_seccomp(SECCOMP_RET_KILL_PROCESS);
 	if (!strcmp(mode, "restricted"))
-		return deny_as_restricted();
+		return deny_as_restricted(~0U, SECCOMP_RET_ERRNO | EPERM);
+	if (!strcmp(mode, "docker"))
+		return deny_as_docker();
 	errno = EINVAL;
 	return -1;
 }
@@ -135,10 +167,11 @@ static int deny(const char *mode)
 int main(int count, char **argument)
 {
 	if (count < 3) {
-		fprintf(stderr, "usage: %s landlock|seccomp-eacces|seccomp-kill|restricted PROGRAM [ARGUMENT...]\n", argument[0]);
+		fprintf(stderr, "usage: %s landlock|seccomp-eacces|seccomp-kill|restricted|docker PROGRAM [ARGUMENT...]\n", argument[0]);
 		return 125;
 	}
-	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || deny(argument[1])) {
+	int may_gain = !strcmp(argument[1], "docker"); /* and root needs no promise to install a filter */
+	if ((!may_gain && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)) || deny(argument[1])) {
 		fprintf(stderr, "%s: the denial `%s` cannot be made: %s\n", argument[0], argument[1], strerror(errno));
 		return 125;
 	}

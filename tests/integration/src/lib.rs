@@ -3,7 +3,10 @@
 #![forbid(unsafe_code)]
 
 pub mod archive;
+pub mod children;
+pub mod denial;
 pub mod proxy;
+pub mod way;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -150,21 +153,6 @@ impl World {
             .collect()
     }
 
-    /// The command that puts another one under the denial `mode` of `helpers/deny_mounts.c`.
-    pub fn denial(&self, mode: &str) -> Command {
-        let program = self.path("deny_mounts");
-        if !program.exists() {
-            let source = concat!(env!("CARGO_MANIFEST_DIR"), "/helpers/deny_mounts.c");
-            run(tool("gcc")
-                .args(["-O1", "-Wall", "-Wextra", "-Werror", source, "-o"])
-                .arg(&program))
-            .expect("gcc compiles the helper");
-        }
-        let mut denial = Command::new(program);
-        denial.arg(mode);
-        denial
-    }
-
     /// Runs `stepwell build`.
     pub fn build(&self, args: &[&str]) -> Ran {
         ran(&mut self.build_command(args))
@@ -242,6 +230,17 @@ impl World {
     }
 }
 
+impl From<Output> for Ran {
+    fn from(output: Output) -> Self {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Self {
+            code: output.status.code(),
+            out: text(&output.stdout),
+            err: text(&output.stderr),
+        }
+    }
+}
+
 impl Default for World {
     fn default() -> Self {
         Self::new()
@@ -262,6 +261,17 @@ impl Ran {
         }
     }
 
+    /// The lines that the steps printed, as plain progress shows them.
+    pub fn printed(&self) -> Vec<String> {
+        const TOLD: [&str; 7] = ["[", "DONE", "CACHED", "ERROR", "pull", "push", "unpack"];
+        let lines = self.err.lines().filter(|line| line.starts_with('#'));
+        let lines = lines.filter_map(|line| line.split_once(' ').map(|(_, text)| text));
+        lines
+            .filter(|text| !TOLD.iter().any(|word| text.starts_with(word)))
+            .map(str::to_owned)
+            .collect()
+    }
+
     /// Number of steps that were carried out, and number of steps that were taken from the cache.
     pub fn steps(&self) -> (usize, usize) {
         let count = |word: &str| {
@@ -276,16 +286,7 @@ impl Ran {
 
 /// Runs a command to its end.
 pub fn ran(command: &mut Command) -> Ran {
-    let Output {
-        status,
-        stdout,
-        stderr,
-    } = output(command).expect("the program runs");
-    Ran {
-        code: status.code(),
-        out: String::from_utf8_lossy(&stdout).into_owned(),
-        err: String::from_utf8_lossy(&stderr).into_owned(),
-    }
+    output(command).expect("the program runs").into()
 }
 
 /// Puts a command behind another one, which executes it: `wrapper ARGS… command ARGS…`, in the command's environment.

@@ -2,10 +2,11 @@
 //! behind, and the next build gives the digest that it would have given anyway.
 
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use stepwell_integration_tests::children::{finished, nobody_stays, signal, started, within};
 use stepwell_integration_tests::{Ran, World, ran};
 
 /// Times of new files are these, so that digests can be compared.
@@ -52,44 +53,6 @@ fn built(world: &World, store: &str, args: &[&str]) -> String {
     let ran = ran(&mut archive(world, store, "image", args));
     assert_eq!(ran.code, Some(0), "{}", ran.err);
     digest(world, "image")
-}
-
-fn started(mut command: Command) -> Child {
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the program runs")
-}
-
-fn finished(child: Child) -> Ran {
-    let output = child.wait_with_output().expect("the program ends");
-    Ran {
-        code: output.status.code(),
-        out: String::from_utf8_lossy(&output.stdout).into_owned(),
-        err: String::from_utf8_lossy(&output.stderr).into_owned(),
-    }
-}
-
-/// Waits until `condition` holds; gives up after `limit`.
-fn wait_until(limit: Duration, condition: impl Fn() -> bool) -> bool {
-    let end = Instant::now() + limit;
-    while !condition() {
-        if Instant::now() > end {
-            return false;
-        }
-        sleep(Duration::from_millis(10));
-    }
-    true
-}
-
-#[track_caller]
-fn nobody_stays(world: &World, store: &str) {
-    let gone = wait_until(Duration::from_secs(3), || {
-        world.processes_of(store).is_empty()
-    });
-    assert!(gone, "still there: {:?}", world.processes_of(store));
 }
 
 #[test]
@@ -251,7 +214,7 @@ fn a_full_disk_is_named_and_does_no_harm() {
 fn signals_end_a_build_within_a_second() {
     let world = World::new();
     world.dockerfile("FROM @BUSYBOX@\nRUN sleep 1000 & sleep 1001\n");
-    for signal in ["INT", "TERM", "HUP"] {
+    for name in ["INT", "TERM", "HUP"] {
         let child = started(archive(&world, "store", "never", &[]));
         let sleeps = || {
             world.processes_of("store").iter().any(|p| {
@@ -260,28 +223,10 @@ fn signals_end_a_build_within_a_second() {
             })
         };
         assert!(
-            wait_until(Duration::from_secs(20), sleeps),
+            within(Duration::from_secs(20), sleeps),
             "the step does not start"
         );
-        let start = Instant::now();
-        let id = child.id().to_string();
-        // The shell's own: a small machine has no program of that name.
-        stepwell_test_support::cmd::run(Command::new("sh").args([
-            "-c",
-            "kill -s $0 $1",
-            signal,
-            &id,
-        ]))
-        .expect("kill");
-        let ran = finished(child);
-        let took = start.elapsed();
-        ran.failed_with(130, &["the build was interrupted"]);
-        assert!(
-            took < Duration::from_secs(2),
-            "SIG{signal}: {took:?}\n{}",
-            ran.err
-        );
-        nobody_stays(&world, "store");
+        interrupted(&world, child, name);
         assert!(!world.path("never.tar").exists(), "a half-written output");
     }
     world.dockerfile("FROM @BUSYBOX@\nRUN echo goes on\n");
@@ -305,15 +250,18 @@ echo '{"imageLayoutVersion":"1.0.0"}' > oci-layout && rm zeros part part.gz
 
 /// Ends a build by a signal, and looks that it is gone soon and nothing half-done is left.
 #[track_caller]
-fn interrupted(world: &World, child: Child) -> Ran {
+fn interrupted(world: &World, child: Child, name: &str) -> Ran {
     let start = Instant::now();
-    let id = child.id().to_string();
-    stepwell_test_support::cmd::run(Command::new("kill").args(["-s", "INT", &id])).expect("kill");
+    signal(&child, name);
     let ran = finished(child);
     let took = start.elapsed();
     ran.failed_with(130, &["the build was interrupted"]);
     // Promised is a second; a machine at work may take a little longer to run anybody at all.
-    assert!(took < Duration::from_secs(5), "{took:?}\n{}", ran.err);
+    assert!(
+        took < Duration::from_secs(5),
+        "SIG{name}: {took:?}\n{}",
+        ran.err
+    );
     nobody_stays(world, "store");
     ran
 }
@@ -342,15 +290,15 @@ fn a_signal_ends_the_reading_of_a_huge_layer() {
             .filter_map(|b| b.metadata().ok())
             .any(|m| m.len() > 1 << 20)
     };
-    let fetched = wait_until(Duration::from_secs(60), is_fetched);
+    let fetched = within(Duration::from_secs(60), is_fetched);
     if !fetched {
         panic!(
             "the layer is not fetched:\n{}",
-            interrupted(&world, child).err
+            interrupted(&world, child, "INT").err
         );
     }
     sleep(Duration::from_millis(200));
-    interrupted(&world, child);
+    interrupted(&world, child, "INT");
     assert!(!world.path("never.tar").exists(), "a half-written output");
     world.dockerfile("FROM @BUSYBOX@\nRUN echo goes on\n");
     world.built(&[]);
@@ -365,6 +313,6 @@ fn a_signal_ends_the_waiting_for_a_registry_that_says_nothing() {
     let child = started(archive(&world, "store", "never", &[]));
     // It is connected to, and waits for an answer.
     let connection = silent.accept().expect("a connection");
-    interrupted(&world, child);
+    interrupted(&world, child, "INT");
     drop(connection);
 }

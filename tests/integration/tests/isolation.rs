@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use serde_json::Value;
-use stepwell_integration_tests::{World, ran, under};
+use stepwell_integration_tests::{World, denial, ran, under};
 use stepwell_test_support::cmd::tool;
 use stepwell_test_support::{program, user};
 
@@ -57,7 +57,7 @@ fn what_is_required_and_to_be_had_is_taken_and_a_contradiction_is_refused() {
 fn what_is_required_is_refused_with_reasons_and_mends() {
     let world = World::new();
     world.dockerfile("FROM @BUSYBOX@\nRUN echo ran > /ran\n");
-    let denial = world.denial("restricted");
+    let denial = denial::denial(&world, "restricted");
     let refused = ran(&mut under(
         &denial,
         &build(&world, &["--require-isolation=chroot"]),
@@ -154,7 +154,7 @@ fn the_doctor_explains_every_rung() {
             .args(["doctor", "--format", format, "--root"])
             .arg(world.path("store"));
         ran(&mut under(
-            &world.denial("restricted"),
+            &denial::denial(&world, "restricted"),
             &user::ordinary(doctor),
         ))
     };

@@ -4,6 +4,7 @@
 
 use std::process::{Command, Stdio};
 
+use stepwell_integration_tests::denial::denial;
 use stepwell_integration_tests::{Ran, World, ran, under};
 use stepwell_test_support::cmd::tool;
 use stepwell_test_support::{bundle, user};
@@ -90,7 +91,7 @@ fn traced(world: &World, log: &str, command: &Command) -> (Ran, String) {
 /// Runs the Debian build where `mode` denies mounts, after `denied` has looked at what became of a program that mounts.
 fn debian_builds_under(mode: &str, denied: impl FnOnce(&Ran)) {
     let world = World::with_debian();
-    let denial = world.denial(mode);
+    let denial = denial(&world, mode);
     denied(&ran(&mut under(&denial, &mounting())));
     world.dockerfile(DOCKERFILE);
     let metadata = world.path("metadata.json");

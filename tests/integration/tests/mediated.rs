@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use stepwell_integration_tests::{Ran, World, ran, under};
+use stepwell_integration_tests::{World, denial, ran, under};
 use stepwell_test_support::cmd::{run, tool};
 use stepwell_test_support::{bundle, user};
 
@@ -40,7 +40,7 @@ RUN cd ~ && echo $PWD $HOME $(id -u) > own && umask && perl -e 'mkdir q(p), 0751
 #[test]
 fn debian_builds_where_nothing_is_allowed() {
     let world = World::with_debian();
-    let denial = denial(&world);
+    let denial = denial::restricted(&world);
     world.dockerfile(DEBIAN);
     let build = world.build_command(&["--push", "--tag", "@REGISTRY@/mediated:latest"]);
     let built = ran(&mut under(&denial, &build));
@@ -57,7 +57,7 @@ fn debian_builds_where_nothing_is_allowed() {
 #[test]
 fn the_image_is_the_one_of_the_other_tiers() {
     let world = World::with_debian();
-    let denial = denial(&world);
+    let denial = denial::restricted(&world);
     world.dockerfile(REPRODUCIBLE);
     let digest = |store: &str, isolation: &str, denial: Option<&Command>| {
         let metadata = world.path(&format!("metadata-{store}.json"));
@@ -94,7 +94,7 @@ fn the_image_is_the_one_of_the_other_tiers() {
 #[test]
 fn a_hostile_step_stays_in_its_tree() {
     let world = World::with_debian();
-    let denial = denial(&world);
+    let denial = denial::restricted(&world);
     let outside = Outside::new(&world);
     compile(&world, "escape", &["-static", "-pthread"], "context/escape");
     world.dockerfile(&format!(
@@ -185,22 +185,6 @@ impl Drop for Outside {
         let _ = self.victim.kill();
         let _ = self.victim.wait();
     }
-}
-
-/// Returns the command that denies everything to what it executes, after it has been seen to.
-fn denial(world: &World) -> Command {
-    let denial = world.denial("restricted");
-    for denied in [
-        &["unshare", "--user", "true"][..],
-        &["unshare", "--mount", "true"],
-        &["chroot", "/", "true"],
-    ] {
-        let mut command = Command::new(denied[0]);
-        command.args(&denied[1..]).stdin(Stdio::null());
-        let control: Ran = ran(&mut under(&denial, &user::ordinary(command)));
-        assert_ne!(control.code, Some(0), "{denied:?} was allowed");
-    }
-    denial
 }
 
 fn compile(world: &World, helper: &str, flags: &[&str], to: &str) -> PathBuf {

@@ -11,6 +11,8 @@ mod bounds;
 pub mod cancel;
 pub mod causes;
 pub mod etc;
+#[cfg(test)]
+mod filter_table;
 pub mod init;
 pub mod mounts;
 pub mod plan;

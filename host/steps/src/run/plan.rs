@@ -12,7 +12,7 @@ use stepwell_sys::seccomp::{Filter, OtherAbi, Rule};
 
 use super::tier::TierChoice;
 use super::types::{Credentials, Ids, Tier};
-use super::walls::walls;
+use super::walls::{refused, walls};
 
 /// The operations, in order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -298,7 +298,11 @@ fn confinement(
     } else {
         OtherAbi::Deny
     };
-    let rules = walls.into_iter().chain(notify.iter().cloned()).collect();
+    let rules = walls
+        .into_iter()
+        .chain(refused())
+        .chain(notify.iter().cloned())
+        .collect();
     steps.push(SetupStep::Supervise {
         filter: Filter { rules, other_abi },
     });
@@ -442,7 +446,11 @@ mod tests {
         ))
         .unwrap();
         let without = filter(planned(&facts, Isolation::Chroot, Network::Default)).unwrap();
-        assert_eq!((with.rules.len(), with.other_abi), (1, OtherAbi::Allow));
+        // Nothing but what is refused everywhere, and what the supervisor asked for.
+        assert_eq!(
+            (with.rules.len(), with.other_abi),
+            (refused().len() + 1, OtherAbi::Allow)
+        );
         let kills: Vec<u64> = without
             .rules
             .iter()

@@ -1,7 +1,7 @@
-//! Rules of the filter that stand in for what the kernel does not give: a pid namespace, Landlock, a network
-//! namespace.
+//! Rules of the filter that are walls: what is refused in every tier, and what stands in for what the kernel does not
+//! give: a pid namespace, Landlock, a network namespace.
 //!
-//! Pure: part of [`super::plan`].  Where there are such rules, calls of other binary interfaces (32-bit programs)
+//! Pure: part of [`super::plan`].  Where there are rules of the second kind, calls of other binary interfaces (32-bit programs)
 //! are refused, because no rule holds for them.
 
 use stepwell_model::op::Network;
@@ -12,6 +12,99 @@ use super::plan::{Shape, StepProcess};
 
 /// First version of Landlock that keeps signals and abstract sockets inside.
 const LANDLOCK_SCOPES: u32 = 6;
+
+/// Returns the rules that hold in every tier: what no build needs and what is a way out, or lays the kernel open, where
+/// another wall has a gap.  They hold for 32-bit programs too.
+pub(super) fn refused() -> Vec<Rule> {
+    let rule = |row: &Refused| {
+        Rule::new(
+            row.nr,
+            row.name,
+            Action::Errno(row.errno as u16),
+            row.reason,
+        )
+        .also_narrow(row.narrow)
+    };
+    REFUSED.iter().map(rule).collect()
+}
+
+/// A call that is refused in every tier.
+struct Refused {
+    nr: i64,
+    name: &'static str,
+    errno: i32,
+    /// Its number in 32-bit programs of this machine.
+    narrow: Option<u32>,
+    reason: &'static str,
+}
+
+const fn refuse(
+    nr: i64,
+    name: &'static str,
+    errno: i32,
+    narrow: [u32; 2],
+    reason: &'static str,
+) -> Refused {
+    let narrow = if cfg!(target_arch = "x86_64") {
+        Some(narrow[0])
+    } else if cfg!(target_arch = "aarch64") {
+        Some(narrow[1])
+    } else {
+        None
+    };
+    Refused {
+        nr,
+        name,
+        errno,
+        narrow,
+        reason,
+    }
+}
+
+const KEYS: &str = "a step inherits the session keyring of the builder, and may read what is in it";
+const SURFACE: &str = "no build needs it, and it lays much of the kernel open";
+
+/// Name, error, numbers in 32-bit programs of x86 and of ARM.
+const REFUSED: &[Refused] = &[
+    refuse(libc::SYS_add_key, "add_key", libc::ENOSYS, [286, 309], KEYS),
+    refuse(
+        libc::SYS_request_key,
+        "request_key",
+        libc::ENOSYS,
+        [287, 310],
+        KEYS,
+    ),
+    refuse(libc::SYS_keyctl, "keyctl", libc::ENOSYS, [288, 311], KEYS),
+    refuse(
+        libc::SYS_open_by_handle_at,
+        "open_by_handle_at",
+        libc::EPERM,
+        [342, 371],
+        "opens a file by no path at all, so no root is in its way",
+    ),
+    refuse(libc::SYS_bpf, "bpf", libc::EPERM, [357, 386], SURFACE),
+    refuse(
+        libc::SYS_perf_event_open,
+        "perf_event_open",
+        libc::EPERM,
+        [336, 364],
+        SURFACE,
+    ),
+    refuse(
+        libc::SYS_userfaultfd,
+        "userfaultfd",
+        libc::EPERM,
+        [374, 388],
+        SURFACE,
+    ),
+    refuse(
+        libc::SYS_io_uring_setup,
+        "io_uring_setup",
+        libc::ENOSYS,
+        [425, 425],
+        "its calls would go around the filter; programs fall back to the calls themselves",
+    ),
+];
 
 /// Rules that stand in for what the kernel does not give here.
 pub(super) fn walls(process: &StepProcess, facts: &Facts, shape: &Shape) -> Vec<Rule> {

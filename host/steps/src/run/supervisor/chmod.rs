@@ -1,13 +1,15 @@
 //! chmod(2) and linkat(2) on what a graft leads to: the C library changes the mode of an open file, and gives an
 //! unnamed one its name, by its link in `/proc/self/fd`.
 
+use std::os::fd::AsFd;
+
 use rustix::fs::{self, AtFlags, Mode};
 use rustix::io::Errno;
 use stepwell_sys::resolve::{self, Links};
 
 use super::call::{Answer, Call, Stop};
-use super::nodes::{HostFile, Node, Within};
-use super::owner::{Target, target_of};
+use super::nodes::{self, HostFile, Node, Within};
+use super::owner::{Target, own_link, target_of};
 use super::path::{AT_FDCWD, Place, TreePlace, locate, near, split};
 use super::step::Step;
 
@@ -109,9 +111,10 @@ pub fn linkat(step: &mut Step, call: &Call<'_>) -> Result<Answer, Stop> {
     let directory = resolve::handle(&step.root, directory, Links::Follow)?;
     call.check()?;
     // The target is a file that the caller holds open; the kernel refuses one of another file system.
+    let target = nodes::follow(step, &old.link)?;
     fs::linkat(
-        &step.host.proc,
-        &*old.link,
+        fs::CWD,
+        own_link(target.as_fd()),
         &directory,
         name,
         AtFlags::SYMLINK_FOLLOW,

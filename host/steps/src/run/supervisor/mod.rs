@@ -168,18 +168,23 @@ struct Loop {
     listener: Listener,
     step: Arc<Mutex<Step>>,
     rows: HashMap<i32, &'static Row>,
-    /// What stands in for the kernel, where no path may be left to it.
+    /// What stands in for the kernel, where no path may be left to it, and what looks at numbers of processes, where they
+    /// are the machine's.
     kernel: HashMap<i32, Handler>,
 }
 
 impl Loop {
     fn new(listener: Listener, step: Arc<Mutex<Step>>) -> Self {
         let rows = syscalls::rows().map(|row| (row.nr as i32, row)).collect();
-        let mediated = lock(&step).mediated.is_some();
-        let kernel = if mediated {
-            mediated::handlers().collect()
-        } else {
-            HashMap::new()
+        let kernel = {
+            let step = lock(&step);
+            if step.mediated.is_some() {
+                mediated::handlers().collect()
+            } else if !step.pids.own_namespace() {
+                mediated::handlers_about_others().collect()
+            } else {
+                HashMap::new()
+            }
         };
         Self {
             listener,

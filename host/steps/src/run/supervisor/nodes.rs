@@ -127,13 +127,43 @@ pub fn open_host(step: &Step, within: Within, path: &str, flags: OFlags) -> Resu
     } else {
         flags | OFlags::NOCTTY
     };
-    fs::openat2(
-        host(step, within)?,
-        path,
-        flags | OFlags::CLOEXEC,
-        Mode::empty(),
-        resolve,
-    )
+    let open = |beneath: BorrowedFd<'_>, path: &str| {
+        let flags = flags | OFlags::CLOEXEC;
+        fs::openat2(beneath, path, flags, Mode::empty(), resolve)
+    };
+    match process_of(path).filter(|_| within == Within::Proc) {
+        Some((number, rest)) => open(process(step, number)?.as_fd(), rest),
+        None => open(host(step, within)?, path),
+    }
+}
+
+/// Splits a path beneath `/proc` that begins with the number of a process.
+fn process_of(path: &str) -> Option<(u32, &str)> {
+    let (number, rest) = path.split_once('/').unwrap_or((path, "."));
+    Some((number.parse().ok()?, rest))
+}
+
+/// Opens the directory of a process of the step: between the look at a number and its use the process may end, and the
+/// number may become that of a process of the machine.
+fn process(step: &Step, number: u32) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = fs::openat(&step.host.proc, number.to_string(), flags, Mode::empty())?;
+    if step.pids.owns(directory.as_fd()) {
+        Ok(directory)
+    } else {
+        Err(Errno::NOENT)
+    }
+}
+
+/// Opens what a link beneath the machine's `/proc` leads to.
+pub fn follow(step: &Step, link: &str) -> Result<OwnedFd, Errno> {
+    let open = |beneath: BorrowedFd<'_>, path: &str| {
+        fs::openat(beneath, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+    };
+    match process_of(link) {
+        Some((number, rest)) => open(process(step, number)?.as_fd(), rest),
+        None => open(step.host.proc.as_fd(), link),
+    }
 }
 
 /// Says what a path beneath `/sys` or `/proc/sys` of the machine's stands for: read-only, as it is there.

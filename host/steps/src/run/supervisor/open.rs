@@ -1,7 +1,7 @@
 //! open(2) and its kin, and chdir(2): what lies in a graft is opened here, beneath the supervisor's own handles,
 //! and given to the step as a descriptor.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{self, FileType, MemfdFlags, Mode, OFlags};
@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use stepwell_sys::resolve::{self, Links};
 
 use super::call::{Answer, Call, Stop};
-use super::nodes::{HostFile, Magic, Node, Within, open_host};
+use super::nodes::{HostFile, Magic, Node, Within, follow, open_host};
 use super::path::{AT_FDCWD, GraftPlace, Place, TreePlace, locate, near};
 use super::step::Step;
 use super::{create, dev, pidtext, secrets, stubs};
@@ -266,12 +266,46 @@ fn open_host_file(step: &Step, file: &HostFile, how: OpenHow) -> Result<OwnedFd,
             Errno::ACCESS
         });
     }
-    open_host(
+    let opened = open_host(
         step,
         file.within,
         &file.path,
         how.existing() - OFlags::TRUNC,
-    )
+    )?;
+    if is_ours(file, opened.as_fd())? {
+        return copy(opened);
+    }
+    Ok(opened)
+}
+
+/// Says whether a file of the machine's belongs to this process, which then is root of the machine or of a container.  A
+/// descriptor for reading would let the step, whose root is the same user, change the file's mode and owner, and what is in
+/// `/sys` may be memory of devices.
+fn is_ours(file: &HostFile, opened: BorrowedFd<'_>) -> Result<bool, Errno> {
+    // Of `/proc/sys` and of processes the kernel lets nobody change these, but of their networks.
+    let names: Vec<&str> = file.path.split('/').collect();
+    let changeable = match file.within {
+        Within::Sys => true,
+        Within::Proc => match names[..] {
+            ["sys", ..] => false,
+            [process, second, ..] => process.parse::<u32>().is_err() || second == "net",
+            _ => true,
+        },
+        Within::Dev => false,
+    };
+    Ok(changeable && fs::fstat(opened)?.st_uid == rustix::process::geteuid().as_raw())
+}
+
+/// Gives the content of a file instead of the file.
+fn copy(file: OwnedFd) -> Result<OwnedFd, Errno> {
+    /// Stops a file without end from filling memory.
+    const MAX_COPY: u64 = 32 << 20;
+    let mut content = Vec::new();
+    std::fs::File::from(file)
+        .take(MAX_COPY)
+        .read_to_end(&mut content)
+        .map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))?;
+    memory_file(&content)
 }
 
 /// Makes a file of made-up content, open for reading.
@@ -287,8 +321,7 @@ fn memory_file(content: &[u8]) -> Result<OwnedFd, Errno> {
 
 /// Opens what a link of `/proc/PID` leads to, again.
 fn open_magic(step: &Step, magic: &Magic, how: OpenHow) -> Result<OwnedFd, Errno> {
-    let flags = OFlags::PATH | OFlags::CLOEXEC;
-    let target = fs::openat(&step.host.proc, &*magic.link, flags, Mode::empty())?;
+    let target = follow(step, &magic.link)?;
     let stat = fs::fstat(&target)?;
     match FileType::from_raw_mode(stat.st_mode) {
         // A step never gets a directory outside its tree.

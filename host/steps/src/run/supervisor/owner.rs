@@ -4,7 +4,7 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{self, AtFlags, FileType, Mode, Statx};
+use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, Statx};
 use rustix::io::Errno;
 use std::sync::Arc;
 use stepwell_sys::memory;
@@ -12,7 +12,7 @@ use stepwell_sys::meta::{self, InodeId, Meta, MetaError};
 
 use super::call::{Answer, Call, Stop};
 use super::identity::{CAP_CHOWN, Identity, KEEP};
-use super::nodes::Node;
+use super::nodes::{self, Node};
 use super::path::{AT_FDCWD, Place, TreePlace, locate};
 use super::step::Step;
 
@@ -124,8 +124,8 @@ pub enum Target {
 /// A file of the tree, reached by a link that leads to it and nowhere else.
 pub struct Inode {
     link: PathBuf,
-    /// Keeps the link alive where it is one of ours.
-    _handle: Option<std::os::fd::OwnedFd>,
+    /// Keeps the link alive.
+    _handle: std::os::fd::OwnedFd,
     stat: Statx,
 }
 
@@ -149,28 +149,35 @@ pub fn target(
 /// # Errors
 /// There is none, or only the kernel knows.
 pub fn target_of(step: &Step, call: &Call<'_>, place: Place) -> Result<Target, Stop> {
-    let (link, handle) = match place {
-        Place::Descriptor(fd) => (PathBuf::from(step.descriptor_link(call.tid(), fd)), None),
+    // A handle, because what a number of a process or a descriptor means may change between the look and the deed.
+    let handle = match place {
+        Place::Descriptor(fd) => {
+            let flags = OFlags::PATH | OFlags::CLOEXEC;
+            let link = step.descriptor_link(call.tid(), fd);
+            // Only the kernel knows what a bad descriptor is.
+            let handle = fs::open(link, flags, Mode::empty()).map_err(|_| Stop::CarryOn)?;
+            call.check()?;
+            handle
+        }
         Place::Tree(TreePlace {
             handle: Ok(handle), ..
-        }) => (own_link(handle.as_fd()), Some(handle)),
+        }) => handle,
         Place::Tree(TreePlace {
             handle: Err(errno), ..
         }) => return Err(errno.into()),
         Place::Graft(place) => match place.node {
             Node::Missing => return Err(Errno::NOENT.into()),
-            Node::Magic(magic) => (PathBuf::from(format!("/proc/{}", magic.link)), None),
+            Node::Magic(magic) => nodes::follow(step, &magic.link).map_err(|_| Stop::CarryOn)?,
             _ => return Ok(Target::Elsewhere),
         },
     };
-    // Only the kernel knows what a bad descriptor is.
     let stat =
-        fs::statx(fs::CWD, &link, AtFlags::empty(), InodeId::STATX).map_err(|_| Stop::CarryOn)?;
+        fs::statx(&handle, c"", AtFlags::EMPTY_PATH, InodeId::STATX).map_err(|_| Stop::CarryOn)?;
     if (stat.stx_dev_major, stat.stx_dev_minor) != step.device {
         return Ok(Target::Elsewhere);
     }
     Ok(Target::Tree(Box::new(Inode {
-        link,
+        link: own_link(handle.as_fd()),
         _handle: handle,
         stat,
     })))
@@ -242,7 +249,7 @@ impl Inode {
     }
 }
 
-fn own_link(handle: BorrowedFd<'_>) -> PathBuf {
+pub fn own_link(handle: BorrowedFd<'_>) -> PathBuf {
     use std::os::fd::AsRawFd;
     PathBuf::from(format!("/proc/self/fd/{}", handle.as_raw_fd()))
 }

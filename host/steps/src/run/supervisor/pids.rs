@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::os::fd::BorrowedFd;
 
+use rustix::fs::{Mode, OFlags, openat, readlinkat};
 use stepwell_sys::resolve;
 
 /// What `/proc/PID/status` says of a process or thread.  Lists go from the outermost namespace inwards.
@@ -30,6 +32,14 @@ impl Status {
         Some(Self::parse(
             &fs::read_to_string(format!("/proc/{outer}/status")).ok()?,
         ))
+    }
+
+    /// Reads the status of the process or thread whose directory in `/proc` this is.
+    fn at(directory: BorrowedFd<'_>) -> Option<Self> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let file = openat(directory, c"status", flags, Mode::empty()).ok()?;
+        let text = std::io::read_to_string(fs::File::from(file)).ok()?;
+        Some(Self::parse(&text))
     }
 
     /// Takes it from the text of the file.
@@ -109,6 +119,11 @@ impl Pids {
             namespace: None,
             seen: HashMap::new(),
         }
+    }
+
+    /// Says whether the step has a namespace of its own.
+    pub fn own_namespace(&self) -> bool {
+        self.own_namespace
     }
 
     /// Takes the namespace from a process of the step; the first one says it for all.
@@ -192,6 +207,32 @@ impl Pids {
         }
     }
 
+    /// Says whether a process is the one that holds the step: the builder's, although it has a number in the namespace.
+    pub fn is_holder(&self, outer: u32) -> bool {
+        self.own_namespace
+            && Status::of(outer).is_none_or(|status| self.inner(&status.ns_tgid) == 1)
+    }
+
+    /// Says whether the process whose directory in `/proc` this is, is one of the step's.  Numbers are given anew when a
+    /// process has ended; a handle stays with the process that it was opened for.
+    pub fn owns(&self, directory: BorrowedFd<'_>) -> bool {
+        if let Some(namespace) = &self.namespace {
+            return readlinkat(directory, c"ns/pid", Vec::new())
+                .is_ok_and(|own| own.as_bytes() == *namespace);
+        }
+        let Some(status) = Status::at(directory).filter(|_| !self.own_namespace) else {
+            return false;
+        };
+        // A thread is its process's, a process its parent's.
+        let is_thread = status.ns_pid.first() != Some(&status.tgid);
+        status.tgid != self.init
+            && if is_thread {
+                self.belongs(status.tgid)
+            } else {
+                status.parent == self.init || self.belongs(status.parent)
+            }
+    }
+
     fn descends(&self, outer: u32) -> bool {
         /// Stops a chain that changes while it is followed.
         const MAX_DEPTH: usize = 4096;
@@ -225,6 +266,8 @@ impl Pids {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd;
+
     use super::*;
 
     #[test]
@@ -257,8 +300,13 @@ mod tests {
             .spawn()
             .expect("spawn");
         assert!(pids.belongs(child.id()) && !pids.belongs(1) && !pids.belongs(std::process::id()));
+        let directory = |pid: u32| fs::File::open(format!("/proc/{pid}")).expect("directory");
+        let owns = |directory: &fs::File| pids.owns(directory.as_fd());
+        let own = directory(child.id());
+        assert!(owns(&own) && !owns(&directory(1)) && !owns(&directory(std::process::id())));
         child.kill().expect("kill");
         child.wait().expect("wait");
         assert!(!pids.belongs(child.id()));
+        assert!(!owns(&own), "a handle leads to whoever has the number now");
     }
 }

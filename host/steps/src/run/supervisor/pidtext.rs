@@ -4,12 +4,13 @@
 use std::fs::File;
 use std::io::Read;
 
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 use stepwell_sys::memory;
 
 use super::identity::Identity;
 use super::mounts;
-use super::nodes::Text;
+use super::nodes::{Text, Within, open_host};
 use super::pids::Status;
 use super::step::Step;
 
@@ -29,21 +30,22 @@ pub fn content(step: &Step, text: Text) -> Result<Vec<u8>, Errno> {
         Text::SetGroups => Ok(b"allow\n".to_vec()),
         Text::Status(pid) => status(step, pid),
         Text::Stat(pid) => stat(step, pid),
-        Text::Limits(pid) => limits(pid),
-        Text::Paths(pid, name) => Ok(without_root(&read(pid, name)?, &step.root_text)),
+        Text::Limits(pid) => limits(step, pid),
+        Text::Paths(pid, name) => Ok(without_root(&read(step, pid, name)?, &step.root_text)),
     }
 }
 
-fn read(pid: u32, name: &str) -> Result<Vec<u8>, Errno> {
+fn read(step: &Step, pid: u32, name: &str) -> Result<Vec<u8>, Errno> {
     let mut text = Vec::new();
     let errno = |e: std::io::Error| Errno::from_io_error(&e).unwrap_or(Errno::IO);
-    let file = File::open(format!("/proc/{pid}/{name}")).map_err(errno)?;
+    let path = format!("{pid}/{name}");
+    let file = File::from(open_host(step, Within::Proc, &path, OFlags::RDONLY)?);
     file.take(MAX_TEXT).read_to_end(&mut text).map_err(errno)?;
     Ok(text)
 }
 
 fn status(step: &Step, pid: u32) -> Result<Vec<u8>, Errno> {
-    let text = String::from_utf8_lossy(&read(pid, "status")?).into_owned();
+    let text = String::from_utf8_lossy(&read(step, pid, "status")?).into_owned();
     let known = Status::parse(&text);
     let identity = step
         .emulates()
@@ -108,7 +110,7 @@ fn identity_value(identity: &Identity, key: &str) -> Option<String> {
 
 /// Translates pid, parent, process group, session and the terminal's process group (proc_pid_stat(5)).
 fn stat(step: &Step, pid: u32) -> Result<Vec<u8>, Errno> {
-    let text = read(pid, "stat")?;
+    let text = read(step, pid, "stat")?;
     let known = Status::of(pid).ok_or(Errno::SRCH)?;
     let name_end = text
         .iter()
@@ -138,8 +140,8 @@ fn stat(step: &Step, pid: u32) -> Result<Vec<u8>, Errno> {
 }
 
 /// Hides the limit in which a process's tag is kept.
-fn limits(pid: u32) -> Result<Vec<u8>, Errno> {
-    let text = String::from_utf8_lossy(&read(pid, "limits")?).into_owned();
+fn limits(step: &Step, pid: u32) -> Result<Vec<u8>, Errno> {
+    let text = String::from_utf8_lossy(&read(step, pid, "limits")?).into_owned();
     let mut out = String::with_capacity(text.len());
     for line in text.lines() {
         if line.starts_with("Max realtime timeout") {

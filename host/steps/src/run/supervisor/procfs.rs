@@ -102,6 +102,35 @@ pub const PID_LINKS: &[&str] = &["cwd", "exe", "root"];
 /// Directories of a process.
 pub const PID_DIRECTORIES: &[&str] = &["fd", "fdinfo", "net", "ns", "task"];
 
+/// What a step sees of the process that holds it, number 1 of its namespace: to be read, and nothing that tells of the
+/// builder or leads to it.  That process has neither root directory nor filter of the step: whoever writes its memory is out.
+pub const HOLDER_FILES: &[&str] = &[
+    "cgroup",
+    "cmdline",
+    "comm",
+    "cpuset",
+    "loginuid",
+    "oom_score",
+    "oom_score_adj",
+    "schedstat",
+    "sessionid",
+    "statm",
+];
+
+/// The same of what is made up.
+pub const HOLDER_TEXTS: &[&str] = &[
+    "gid_map",
+    "limits",
+    "mountinfo",
+    "mounts",
+    "mountstats",
+    "projid_map",
+    "setgroups",
+    "stat",
+    "status",
+    "uid_map",
+];
+
 /// Says what a path beneath `/proc` stands for.
 pub fn lookup(step: &mut Step, tid: u32, names: &[&str]) -> Node {
     match names {
@@ -153,6 +182,9 @@ fn file(path: String, writable: bool) -> Node {
 
 /// Says what a path beneath the directory of a process or thread stands for.
 fn process(step: &mut Step, outer: u32, names: &[&str]) -> Node {
+    if step.pids.is_holder(outer) {
+        return holder(step, outer, names);
+    }
     match names {
         [] => Node::Directory,
         ["fd" | "fdinfo" | "ns" | "task"] => Node::Directory,
@@ -179,6 +211,20 @@ fn process(step: &mut Step, outer: u32, names: &[&str]) -> Node {
             Some(thread) if rest.first() != Some(&"task") => process(step, thread, rest),
             _ => Node::Missing,
         },
+        _ => Node::Missing,
+    }
+}
+
+/// Says what a path beneath the directory of the process that holds the step stands for.
+fn holder(step: &mut Step, outer: u32, names: &[&str]) -> Node {
+    match names {
+        [] | ["fd" | "fdinfo" | "ns" | "task"] => Node::Directory,
+        ["net", rest @ ..] => mirror(step, Within::Proc, &join(outer, "net", rest)),
+        ["cwd" | "root"] => Node::Link(b"/".to_vec()),
+        [name] if HOLDER_FILES.contains(name) => file(format!("{outer}/{name}"), false),
+        [name] if HOLDER_TEXTS.contains(name) => {
+            text(outer, name).map_or(Node::Missing, Node::Text)
+        }
         _ => Node::Missing,
     }
 }

@@ -174,6 +174,9 @@ fn process(step: &mut Step, outer: u32, rest: &[&str]) -> Listing {
         exact: true,
         ..Listing::default()
     };
+    if step.pids.is_holder(outer) {
+        return holder(step, outer, rest);
+    }
     match rest {
         [] => {
             add_existing(&mut listing, step, &format!("{outer}/"), procfs::PID_FILES);
@@ -212,6 +215,26 @@ fn process(step: &mut Step, outer: u32, rest: &[&str]) -> Listing {
         ["ns" | "net", ..] => {
             return mirrored(step, Within::Proc, &format!("{outer}/{}", rest.join("/")));
         }
+        _ => {}
+    }
+    listing
+}
+
+/// What a step sees of the process that holds it.
+fn holder(step: &Step, outer: u32, rest: &[&str]) -> Listing {
+    let mut listing = Listing {
+        exact: true,
+        ..Listing::default()
+    };
+    match rest {
+        [] => {
+            let directory = format!("{outer}/");
+            add_existing(&mut listing, step, &directory, procfs::HOLDER_FILES);
+            add_existing(&mut listing, step, &directory, procfs::HOLDER_TEXTS);
+            listing.add_all(&["cwd", "root"], &Entry::Link(b"/".to_vec()));
+            listing.add_all(procfs::PID_DIRECTORIES, &Entry::Directory);
+        }
+        ["net", ..] => return mirrored(step, Within::Proc, &format!("{outer}/{}", rest.join("/"))),
         _ => {}
     }
     listing

@@ -226,6 +226,8 @@ pub fn filter(needs: &FilterNeeds) -> Vec<Rule> {
     let emulated = needs.ids == Ids::Emulated;
     let first = if needs.mediated {
         super::mediated::rules()
+    } else if !needs.pid_namespace {
+        super::mediated::rules_about_others()
     } else {
         Vec::new()
     };
@@ -241,11 +243,6 @@ pub fn filter(needs: &FilterNeeds) -> Vec<Rule> {
     let mut rules: Vec<Rule> = first.into_iter().chain(rows).collect();
     rules.extend(guard::rules(needs.mounts));
     let refuse = |nr, name, reason| Rule::new(nr, name, Action::Errno(libc::ENOSYS as u16), reason);
-    rules.push(refuse(
-        libc::SYS_io_uring_setup,
-        "io_uring_setup",
-        "its calls would go around the filter",
-    ));
     for (nr, name) in [
         (SYS_SETXATTRAT, "setxattrat"),
         (SYS_GETXATTRAT, "getxattrat"),
@@ -348,7 +345,6 @@ mod tests {
         assert_eq!(numbers.len(), count);
         let (real, emulated) = (names(Ids::Real), names(Ids::Emulated));
         assert!(real.iter().all(|name| emulated.contains(name)));
-        assert!(real.contains(&"io_uring_setup".to_owned()));
         assert!(!real.contains(&"getuid".to_owned()) && emulated.contains(&"getuid".to_owned()));
     }
 

@@ -161,7 +161,7 @@ impl Processes {
             Link::Exe => process.program.as_ref()?.file.as_raw_fd(),
             Link::Root => root.as_raw_fd(),
         };
-        Some(format!("{}/fd/{file}", std::process::id()))
+        Some(format!("self/fd/{file}"))
     }
 }
 

@@ -12,7 +12,7 @@ use rustix::fs::{self, FileType, OFlags};
 use rustix::io::Errno;
 
 use super::super::call::{Call, Stop};
-use super::super::nodes::{Magic, Node};
+use super::super::nodes::{self, Magic, Node};
 use super::super::path::{GraftPlace, Place, TreePlace, locate};
 use super::super::step::Step;
 use super::attributes::path_inside;
@@ -123,8 +123,7 @@ fn executable(
             ..
         })) => {
             meant = Some(text).filter(|text| text.starts_with(b"/"));
-            let flags = OFlags::PATH | OFlags::CLOEXEC;
-            fs::openat(&step.host.proc, link, flags, fs::Mode::empty())?
+            nodes::follow(step, &link)?
         }
         Ok(Place::Graft(GraftPlace {
             node: Node::Missing,

@@ -261,24 +261,6 @@ const REFUSED: &[(i64, &str, i32, &str)] = &[
         libc::EPERM,
         "a path that nothing resolves",
     ),
-    (
-        libc::SYS_add_key,
-        "add_key",
-        libc::ENOSYS,
-        "the keys are those of the builder's user",
-    ),
-    (
-        libc::SYS_request_key,
-        "request_key",
-        libc::ENOSYS,
-        "the keys are those of the builder's user",
-    ),
-    (
-        libc::SYS_keyctl,
-        "keyctl",
-        libc::ENOSYS,
-        "the keys are those of the builder's user",
-    ),
 ];
 
 #[cfg(target_arch = "x86_64")]
@@ -314,12 +296,50 @@ const CLONE_FLAGS: &[u64] = &[
 
 /// Returns who does the kernel's part of which call.
 pub fn handlers() -> impl Iterator<Item = (i32, Handler)> {
-    let about = ABOUT.iter().map(|(row, _)| row);
     [ROWS, LEGACY, &[UTIMENSAT, SOCKET]]
         .into_iter()
         .flatten()
-        .chain(about)
         .map(|(nr, _, handler)| (*nr as i32, *handler))
+        .chain(handlers_about_others())
+}
+
+/// Returns who looks at calls about other processes, in every tier without a pid namespace.
+pub fn handlers_about_others() -> impl Iterator<Item = (i32, Handler)> {
+    ABOUT
+        .iter()
+        .map(|((nr, _, handler), _)| (*nr as i32, *handler))
+}
+
+/// Returns the rules for calls about other processes, in every tier without a pid namespace.
+pub fn rules_about_others() -> Vec<Rule> {
+    let notify = |(row, index): &(Row, u8)| Rule {
+        when: vec![condition(*index, u32::MAX.into(), 0, true)],
+        ..Rule::new(
+            row.0,
+            row.1.trim_start_matches("SYS_"),
+            Action::Notify,
+            "processes of the machine have numbers too",
+        )
+    };
+    // Whole groups and users, of which the caller's has the number 0 as well.
+    let refuse = |(nr, name, process): (i64, &str, u64)| Rule {
+        when: vec![condition(0, u32::MAX.into(), process, true)],
+        ..Rule::new(
+            nr,
+            name,
+            Action::Errno(libc::EPERM as u16),
+            "they are the builder's",
+        )
+    };
+    let whole = [
+        (libc::SYS_setpriority, "setpriority", 0),
+        (libc::SYS_ioprio_set, "ioprio_set", 1),
+    ];
+    whole
+        .into_iter()
+        .map(refuse)
+        .chain(ABOUT.iter().map(notify))
+        .collect()
 }
 
 /// Returns the rules of the filter; they come before those of the other tiers.
@@ -360,15 +380,7 @@ pub fn rules() -> Vec<Rule> {
         ..notify(&UTIMENSAT)
     });
     rules.extend(socket_rules(notify(&SOCKET)));
-    rules.extend(ABOUT.iter().map(|(row, index)| Rule {
-        when: vec![condition(*index, u32::MAX.into(), 0, true)],
-        ..Rule::new(
-            row.0,
-            row.1.trim_start_matches("SYS_"),
-            Action::Notify,
-            "processes of the machine have numbers too",
-        )
-    }));
+    rules.extend(rules_about_others());
     rules.push(Rule {
         when: vec![condition(
             0,
@@ -384,21 +396,6 @@ pub fn rules() -> Vec<Rule> {
             "agents hide their memory, without which the supervisor cannot answer them",
         )
     });
-    // Whole groups and users, of which the caller's has the number 0 as well.
-    for (nr, name, process) in [
-        (libc::SYS_setpriority, "setpriority", 0),
-        (libc::SYS_ioprio_set, "ioprio_set", 1),
-    ] {
-        rules.push(Rule {
-            when: vec![condition(0, u32::MAX.into(), process, true)],
-            ..Rule::new(
-                nr,
-                name,
-                Action::Errno(libc::EPERM as u16),
-                "they are the builder's",
-            )
-        });
-    }
     rules
 }
 
