@@ -1,6 +1,5 @@
 //! Caches that several steps use at once.
 
-use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
