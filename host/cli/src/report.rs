@@ -1,6 +1,6 @@
 //! Errors and diagnostics, as people read them.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write as _};
 
 use stepwell_model::{Diagnostic, Origin, Severity};
 
@@ -8,17 +8,19 @@ use stepwell_model::{Diagnostic, Origin, Severity};
 pub fn error(message: &str, place: &[String], hint: Option<&str>) {
     let color = std::io::stderr().is_terminal()
         && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
-    eprintln!(
-        "{} {}",
+    let mut text = format!(
+        "{} {}\n",
         paint("error:", "1;31", color),
         message.replace('\n', "\n  ")
     );
     for line in place {
-        eprintln!("{line}");
+        text += &format!("{line}\n");
     }
     if let Some(hint) = hint {
-        eprintln!("  {} {hint}", paint("hint:", "1;36", color));
+        text += &format!("  {} {hint}\n", paint("hint:", "1;36", color));
     }
+    // Where the terminal is lost there is nobody to tell, and `eprintln!` would panic.
+    let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
 /// Where a step was written, as lines.

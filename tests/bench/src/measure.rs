@@ -33,7 +33,7 @@ impl fmt::Display for Measured {
 pub fn all(commands: &[Command]) -> Result<Measured, String> {
     let mut sum = Measured::default();
     for command in commands {
-        let one = one(command)?;
+        let (one, _) = one(command)?;
         sum.wall += one.wall;
         sum.cpu += one.cpu;
         sum.memory = sum.memory.max(one.memory);
@@ -41,7 +41,8 @@ pub fn all(commands: &[Command]) -> Result<Measured, String> {
     Ok(sum)
 }
 
-fn one(command: &Command) -> Result<Measured, String> {
+/// Runs a command; returns what it took and what it printed.
+pub fn one(command: &Command) -> Result<(Measured, String), String> {
     const MARK: &str = "stepwell-bench-measured";
     let mut timed = Command::new("/usr/bin/time");
     timed
@@ -75,11 +76,14 @@ fn one(command: &Command) -> Result<Measured, String> {
         .filter_map(|n| n.parse().ok())
         .collect();
     match numbers[..] {
-        [user, system, kib] => Ok(Measured {
-            wall,
-            cpu: user + system,
-            memory: kib as u64 * 1024,
-        }),
+        [user, system, kib] => Ok((
+            Measured {
+                wall,
+                cpu: user + system,
+                memory: kib as u64 * 1024,
+            },
+            String::from_utf8_lossy(&output.stdout).into_owned() + &errors,
+        )),
         _ => Err(format!("GNU time printed `{line}`")),
     }
 }

@@ -240,11 +240,13 @@ mkdir -p blobs/sha256 && truncate -s 32G zeros && truncate -s 64M part && gzip -
 tar -cf - zeros 2> /dev/null | head -c 512 | gzip > layer
 for n in $(seq 512); do cat part.gz >> layer; done
 keep() { d=$(sha256sum < "$1" | cut -c 1-64) && s=$(stat -c %s "$1") && mv "$1" "blobs/sha256/$d"; }
-keep layer && l="{"mediaType":"application/vnd.oci.image.layer.v1.tar+gzip","digest":"sha256:$d","size":$s}"
-echo "{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":["sha256:$d"]}}" > c
-keep c && c="{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"sha256:$d","size":$s}"
-echo "{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":$c,"layers":[$l]}" > m
-keep m && echo "{"schemaVersion":2,"manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"sha256:$d","size":$s,"annotations":{"org.opencontainers.image.ref.name":"latest"}}]}" > index.json
+describe() { printf '{"mediaType":"application/vnd.oci.image.%s","digest":"sha256:%s","size":%s%s}' "$1" "$d" "$s" "${2-}"; }
+keep layer && l=$(describe layer.v1.tar+gzip)
+printf '{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":["sha256:%s"]}}' "$d" > c
+keep c && c=$(describe config.v1+json)
+printf '{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":%s,"layers":[%s]}' "$c" "$l" > m
+keep m && m=$(describe manifest.v1+json ',"annotations":{"org.opencontainers.image.ref.name":"latest"}')
+printf '{"schemaVersion":2,"manifests":[%s]}' "$m" > index.json
 echo '{"imageLayoutVersion":"1.0.0"}' > oci-layout && rm zeros part part.gz
 "#;
 
@@ -314,5 +316,20 @@ fn a_signal_ends_the_waiting_for_a_registry_that_says_nothing() {
     // It is connected to, and waits for an answer.
     let connection = silent.accept().expect("a connection");
     interrupted(&world, child, "INT");
+    drop(connection);
+    // The terminal is lost: there is nobody to tell, which must not keep the build alive or make it panic.
+    let mut child = started(archive(&world, "store", "never", &[]));
+    let connection = silent.accept().expect("a connection");
+    drop(child.stderr.take());
+    let id = child.id().to_string();
+    stepwell_test_support::cmd::run(Command::new("kill").args(["-s", "HUP", &id])).expect("kill");
+    let child = std::cell::RefCell::new(child);
+    let ended = || child.borrow_mut().try_wait().expect("its state").is_some();
+    let ended = wait_until(Duration::from_secs(20), ended);
+    let mut child = child.into_inner();
+    if !ended {
+        child.kill().expect("SIGKILL");
+    }
+    assert_eq!(child.wait().expect("its end").code(), Some(130));
     drop(connection);
 }

@@ -5,19 +5,20 @@ use std::fmt;
 
 use super::Times;
 use super::way::{MEDIATED, PROOT, REAL};
+use crate::measure::Measured;
 
 /// What was measured, in the order in which it was.
 #[derive(Default)]
-pub struct Table(Vec<(&'static str, Times)>);
+pub struct Table(Vec<(&'static str, Measured, Times)>);
 
 impl Table {
-    /// Adds what a way took.
-    pub fn add(&mut self, way: &'static str, times: Times) {
-        self.0.push((way, times));
+    /// Adds what a way took, in all and by piece of work.
+    pub fn add(&mut self, way: &'static str, all: Measured, times: Times) {
+        self.0.push((way, all, times));
     }
 
     fn time(&self, way: &str, work: &str) -> Option<f64> {
-        let (_, times) = self.0.iter().find(|(name, _)| *name == way)?;
+        let (_, _, times) = self.0.iter().find(|(name, ..)| *name == way)?;
         times.get(work).map(|us| *us as f64 / 1e3)
     }
 
@@ -28,8 +29,8 @@ impl Table {
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ways: Vec<_> = self.0.iter().map(|(way, _)| *way).collect();
-        let Some((_, first)) = self.0.first() else {
+        let ways: Vec<_> = self.0.iter().map(|(way, ..)| *way).collect();
+        let Some((.., first)) = self.0.first() else {
             return writeln!(f, "nothing was measured");
         };
         writeln!(
@@ -53,6 +54,15 @@ impl fmt::Display for Table {
                 Some(ratio) => writeln!(f, " {ratio:.2} |")?,
                 None => writeln!(f, " |")?,
             }
+        }
+        write!(f, "| processor time of everything, s |")?;
+        for (_, all, _) in &self.0 {
+            write!(f, " {:.1} |", all.cpu)?;
+        }
+        let cpu = |way| Some(self.0.iter().find(|(name, ..)| *name == way)?.1.cpu);
+        match (cpu(MEDIATED), cpu(PROOT)) {
+            (Some(ours), Some(theirs)) => writeln!(f, " {:.2} |", ours / theirs)?,
+            _ => writeln!(f, " |")?,
         }
         Ok(())
     }

@@ -106,18 +106,13 @@ pub fn layout(debug: bool) -> Result<PathBuf, String> {
         let mut build = Command::new(program_of(debug));
         build
             .args(["build", "--progress=plain", "--root"])
-            .arg(work.path().join("store"));
-        build
+            .arg(work.path().join("store"))
             .arg("-o")
-            .arg(format!("type=tar,dest={}", archive.display()));
-        run(&mut user::ordinary(tap(build, &context)))?;
+            .arg(format!("type=tar,dest={}", archive.display()))
+            .arg(&context);
+        run(&mut user::ordinary(build))?;
         let kept = dir.join("rootfs.tar");
         std::fs::copy(&archive, &kept).map_err(|e| format!("`{}`: {e}", kept.display()))?;
         Ok(kept)
     })
-}
-
-fn tap(mut command: Command, context: &Path) -> Command {
-    command.arg(context);
-    command
 }

@@ -1,6 +1,5 @@
 //! The ways in which the same script is run.
 
-use std::path::Path;
 use std::process::Command;
 
 use stepwell_test_support::cmd::{run, tool, which};
@@ -8,6 +7,7 @@ use stepwell_test_support::{is_root, user};
 
 use super::SCRIPT;
 use super::tools::{Prepared, write};
+use crate::measure::{self, Measured};
 
 /// The way that all others are compared with.
 pub const REAL: &str = "mounts";
@@ -16,18 +16,21 @@ pub const MEDIATED: &str = "mediated";
 /// What that is compared with.
 pub const PROOT: &str = "proot";
 
+/// What came of a way: what it took in all, and what it printed.
+pub type Ran = (Measured, String);
+
 /// A way: its name on the command line and in the table, what it is, how it is done.
 pub struct Way {
     /// Name.
     pub name: &'static str,
     /// What it is, for people.
     pub what: &'static str,
-    run: fn(&Prepared) -> Result<String, String>,
+    run: fn(&Prepared) -> Result<Ran, String>,
 }
 
 impl Way {
-    /// Runs the script; returns what was printed.
-    pub fn run(&self, prepared: &Prepared) -> Result<String, String> {
+    /// Runs the script.
+    pub fn run(&self, prepared: &Prepared) -> Result<Ran, String> {
         (self.run)(prepared)
     }
 }
@@ -69,18 +72,18 @@ pub const WAYS: &[Way] = &[
 /// Docker's capabilities, which have neither `sys_admin` nor `sys_ptrace`.
 const DOCKERS: &str = "-all,+chown,+dac_override,+fowner,+fsetid,+kill,+setgid,+setuid,+setpcap,+net_bind_service,+net_raw,+sys_chroot,+mknod,+audit_write,+setfcap";
 
-fn step(prepared: &Prepared, tier: &str, who: fn(Command) -> Command) -> Result<String, String> {
+fn step(prepared: &Prepared, tier: &str, who: fn(Command) -> Command) -> Result<Ran, String> {
     build(prepared, tier, tier, who)
 }
 
-fn subordinate(prepared: &Prepared) -> Result<String, String> {
+fn subordinate(prepared: &Prepared) -> Result<Ran, String> {
     if !user::has_subordinate_ids() {
         return Err("this user has no subordinate ids, or no helper that may map them".to_owned());
     }
     build(prepared, "userns-ids", "userns", user::with_helpers)
 }
 
-fn chroot(prepared: &Prepared) -> Result<String, String> {
+fn chroot(prepared: &Prepared) -> Result<Ran, String> {
     if !is_root() {
         return Err("it takes root".to_owned());
     }
@@ -98,7 +101,7 @@ fn build(
     name: &str,
     tier: &str,
     who: fn(Command) -> Command,
-) -> Result<String, String> {
+) -> Result<Ran, String> {
     let dir = prepared.dir(name)?;
     let context = prepared.dir(&format!("{name}/context"))?;
     let image = &prepared.image;
@@ -110,17 +113,10 @@ fn build(
     let mut command = Command::new(prepared.program());
     command.args(["build", "--progress=plain", "--isolation", tier, "--root"]);
     command.arg(dir.join("store")).arg(&context);
-    // Plain progress is on standard error.
-    let output = stepwell_test_support::cmd::output(&mut who(command))?;
-    let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    if output.status.success() {
-        Ok(text)
-    } else {
-        Err(text)
-    }
+    measure::one(&who(command))
 }
 
-fn real(prepared: &Prepared) -> Result<String, String> {
+fn real(prepared: &Prepared) -> Result<Ran, String> {
     let root = prepared.unpacked()?;
     let script = "mount -t proc proc \"$0/proc\" && mount --rbind /dev \"$0/dev\" && mount --rbind /sys \"$0/sys\" && exec chroot \"$0\" /bin/sh /cost/work.sh \"$1\"";
     let mut command = tool("unshare");
@@ -134,10 +130,11 @@ fn real(prepared: &Prepared) -> Result<String, String> {
         "-c",
         script,
     ]);
-    inside(&mut command, &root, prepared)
+    command.arg(root).arg(prepared.rounds.to_string());
+    measure::one(with_path(&mut command))
 }
 
-fn proot(prepared: &Prepared) -> Result<String, String> {
+fn proot(prepared: &Prepared) -> Result<Ran, String> {
     let program = which("proot").ok_or("`proot` is not installed")?;
     let (root, own) = (prepared.unpacked()?, prepared.work.join("proot"));
     run(Command::new("cp").arg("-a").arg(&root).arg(&own))?;
@@ -150,13 +147,7 @@ fn proot(prepared: &Prepared) -> Result<String, String> {
         .arg(&own)
         .args(["/bin/sh", "/cost/work.sh"])
         .arg(prepared.rounds.to_string());
-    run(with_path(&mut user::ordinary(command)))
-}
-
-fn inside(command: &mut Command, root: &Path, prepared: &Prepared) -> Result<String, String> {
-    run(with_path(
-        command.arg(root).arg(prepared.rounds.to_string()),
-    ))
+    measure::one(with_path(&mut user::ordinary(command)))
 }
 
 /// The environment that a step has.
