@@ -65,7 +65,10 @@ pub const CASES: &[Case] = &[
         profile: ("stepwell-denies-capabilities", DENY_CAPABILITIES),
         before: "true",
         workload: Workload::Busybox,
-        control: ("unshare -Ur chroot / true", "Operation not permitted"),
+        control: (
+            "unshare -Ur chroot / true",
+            "Operation not permitted|Permission denied",
+        ),
         tier: "mediated",
         reason: "the security profile of this process",
     },

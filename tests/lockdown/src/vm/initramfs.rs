@@ -11,8 +11,8 @@ use crate::site::{self, EPOCH};
 
 /// Modules that a disk needs, where the kernel does not have them built in; in the order in which they are loaded.
 const MODULES: &[&str] = &[
-    "drivers/virtio/virtio",
     "drivers/virtio/virtio_ring",
+    "drivers/virtio/virtio",
     "drivers/virtio/virtio_pci_legacy_dev",
     "drivers/virtio/virtio_pci_modern_dev",
     "drivers/virtio/virtio_pci",
