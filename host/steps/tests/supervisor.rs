@@ -144,7 +144,7 @@ const PROCESSES: &[Case] = &[
     ),
     (
         // Number 1 of a namespace is the builder's process that holds the step; without a namespace it is a stranger's.
-        "exec 2>/dev/null; cd /proc/1 && cat environ maps auxv; cat exe | head -c4; (exec 3<>mem && echo memory); ls fd ns; cat /proc/1/task/1/environ; (echo x >comm && echo written); echo closed",
+        "exec 2>/dev/null; cd /proc/1 && cat environ maps auxv; cat exe | head -c4; (exec 3<>mem && echo memory); cat fd/* ns/*; cat /proc/1/task/1/environ; (echo x >comm && echo written); echo closed",
         "closed\n",
     ),
     (

@@ -40,6 +40,9 @@ impl Way {
     /// Root of the machine, with user namespaces and real ids.
     pub const ROOT: Self = Self::of(true, "userns");
 
+    /// The same without a user namespace around the step.
+    pub const ROOT_CHROOT: Self = Self::of(true, "chroot");
+
     const fn of(root: bool, isolation: &'static str) -> Self {
         Self {
             root,

@@ -83,6 +83,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
         &["stepwell-guest-build", "stepwell-test-support"],
     ),
     (
+        "stepwell-escape-tests",
+        &["stepwell-integration-tests", "stepwell-test-support"],
+    ),
+    (
         "stepwell-conformance",
         &[
             "stepwell-integration-tests",

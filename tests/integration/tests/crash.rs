@@ -325,7 +325,7 @@ fn a_signal_ends_the_waiting_for_a_registry_that_says_nothing() {
     stepwell_test_support::cmd::run(Command::new("kill").args(["-s", "HUP", &id])).expect("kill");
     let child = std::cell::RefCell::new(child);
     let ended = || child.borrow_mut().try_wait().expect("its state").is_some();
-    let ended = wait_until(Duration::from_secs(20), ended);
+    let ended = within(Duration::from_secs(20), ended);
     let mut child = child.into_inner();
     if !ended {
         child.kill().expect("SIGKILL");

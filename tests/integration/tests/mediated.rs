@@ -3,12 +3,11 @@
 //!
 //! The denial is first shown to deny, so that no test passes for want of one.
 
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use stepwell_integration_tests::{World, denial, ran, under};
-use stepwell_test_support::cmd::{run, tool};
-use stepwell_test_support::{bundle, user};
+use stepwell_test_support::bundle;
+use stepwell_test_support::cmd::tool;
 
 /// Two stages on Debian, packages in both, other ids, and what a package's scripts do.
 const DEBIAN: &str = "\
@@ -90,38 +89,6 @@ fn the_image_is_the_one_of_the_other_tiers() {
     assert_eq!(digest("store-restricted", "auto", Some(&denial)), wanted);
 }
 
-/// The program of `helpers/escape.c`, run as a step, tries every way out that is known.
-#[test]
-fn a_hostile_step_stays_in_its_tree() {
-    let world = World::with_debian();
-    let denial = denial::restricted(&world);
-    let outside = Outside::new(&world);
-    compile(&world, "escape", &["-static", "-pthread"], "context/escape");
-    world.dockerfile(&format!(
-        "FROM @DEBIAN@\nCOPY escape /escape\nRUN [\"/escape\", \"{}\", \"{}\", \"{}\"]\n",
-        world.path("outside").display(),
-        outside.victim.id(),
-        std::process::id()
-    ));
-    let output = format!("type=oci,dest={}", world.path("image.tar").display());
-    for isolation in [("mediated", None), ("auto", Some(&denial))] {
-        let build = world.build_command_in(
-            &format!("store-{}", isolation.0),
-            &["--isolation", isolation.0, "--no-cache", "-o", &output],
-        );
-        let mut build = isolation
-            .1
-            .map_or_else(|| under(&Command::new("env"), &build), |d| under(d, &build));
-        let built = ran(&mut build);
-        assert_eq!(built.code, Some(0), "{}", built.err);
-        assert!(built.err.contains("every way is closed"), "{}", built.err);
-        assert!(
-            !world.path("outside/executed").exists(),
-            "a program of the machine was executed"
-        );
-    }
-}
-
 /// A refusal says what was tried, and what would allow it.
 #[test]
 fn where_tracing_is_denied_too_the_build_says_what_is_missing() {
@@ -149,53 +116,4 @@ fn where_tracing_is_denied_too_the_build_says_what_is_missing() {
         "{}",
         built.err
     );
-}
-
-/// What is outside of every step, of the same user: a secret, a program, a socket, a process.
-struct Outside {
-    victim: std::process::Child,
-    _socket: std::os::unix::net::UnixListener,
-}
-
-impl Outside {
-    fn new(world: &World) -> Self {
-        let dir = world.path("outside");
-        std::fs::create_dir(&dir).expect("a directory");
-        std::fs::write(dir.join("secret"), "the machine's secret\n").expect("a file");
-        std::fs::write(dir.join("mode"), "").expect("a file");
-        compile(world, "escaped", &["-static"], "outside/program");
-        let socket = std::os::unix::net::UnixListener::bind(dir.join("socket")).expect("a socket");
-        run(Command::new("chmod").args(["-R", "a+rwX"]).arg(&dir)).expect("modes");
-        let mut sleep = Command::new("sleep");
-        sleep.arg("1000").stdin(Stdio::null());
-        let victim = user::ordinary(sleep).spawn().expect("a process");
-        Self {
-            victim,
-            _socket: socket,
-        }
-    }
-}
-
-impl Drop for Outside {
-    fn drop(&mut self) {
-        assert!(
-            std::thread::panicking() || self.victim.try_wait().expect("wait").is_none(),
-            "a process outside was killed"
-        );
-        let _ = self.victim.kill();
-        let _ = self.victim.wait();
-    }
-}
-
-fn compile(world: &World, helper: &str, flags: &[&str], to: &str) -> PathBuf {
-    let source = format!("{}/helpers/{helper}.c", env!("CARGO_MANIFEST_DIR"));
-    let program = world.path(to);
-    run(tool("gcc")
-        .args(["-O1", "-Wall", "-Wextra", "-Werror"])
-        .arg(source)
-        .arg("-o")
-        .arg(&program)
-        .args(flags))
-    .expect("gcc compiles the helper");
-    program
 }

@@ -227,7 +227,7 @@ pub fn filter(needs: &FilterNeeds) -> Vec<Rule> {
     let first = if needs.mediated {
         super::mediated::rules()
     } else if !needs.pid_namespace {
-        super::mediated::rules_about_others()
+        super::mediated::rules_about_limits()
     } else {
         Vec::new()
     };

@@ -41,7 +41,7 @@ use sockets::Sockets;
 
 pub use files::Waiting;
 pub use processes::Link;
-pub use syscalls::{handlers, handlers_about_others, rules, rules_about_others};
+pub use syscalls::{handlers, handlers_about_others, rules, rules_about_limits};
 pub use trace::trace;
 
 /// What is kept in the kernel's place.

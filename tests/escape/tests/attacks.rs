@@ -1,0 +1,126 @@
+//! Every attack of the table, by the real program, in the surroundings that each tier is for.
+
+use std::process::Command;
+
+use stepwell_escape_tests::outside::Outside;
+use stepwell_escape_tests::table::ATTACKS;
+use stepwell_escape_tests::{attacks, careless};
+use stepwell_integration_tests::way::Way;
+use stepwell_integration_tests::{World, ran, under};
+use stepwell_test_support::{is_root, user, workspace};
+
+/// What is in the builder's environment and nobody else's business; `attacks/files.c` knows how it begins.
+const TOKEN: &str = "token-of-the-builder";
+
+#[test]
+fn an_ordinary_users_step_stays_in() {
+    stays_in(Way::USERNS, "userns");
+}
+
+#[test]
+fn a_step_stays_in_where_nothing_is_allowed() {
+    stays_in(Way::RESTRICTED, "mediated");
+}
+
+#[test]
+fn a_step_of_a_containers_root_stays_in() {
+    stays_in(Way::DOCKER, "chroot");
+}
+
+#[test]
+fn a_step_of_the_machines_root_stays_in() {
+    stays_in(Way::ROOT, "userns");
+}
+
+/// No device control group and no namespace of users stand between this step and the machine's disks.
+#[test]
+fn a_step_of_the_machines_root_stays_in_without_a_user_namespace() {
+    stays_in(Way::ROOT_CHROOT, "chroot");
+}
+
+/// Runs all attacks in one step, and looks at what they said and at what is outside.
+fn stays_in(way: Way, tier: &str) {
+    if way.root && !is_root() {
+        println!("NOT RUN: building as root needs root");
+        return;
+    }
+    let world = World::new();
+    attacks(&world, "context/attacks");
+    let mut outside = Outside::new(&world, way);
+    let script: String = ATTACKS
+        .iter()
+        .map(|a| format!("echo begin {0}; /attacks {0}; echo end {0} $?\n", a.name))
+        .collect();
+    world.file("all.sh", script).dockerfile(&format!(
+        "FROM @BUSYBOX@\nCOPY attacks all.sh /\nENV OUTSIDE={} TIER={tier} STRANGERS=\"{}\"\nRUN sh /all.sh\n",
+        world.path("outside").display(),
+        outside.strangers(),
+    ));
+    let place = world.path("place");
+    std::fs::create_dir(&place).expect("a directory");
+    let mut build = under(&careless(&world), &way.command(&world, &["--no-cache"]));
+    build.env("STEPWELL_TEST_TOKEN", TOKEN).current_dir(&place);
+    let built = ran(&mut build);
+    let said = built.out.replace('\r', "");
+    assert_eq!(built.code, Some(0), "{said}{}", built.err);
+    assert!(!said.contains("ESCAPED"), "{said}");
+    for attack in ATTACKS {
+        let end = format!("end {} 0\n", attack.name);
+        assert!(
+            said.contains(&end),
+            "`{}` was not tried:\n{said}",
+            attack.name
+        );
+    }
+    assert!(said.contains(&format!("`{tier}`")), "another tier:\n{said}");
+    outside.is_untouched(&world);
+    let left = std::fs::read_dir(&place).expect("the builder's directory");
+    assert_eq!(
+        left.count(),
+        0,
+        "something was written where the builder is"
+    );
+}
+
+/// Surroundings that are not there would let every attack fail.
+#[test]
+fn the_surroundings_are_there() {
+    let world = World::new();
+    let outside = Outside::new(&world, Way::USERNS);
+    attacks(&world, "attacks");
+    for (name, what) in [
+        ("descriptors", "ESCAPED: an open descriptor 7"),
+        ("environments", "ESCAPED: the builder's variable"),
+        ("keys", "ESCAPED: a key of the session keyring: hush"),
+        ("terminals", "ESCAPED: /dev/tty"),
+        ("sockets", "ESCAPED: a socket by the name"),
+        ("sockets", "ESCAPED: a socket by the path"),
+    ] {
+        let mut attack = Command::new(world.path("attacks"));
+        attack
+            .arg(name)
+            .env("OUTSIDE", world.path("outside"))
+            .env("TIER", "none")
+            .env("STRANGERS", outside.strangers())
+            .env("STEPWELL_TEST_TOKEN", TOKEN);
+        let ran = ran(&mut under(&careless(&world), &user::ordinary(attack)));
+        assert!(ran.out.contains(what), "{name}: {ran:?}");
+    }
+    for left in ["/tmp/to-socket", "/tmp/own"] {
+        let _ = std::fs::remove_file(left);
+    }
+}
+
+#[test]
+fn every_attack_is_about_a_promise() {
+    let text = std::fs::read_to_string(workspace().join("host/docs/security.md")).expect("it");
+    for attack in ATTACKS {
+        assert!(
+            text.lines()
+                .any(|l| l.starts_with("| ") && l.contains(attack.promise)),
+            "`{}`: host/docs/security.md does not promise that a step {}",
+            attack.name,
+            attack.promise
+        );
+    }
+}
