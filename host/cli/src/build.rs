@@ -49,11 +49,11 @@ pub fn explain(args: &BuildArgs) -> ExitCode {
         progress.finish();
         for explanation in explanations {
             if explanation.reasons.is_empty() {
-                println!("reused      {}", explanation.step);
+                println!("reused      {}", report::plain(&explanation.step));
             } else {
-                println!("carried out {}", explanation.step);
+                println!("carried out {}", report::plain(&explanation.step));
                 for reason in explanation.reasons {
-                    println!("              {reason}");
+                    println!("              {}", report::plain(&reason.to_string()));
                 }
             }
         }

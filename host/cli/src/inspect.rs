@@ -12,7 +12,7 @@ use stepwell_model::inspection::{Argument, Target};
 use stepwell_model::request::{Call, Request};
 
 use crate::args::BuildArgs;
-use crate::{build, check};
+use crate::{build, check, report};
 
 /// What is asked, and how it is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,7 +123,9 @@ fn print_targets(targets: &[Target], json: bool) {
         (name, true) => format!("{name} (default)"),
         (name, false) => name.to_owned(),
     };
-    let rows = targets.iter().map(|t| [name(t), t.description.clone()]);
+    let rows = targets
+        .iter()
+        .map(|t| [report::plain(&name(t)), report::plain(&t.description)]);
     table(["TARGET", "DESCRIPTION"], rows.collect());
 }
 
@@ -136,10 +138,10 @@ fn print_outline(answer: &Inspection, json: bool) {
         );
     }
     if !target.name.is_empty() {
-        println!("TARGET:      {}", target.name);
+        println!("TARGET:      {}", report::plain(&target.name));
     }
     if !target.description.is_empty() {
-        println!("DESCRIPTION: {}", target.description);
+        println!("DESCRIPTION: {}", report::plain(&target.description));
     }
     println!();
     let row = |a: &Argument| {
@@ -148,6 +150,7 @@ fn print_outline(answer: &Inspection, json: bool) {
             a.value.clone().unwrap_or_default(),
             a.description.clone(),
         ]
+        .map(|cell| report::plain(&cell))
     };
     table(
         ["BUILD ARG", "VALUE", "DESCRIPTION"],

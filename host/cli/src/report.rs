@@ -4,6 +4,8 @@ use std::io::{IsTerminal, Write as _};
 
 use stepwell_model::{Diagnostic, Origin, Severity};
 
+use crate::progress::harmless;
+
 /// Writes an error to standard error: what, where, and what to do about it.
 pub fn error(message: &str, place: &[String], hint: Option<&str>) {
     let color = std::io::stderr().is_terminal()
@@ -11,16 +13,22 @@ pub fn error(message: &str, place: &[String], hint: Option<&str>) {
     let mut text = format!(
         "{} {}\n",
         paint("error:", "1;31", color),
-        message.replace('\n', "\n  ")
+        plain(message).replace('\n', "\n  ")
     );
     for line in place {
-        text += &format!("{line}\n");
+        text += &format!("{}\n", plain(line));
     }
     if let Some(hint) = hint {
-        text += &format!("  {} {hint}\n", paint("hint:", "1;36", color));
+        text += &format!("  {} {}\n", paint("hint:", "1;36", color), plain(hint));
     }
     // Where the terminal is lost there is nobody to tell, and `eprintln!` would panic.
     let _ = std::io::stderr().write_all(text.as_bytes());
+}
+
+/// Takes out of a text what would control a terminal: names in it may come from a Dockerfile, an image, a registry.
+pub fn plain(text: &str) -> String {
+    let lines: Vec<String> = text.split('\n').map(|line| harmless(line, false)).collect();
+    lines.join("\n")
 }
 
 /// Where a step was written, as lines.
@@ -54,28 +62,25 @@ pub fn diagnostic(d: &Diagnostic, color: bool) -> Vec<String> {
     let mut lines = vec![format!(
         "{}: {}",
         paint(&format!("{word}{code}"), style, color),
-        d.message
+        plain(&d.message)
     )];
     if d.span.line > 0 {
         lines.push(format!(
             "  --> {}:{}:{}",
-            d.file, d.span.line, d.span.column
+            plain(&d.file),
+            d.span.line,
+            d.span.column
         ));
-        lines.extend(source(d));
+        lines.extend(source(d).iter().map(|line| plain(line)));
     } else if !d.file.is_empty() {
-        lines.push(format!("  --> {}", d.file));
+        lines.push(format!("  --> {}", plain(&d.file)));
     }
     if !d.hint.is_empty() {
-        lines.push(format!("  {} {}", paint("hint:", "1;36", color), d.hint));
+        let hint = paint("hint:", "1;36", color);
+        lines.push(format!("  {hint} {}", plain(&d.hint)));
     }
-    lines
-        .into_iter()
-        .map(|l| {
-            l.chars()
-                .filter(|c| !c.is_control() || *c == '\x1b' && color)
-                .collect()
-        })
-        .collect()
+    // Whatever lines a message has are one here, as before.
+    lines.iter().map(|line| line.replace('\n', "")).collect()
 }
 
 /// The source lines with numbers; in the first one the place is underlined.

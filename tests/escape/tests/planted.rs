@@ -35,7 +35,7 @@ const BY_NAME: &str = "FROM planted\nUSER outsider\nRUN true\n";
 const BY_COPY: &str = "FROM @BUSYBOX@\nCOPY --from=planted /link/secret /stolen\n";
 /// A program is not found there either.
 const BY_PROGRAM: &str = "FROM planted\nRUN [\"/link/program\"]\n";
-const BY_SHEBANG: &str = "FROM planted\nRUN printf '#!@OUT@/program\\n' > /plain/script; chmod 755 /plain/script\nRUN [\"/plain/script\"]\n";
+const BY_SHEBANG: &str = "FROM planted\nUSER 0\nRUN printf '#!@OUT@/program\\n' > /plain/script; chmod 755 /plain/script\nRUN [\"/plain/script\"]\n";
 
 #[test]
 fn planted_links_mislead_nobody() {

@@ -29,17 +29,3 @@ fn the_layer_is_taken_when_nobody_writes_any_more() {
         nobody_stays(&world, &way.store());
     });
 }
-
-/// A step that never stops making processes, deaf to what asks it to end.
-#[test]
-fn a_fork_bomb_ends_with_its_step() {
-    each_tier(|way| {
-        let world = World::new();
-        world.dockerfile(
-            "FROM @BUSYBOX@\nRUN echo 'trap \"\" TERM HUP INT; sh /bomb & setsid sh /bomb & sleep 0.2; wait' > /bomb; ulimit -u 400; sh /bomb & sleep 1; echo ends; exit 3\n",
-        );
-        let built = way.build(&world, &[]);
-        assert_eq!(built.code, Some(3), "{way:?}:\n{}", built.err);
-        nobody_stays(&world, &way.store());
-    });
-}

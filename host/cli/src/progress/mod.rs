@@ -7,7 +7,7 @@ mod state;
 mod text;
 mod tty;
 
-pub use text::bytes;
+pub use text::{bytes, harmless};
 
 use std::io::IsTerminal;
 use std::sync::Arc;

@@ -53,17 +53,27 @@ fn status(step: &Step, pid: u32) -> Result<Vec<u8>, Errno> {
     let mut out = String::with_capacity(text.len());
     for line in text.lines() {
         let key = line.split(':').next().unwrap_or_default();
-        let value = number_value(step, &known, key).or_else(|| {
-            identity
-                .as_deref()
-                .and_then(|identity| identity_value(identity, key))
-        });
+        let stopped =
+            || (key == "State" && is_stopped(step, line)).then(|| "T (stopped)".to_owned());
+        let value = stopped()
+            .or_else(|| number_value(step, &known, key))
+            .or_else(|| {
+                identity
+                    .as_deref()
+                    .and_then(|identity| identity_value(identity, key))
+            });
         match value {
             Some(value) => out.push_str(&format!("{key}:\t{value}\n")),
             None => out.push_str(&format!("{line}\n")),
         }
     }
     Ok(out.into())
+}
+
+/// Says whether a state is that of a process which a signal has stopped: of one that is traced the kernel says that its tracer
+/// has.
+fn is_stopped(step: &Step, state: &str) -> bool {
+    step.mediated.is_some() && state.contains("tracing stop")
 }
 
 /// Returns the value of a line that names processes.
@@ -124,7 +134,10 @@ fn stat(step: &Step, pid: u32) -> Result<Vec<u8>, Errno> {
     let mut fields: Vec<String> = tail.split_whitespace().map(str::to_owned).collect();
     let inner = |numbers: &[u32]| step.pids.inner(numbers).to_string();
     // Fields after the name: state, ppid, pgrp, session, tty_nr, tpgid, …
-    if let [_, parent, group, session, _, foreground, ..] = &mut fields[..] {
+    if let [state, parent, group, session, _, foreground, ..] = &mut fields[..] {
+        if step.mediated.is_some() && state == "t" {
+            *state = "T".to_owned();
+        }
         *parent = step.pids.inner_of(known.parent).to_string();
         *group = inner(&known.ns_pgid);
         *session = inner(&known.ns_sid);

@@ -1,0 +1,211 @@
+/* world NAME: run in a RUN step, uses something that programs expect of the world, and says `NAME works`; else what failed. */
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <semaphore.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <sys/xattr.h>
+#include <termios.h>
+#include <unistd.h>
+
+#define NEED(done) \
+	do { \
+		if (!(done)) { \
+			printf("line %d: %s: %s\n", __LINE__, #done, strerror(errno)); \
+			exit(1); \
+		} \
+	} while (0)
+
+static int ended(pid_t child)
+{
+	int status;
+	NEED(waitpid(child, &status, 0) == child);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+/* What Python's multiprocessing and PostgreSQL's tests do. */
+static void semaphores(void)
+{
+	sem_t *semaphore = sem_open("/world", O_CREAT | O_EXCL, 0600, 0);
+	NEED(semaphore != SEM_FAILED);
+	pid_t child = fork();
+	if (child == 0) {
+		sem_post(semaphore);
+		_exit(0);
+	}
+	NEED(sem_wait(semaphore) == 0 && ended(child) == 0 && sem_close(semaphore) == 0 && sem_unlink("/world") == 0);
+	int shared = shm_open("/world", O_CREAT | O_RDWR, 0600);
+	NEED(shared >= 0 && ftruncate(shared, 8192) == 0);
+	char *memory = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_SHARED, shared, 0);
+	NEED(memory != MAP_FAILED);
+	child = fork();
+	if (child == 0) {
+		strcpy(memory, "shared");
+		_exit(0);
+	}
+	NEED(ended(child) == 0 && !strcmp(memory, "shared") && shm_unlink("/world") == 0);
+}
+
+/* What `script`, `expect` and Python's `pty` do. */
+static void terminals(void)
+{
+	char text[64] = "";
+	int terminal = posix_openpt(O_RDWR | O_NOCTTY);
+	NEED(terminal >= 0 && grantpt(terminal) == 0 && unlockpt(terminal) == 0);
+	NEED(!strncmp(ptsname(terminal), "/dev/pts/", 9));
+	pid_t child = fork();
+	if (child == 0) {
+		NEED(setsid() > 0);
+		int side = open(ptsname(terminal), O_RDWR);
+		NEED(side >= 0 && ioctl(side, TIOCSCTTY, 0) == 0 && isatty(side));
+		int own = open("/dev/tty", O_RDWR);
+		NEED(own >= 0);
+		NEED(write(own, "by tty", 6) == 6);
+		_exit(0);
+	}
+	NEED(read(terminal, text, sizeof text) == 6 && !strcmp(text, "by tty") && ended(child) == 0);
+}
+
+static void *thread(void *value)
+{
+	char path[64], name[64] = "";
+	snprintf(path, sizeof path, "/proc/thread-self/comm");
+	int fd = open(path, O_RDONLY);
+	if (fd >= 0 && read(fd, name, sizeof name) > 0)
+		*(int *)value = !strncmp(name, "world", 5) && getpid() != syscall(SYS_gettid);
+	close(fd);
+	return NULL;
+}
+
+static void threads(void)
+{
+	enum { COUNT = 64 };
+	pthread_t threads[COUNT];
+	int values[COUNT] = { 0 };
+	for (int i = 0; i < COUNT; i++)
+		NEED(pthread_create(&threads[i], NULL, thread, &values[i]) == 0);
+	for (int i = 0; i < COUNT; i++)
+		NEED(pthread_join(threads[i], NULL) == 0 && values[i]);
+	/* A thread that forks and one that pins itself, as runtimes do. */
+	cpu_set_t all;
+	NEED(sched_getaffinity(0, sizeof all, &all) == 0);
+	NEED(pthread_setaffinity_np(pthread_self(), sizeof all, &all) == 0);
+}
+
+static int child_of_vfork(void *unused)
+{
+	(void)unused;
+	execl("/bin/true", "true", (char *)NULL);
+	_exit(9);
+}
+
+/* What C libraries, Go and runtimes start processes by. */
+static void processes(void)
+{
+	static char stack[65536];
+	pid_t child = clone(child_of_vfork, stack + sizeof stack - 64, CLONE_VM | CLONE_VFORK | SIGCHLD, NULL);
+	NEED(child > 0 && ended(child) == 0);
+	unsigned long long arguments[11] = { 0, 0, 0, 0, SIGCHLD };
+	long made = syscall(SYS_clone3, arguments, sizeof arguments);
+	if (made == 0)
+		_exit(7);
+	/* Refused as if there were none, so that programs fall back. */
+	NEED(made > 0 ? ended((pid_t)made) == 7 : errno == ENOSYS);
+	int program = memfd_create("program", MFD_CLOEXEC), self = open("/proc/self/exe", O_RDONLY);
+	char buffer[65536];
+	NEED(program >= 0 && self >= 0);
+	for (ssize_t length; (length = read(self, buffer, sizeof buffer)) > 0;)
+		NEED(write(program, buffer, (size_t)length) == length);
+	child = fork();
+	if (child == 0) {
+		char *own[] = { "world", "nothing", NULL }, *environment[] = { NULL };
+		fexecve(program, own, environment);
+		_exit(9);
+	}
+	NEED(ended(child) == 0);
+}
+
+/* A thousand at once. */
+static void crowd(void)
+{
+	enum { COUNT = 1000 };
+	static pid_t children[COUNT];
+	int go[2];
+	char byte;
+	NEED(pipe(go) == 0);
+	for (int i = 0; i < COUNT; i++) {
+		NEED((children[i] = fork()) >= 0);
+		if (children[i] == 0) {
+			close(go[1]);
+			_exit(read(go[0], &byte, 1) != 0);
+		}
+	}
+	for (int i = 0; i < COUNT; i += 100)
+		NEED(kill(children[i], 0) == 0);
+	close(go[1]);
+	for (int i = 0; i < COUNT; i++)
+		NEED(ended(children[i]) == 0);
+}
+
+static void sockets(void)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX, .sun_path = "/tmp/world-socket" };
+	int listener = socket(AF_UNIX, SOCK_STREAM, 0), client = socket(AF_UNIX, SOCK_STREAM, 0);
+	NEED(bind(listener, (struct sockaddr *)&address, sizeof address) == 0 && listen(listener, 1) == 0);
+	NEED(connect(client, (struct sockaddr *)&address, sizeof address) == 0 && accept(listener, NULL, NULL) >= 0);
+	struct stat st;
+	NEED(stat(address.sun_path, &st) == 0 && S_ISSOCK(st.st_mode));
+}
+
+/* The bytes that setcap(8) writes for cap_net_raw+ep, and reads again. */
+static void capabilities(void)
+{
+	static const unsigned char value[20] = { 1, 0, 0, 2, 0, 0x20 };
+	unsigned char got[24];
+	int fd = open("/tmp/capable", O_CREAT | O_WRONLY, 0755);
+	NEED(fd >= 0 && setxattr("/tmp/capable", "security.capability", value, sizeof value, 0) == 0);
+	NEED(getxattr("/tmp/capable", "security.capability", got, sizeof got) == sizeof value && !memcmp(got, value, sizeof value));
+	NEED(fgetxattr(fd, "security.capability", got, sizeof got) == sizeof value);
+	NEED(listxattr("/tmp/capable", NULL, 0) > 0);
+}
+
+static void io_uring(void)
+{
+	char parameters[256] = { 0 };
+	NEED(syscall(425, 4, parameters) < 0 && errno == ENOSYS);
+}
+
+static void nothing(void)
+{
+}
+
+static const struct {
+	const char *name;
+	void (*use)(void);
+} all[] = {
+	{ "semaphores", semaphores }, { "terminals", terminals }, { "threads", threads }, { "processes", processes }, { "crowd", crowd },
+	{ "sockets", sockets }, { "capabilities", capabilities }, { "io_uring", io_uring }, { "nothing", nothing },
+};
+
+int main(int count, char **argument)
+{
+	for (size_t i = 0; count == 2 && i < sizeof all / sizeof all[0]; i++)
+		if (!strcmp(argument[1], all[i].name)) {
+			all[i].use();
+			if (all[i].use != nothing)
+				printf("%s works\n", all[i].name);
+			return 0;
+		}
+	return 2;
+}
