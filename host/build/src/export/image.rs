@@ -138,7 +138,7 @@ fn base(session: &Session<'_>, vertex: Option<VertexId>) -> Option<(Arc<Image>, 
             let count = session.images.layers(op).ok()?.len();
             Some((image, count))
         }
-        Op::Context(_) => None,
+        Op::Context(_) | Op::Http(_) | Op::Git(_) => None,
         Op::Run(_) | Op::Merge(_) => base(session, v.inputs.first().copied()),
         Op::Files(files) => base(
             session,
