@@ -61,6 +61,16 @@ pub const PACKAGES: &[Package] = &[
         why: "the peer that results and times are compared with",
     },
     Package {
+        name: "git",
+        program: "git",
+        why: "fetches repositories",
+    },
+    Package {
+        name: "zstd",
+        program: "zstd",
+        why: "packs archives in tests",
+    },
+    Package {
         name: "strace",
         program: "strace",
         why: "shows that a build makes no mount",

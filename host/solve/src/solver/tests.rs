@@ -283,7 +283,7 @@ fn namespaces_policies_and_settings_do_not_share_keys() {
 }
 
 /// FROM debian; ADD https://h/a /; RUN install
-fn fetching() -> World {
+fn fetching() -> (World, VertexId) {
     let mut b = GraphBuilder::new(100);
     let base = b.add(image()).unwrap();
     let http = HttpOp {
@@ -294,29 +294,34 @@ fn fetching() -> World {
     let make = b.add(vertex(Op::Http(http), &[])).unwrap();
     let add = b.add(copy(base, make)).unwrap();
     let install = b.add(run("install", add)).unwrap();
-    World {
+    let world = World {
         graph: b.finish(),
         make,
-        add,
+        // No files of a context are selected.
+        add: install,
         install,
         last: install,
-    }
+    };
+    (world, add)
 }
 
 #[test]
 fn what_is_behind_an_address_is_part_of_the_keys_above_it() {
-    let world = fetching();
+    let (world, add) = fetching();
     let mut store = Store {
         reuse: true,
         ..Store::default()
     };
     let mut solve = |content: &'static str| {
         store.fetched = HashMap::from([(world.make, Digest::of(content.as_bytes()))]);
-        store.outcome.insert(world.make, content);
+        // What comes makes another layer of what it is added to.
+        store
+            .outcome
+            .extend([(world.make, content), (add, content)]);
         store.solve(&world, "")
     };
-    assert!(solve("one").ends_with(&[world.make, world.add, world.install]));
+    assert!(solve("one").ends_with(&[world.make, add, world.install]));
     assert_eq!(solve("one"), []);
-    assert!(solve("two").ends_with(&[world.make, world.add, world.install]));
+    assert!(solve("two").ends_with(&[world.make, add, world.install]));
     assert_eq!(solve("one"), []);
 }
