@@ -1,4 +1,5 @@
-//! The patterns of a `.dockerignore` file (and of `--exclude`), matched as moby's patternmatcher matches them.
+//! What both sides have to read alike: addresses of files elsewhere ([`remote`]), and
+//! the patterns of a `.dockerignore` file (and of `--exclude`), matched as moby's patternmatcher matches them.
 //!
 //! Pure text in, yes or no out: nothing here reads a file or a directory, and nothing depends on the host or on a
 //! guest, because both use it: the host to walk a context (`stepwell-steps`), the Dockerfile frontend to say that an
@@ -10,6 +11,8 @@
 //! matches decides; `!` in front takes back what earlier patterns left out.
 
 #![forbid(unsafe_code)]
+
+pub mod remote;
 
 /// A pattern that cannot be understood.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

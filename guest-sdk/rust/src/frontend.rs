@@ -8,7 +8,9 @@ pub mod bindings;
 mod config;
 
 pub use bindings::stepwell::frontend::diagnostics::{Diagnostic, Severity, report};
-pub use bindings::stepwell::frontend::inspection::{report_argument, report_target};
+pub use bindings::stepwell::frontend::inspection::{
+    Supply, report_argument, report_supply, report_target,
+};
 pub use bindings::stepwell::frontend::options::{ContextKind, Definition, NamedContext};
 pub use bindings::stepwell::frontend::types::{
     Failure, HostEntry, Limit, Network, Origin, Owner, Platform, Sharing, Span,
@@ -28,7 +30,8 @@ pub mod contexts {
 /// Making the vertices of the build graph.
 pub mod graph {
     pub use super::bindings::stepwell::frontend::graph::{
-        FileCopy as Copy, Files, GraphError, Mount, Run, Vertex, context, image, merge,
+        FileCopy as Copy, Files, GitSource, GraphError, Mount, Run, SourceError, Vertex, context,
+        http, image, merge,
     };
 }
 

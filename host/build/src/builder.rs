@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use stepwell_model::event::{Event, EventSink};
-use stepwell_model::inspection::{Argument, Target};
+use stepwell_model::inspection::{Argument, Supply, Target};
 use stepwell_model::request::{Call, Request};
 use stepwell_model::{Diagnostic, Digest, Graph, VertexId};
 use stepwell_registry::{Registry, RegistryOptions};
@@ -20,6 +20,7 @@ use crate::contexts::Contexts;
 use crate::error::BuildError;
 use crate::explain::{self, Explanation};
 use crate::images::Images;
+use crate::remote::Remotes;
 use crate::session::{Layers, Session};
 use crate::stages::Stages;
 use crate::tier::Machine;
@@ -56,6 +57,8 @@ pub struct Inspection {
     pub targets: Vec<Target>,
     /// What can be given to the build of the target.
     pub arguments: Vec<Argument>,
+    /// Secrets and agents that steps of the target mount.
+    pub supplies: Vec<Supply>,
 }
 
 /// What a build resulted in.
@@ -140,9 +143,11 @@ impl Builder {
         request: &Request,
         events: &Arc<dyn EventSink>,
     ) -> Result<(Graph, Option<VertexId>), BuildError> {
+        let cancel = cancel_token()?;
         let images = self.images(request);
-        let contexts = Contexts::open(request)?;
-        let planned = self.plan(request, &contexts, &images, events)?;
+        let remotes = self.remotes(request, &cancel);
+        let contexts = Contexts::open(request, &self.store, &remotes)?;
+        let planned = self.plan(request, &contexts, &remotes, &images, events)?;
         Ok((planned.output.graph, planned.output.result))
     }
 
@@ -153,13 +158,24 @@ impl Builder {
         call: Call,
         events: &Arc<dyn EventSink>,
     ) -> Result<Inspection, BuildError> {
+        let cancel = cancel_token()?;
         let images = self.images(request);
-        let contexts = Contexts::open(request)?;
-        let (output, _) = frontend::run(&self.engine, request, call, &contexts, &images, events)?;
+        let remotes = self.remotes(request, &cancel);
+        let contexts = Contexts::open(request, &self.store, &remotes)?;
+        let (output, _) = frontend::run(
+            &self.engine,
+            request,
+            call,
+            &contexts,
+            &remotes,
+            &images,
+            events,
+        )?;
         Ok(Inspection {
             diagnostics: output.diagnostics,
             targets: output.targets,
             arguments: output.arguments,
+            supplies: output.supplies,
         })
     }
 
@@ -214,8 +230,9 @@ impl Builder {
     ) -> Result<T, BuildError> {
         self.store.heed(cancel.flag());
         let images = self.images(request);
-        let contexts = Contexts::open(request)?;
-        let planned = self.plan(request, &contexts, &images, events)?;
+        let remotes = self.remotes(request, cancel);
+        let contexts = Contexts::open(request, &self.store, &remotes)?;
+        let planned = self.plan(request, &contexts, &remotes, &images, events)?;
         let stat_cache = StatCache::load(&self.store.directory().join("stat-cache"));
         let uploads = Uploads::new(request, &planned.output.graph, planned.output.result)?;
         let session = Session {
@@ -223,6 +240,7 @@ impl Builder {
             store: &self.store,
             images: &images,
             contexts: &contexts,
+            remotes: &remotes,
             graph: &planned.output.graph,
             events,
             cancel,
@@ -253,6 +271,11 @@ impl Builder {
         }));
     }
 
+    fn remotes<'a>(&'a self, request: &'a Request, cancel: &'a CancelToken) -> Remotes<'a> {
+        let runtime = self.runtime.handle().clone();
+        Remotes::new(&self.store, &self.registry, runtime, request, cancel)
+    }
+
     fn images<'a>(&'a self, request: &Request) -> Images<'a> {
         Images::new(
             &self.store,
@@ -266,17 +289,21 @@ impl Builder {
         &self,
         request: &Request,
         contexts: &Contexts,
+        remotes: &Remotes<'_>,
         images: &Images<'_>,
         events: &Arc<dyn EventSink>,
     ) -> Result<Planned, BuildError> {
         self.tell_retries(events);
-        let (output, path) =
-            frontend::run(&self.engine, request, Call::Build, contexts, images, events)?;
-        let path = std::fs::canonicalize(&path).unwrap_or(path);
-        Ok(Planned {
-            output,
-            definition: path.display().to_string(),
-        })
+        let (output, definition) = frontend::run(
+            &self.engine,
+            request,
+            Call::Build,
+            contexts,
+            remotes,
+            images,
+            events,
+        )?;
+        Ok(Planned { output, definition })
     }
 
     fn solve(&self, session: &Session<'_>, planned: &Planned) -> Result<Layers, BuildError> {

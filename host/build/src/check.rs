@@ -15,8 +15,9 @@ use stepwell_wasm::frontend::{
 };
 use stepwell_wasm::{GuestEngine, GuestError};
 
+use crate::definition::read_definition;
 use crate::error::BuildError;
-use crate::frontend::{access, read_definition};
+use crate::frontend::access;
 
 /// Names that definitions have, in lower case: these, with anything behind a dot, or as an ending.
 const NAMES: &[&str] = &["dockerfile", "containerfile"];

@@ -1,43 +1,102 @@
-//! The directories that the user handed over, by name.
+//! The contexts of a build, by name: directories that the user handed over, and what is fetched or unpacked to be one.
+//!
+//! A repository, an archive or a file from elsewhere becomes a layer in the store, and the context is a checkout of it: so an
+//! archive that nobody trusts is unpacked by the code that unpacks layers, and what did not change is there already.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use stepwell_model::op::ContextOp;
-use stepwell_model::request::{NamedContext, Request};
+use stepwell_model::op::{ContextOp, CopyAction, FileAction, FilesOp, GitOp, HttpOp};
+use stepwell_model::remote::{self, GitSource, Remote};
+use stepwell_model::request::{Compression, ContextSource, NamedContext, Request};
+use stepwell_model::{Digest, Hasher};
+use stepwell_steps::files;
 use stepwell_steps::source::{ContextDir, SourceError, SourceTree};
+use stepwell_store::{Layer, LayerOptions, ReadCheckout, Record, Store};
 
-use crate::error::BuildError;
+use crate::definition::LARGEST_DEFINITION;
+use crate::error::{BuildError, StepError};
+use crate::remote::{RemoteError, Remotes};
+use crate::session::now;
+
+/// What a file is called that is a context, as BuildKit has it.
+const FILE: &str = "context";
+/// Build argument that keeps `.git` of a repository that is a context.
+const KEEP_GIT_DIR: &str = "BUILDKIT_CONTEXT_KEEP_GIT_DIR";
 
 /// The contexts of a build; `""` is the main one.
 pub struct Contexts {
     dirs: HashMap<String, ContextDir>,
+    /// Name and content of the definition, where the main context is nothing else.
+    lone: Option<(String, Vec<u8>)>,
     /// Trees by name and ignore patterns: a pattern set is compiled once.
     trees: Mutex<HashMap<ContextOp, SourceTree>>,
+    /// What contexts are checkouts of; nobody changes them as long as they are held.
+    _held: Vec<ReadCheckout>,
+}
+
+/// Opens contexts.
+struct Opener<'a> {
+    store: &'a Store,
+    remotes: &'a Remotes<'a>,
+    request: &'a Request,
+    held: Vec<ReadCheckout>,
 }
 
 impl Contexts {
-    /// Opens the directories of the request.
-    pub fn open(request: &Request) -> Result<Self, BuildError> {
-        let named = request
-            .named_contexts
-            .iter()
-            .filter_map(|(name, context)| match context {
-                NamedContext::Directory(path) => Some((name.clone(), path)),
-                NamedContext::Image(_) | NamedContext::OciLayout { .. } => None,
-            });
+    /// Opens the contexts of the request; what is elsewhere is fetched.
+    pub fn open(
+        request: &Request,
+        store: &Store,
+        remotes: &Remotes<'_>,
+    ) -> Result<Self, BuildError> {
+        let mut opener = Opener {
+            store,
+            remotes,
+            request,
+            held: Vec::new(),
+        };
         let mut dirs = HashMap::new();
-        for (name, path) in std::iter::once((String::new(), &request.context)).chain(named) {
-            let dir = ContextDir::open(path, &[]).map_err(|source| BuildError::Context {
-                path: path.clone(),
-                source,
-            })?;
-            dirs.insert(name, dir);
+        let mut lone = None;
+        let main = match &request.context {
+            ContextSource::Directory(path) => directory(path)?,
+            ContextSource::File(path) => opener
+                .file(path, &mut lone)
+                .map_err(|e| elsewhere("standard input", e))?,
+            ContextSource::Remote(address) => {
+                let opened = opener.remote(address);
+                let (dir, is_lone) = opened.map_err(|e| elsewhere(address, e))?;
+                if is_lone {
+                    let content = read_lone(&dir, FILE).map_err(|e| elsewhere(address, e))?;
+                    lone = Some((remote::redact(address), content));
+                }
+                dir
+            }
+        };
+        dirs.insert(String::new(), main);
+        for (name, context) in &request.named_contexts {
+            let dir = match context {
+                NamedContext::Directory(path) => directory(path)?,
+                NamedContext::Remote(address) => {
+                    let opened = opener.remote(address);
+                    opened.map_err(|e| elsewhere(address, e))?.0
+                }
+                NamedContext::Image(_) | NamedContext::OciLayout { .. } => continue,
+            };
+            dirs.insert(name.clone(), dir);
         }
         Ok(Self {
             dirs,
+            lone,
             trees: Mutex::default(),
+            _held: opener.held,
         })
+    }
+
+    /// Name and content of the definition, where the main context is nothing else.
+    pub fn lone_definition(&self) -> Option<&(String, Vec<u8>)> {
+        self.lone.as_ref()
     }
 
     /// Returns the whole directory `name`, nothing ignored.
@@ -58,5 +117,162 @@ impl Contexts {
         let tree = dir.excluding(&op.exclude)?.tree().clone();
         trees.insert(op.clone(), tree.clone());
         Ok(tree)
+    }
+}
+
+fn directory(path: &Path) -> Result<ContextDir, BuildError> {
+    ContextDir::open(path, &[]).map_err(|source| BuildError::Context {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+fn read_lone(dir: &ContextDir, name: &str) -> Result<Vec<u8>, StepError> {
+    Ok(dir.read(name, LARGEST_DEFINITION)?)
+}
+
+fn elsewhere(address: &str, source: StepError) -> BuildError {
+    match source {
+        StepError::Remote(RemoteError::Interrupted) => BuildError::Interrupted,
+        source => BuildError::RemoteContext {
+            address: remote::redact(address),
+            source: Box::new(source),
+        },
+    }
+}
+
+impl Opener<'_> {
+    /// Opens what is behind an address; says whether it is a file that is no archive.
+    fn remote(&mut self, address: &str) -> Result<(ContextDir, bool), StepError> {
+        match remote::parse(address) {
+            Some(Ok(Remote::Git(source))) => {
+                let op = self.repository(source);
+                let layer = self.remotes.repository(&op)?.layer;
+                Ok((self.checkout(layer)?, false))
+            }
+            Some(Ok(Remote::File(url))) => {
+                let op = HttpOp {
+                    url,
+                    name: FILE.to_owned(),
+                    checksum: None,
+                };
+                let fetched = self.remotes.file(&op, &|_, _| ())?.layer;
+                let dir = self.checkout(fetched)?;
+                let archive = self.unpacked(dir.tree(), FILE, Some(fetched.diff_id))?;
+                match archive {
+                    Some(layer) => Ok((self.checkout(layer)?, false)),
+                    None => Ok((dir, true)),
+                }
+            }
+            Some(Err(why)) => Err(RemoteError::Address { why }.into()),
+            None => Err(RemoteError::Address {
+                why: format!("`{address}` is not an address"),
+            }
+            .into()),
+        }
+    }
+
+    fn repository(&self, source: GitSource) -> GitOp {
+        let args = self.request.build_args.iter().rev();
+        let kept = args
+            .clone()
+            .find(|(name, _)| name == KEEP_GIT_DIR)
+            .is_some_and(|(_, value)| matches!(value.as_str(), "1" | "true" | "t" | "T" | "TRUE"));
+        GitOp {
+            url: source.url,
+            reference: source.reference,
+            subdir: source.subdir,
+            checksum: source.checksum,
+            keep_git_dir: source.keep_git_dir.unwrap_or(kept),
+            submodules: source.submodules.unwrap_or(true),
+            commit_times: source.commit_times,
+        }
+    }
+
+    /// Opens a file of the caller's, alone in its directory: an archive, or a definition, which has no context then.
+    fn file(
+        &mut self,
+        path: &Path,
+        lone: &mut Option<(String, Vec<u8>)>,
+    ) -> Result<ContextDir, StepError> {
+        let (parent, name) = (
+            path.parent().unwrap_or(Path::new("/")),
+            path.file_name().unwrap_or_default().to_string_lossy(),
+        );
+        let dir = ContextDir::open(parent, &[])?;
+        if let Some(layer) = self.unpacked(dir.tree(), &name, None)? {
+            return self.checkout(layer);
+        }
+        *lone = Some(("Dockerfile".to_owned(), read_lone(&dir, &name)?));
+        Ok(ContextDir::open(&self.store.scratch()?, &[])?)
+    }
+
+    /// Makes a layer of what an archive holds, unless there is one; nothing where the file is none.  `content` identifies
+    /// the file, where something does.
+    fn unpacked(
+        &self,
+        tree: &SourceTree,
+        name: &str,
+        content: Option<Digest>,
+    ) -> Result<Option<Layer>, StepError> {
+        if !files::is_archive(tree, name.as_bytes())? {
+            return Ok(None);
+        }
+        let key = content.map(|content| {
+            let mut hasher = Hasher::new();
+            hasher.field(b"stepwell.unpacked-context.v1");
+            hasher.field(content.as_bytes());
+            hasher.finish()
+        });
+        let known = key.and_then(|key| self.store.records().get(&key));
+        if let Some(record) = known.filter(|r| self.store.has_layers(&r.layers)) {
+            return Ok(record.layers.first().copied());
+        }
+        let layer = self.unpack(tree, name)?;
+        if let Some(key) = key {
+            let record = Record {
+                layers: vec![layer],
+                created: now(),
+                summary: "unpacked context".to_owned(),
+                ..Record::default()
+            };
+            self.store.records().put(&key, &record)?;
+        }
+        Ok(Some(layer))
+    }
+
+    fn unpack(&self, tree: &SourceTree, name: &str) -> Result<Layer, StepError> {
+        let copy = CopyAction {
+            from: 0,
+            sources: vec![name.to_owned()],
+            dest: "/".to_owned(),
+            owner: None,
+            mode: String::new(),
+            extract: true,
+            exclude: Vec::new(),
+            parents: false,
+        };
+        let op = FilesOp {
+            base: None,
+            actions: vec![FileAction::Copy(copy)],
+        };
+        let mut sink = self.store.layer_sink(LayerOptions {
+            compression: Compression::Uncompressed,
+            threads: self.request.jobs,
+            ..LayerOptions::default()
+        })?;
+        let base = self.store.chain_view(&[])?;
+        let trees = [Some(tree.clone())];
+        let options = files::Options::default();
+        files::apply(&op, &base, &trees, self.store, &mut sink, &options)?;
+        Ok(sink.finish()?)
+    }
+
+    fn checkout(&mut self, layer: Layer) -> Result<ContextDir, StepError> {
+        let checkout = self.store.checkout_read(&[layer], &|_, _| ())?;
+        let view = Arc::new(self.store.chain_view(&[layer])?);
+        let dir = ContextDir::of_checkout(checkout.root_fd()?, view)?;
+        self.held.push(checkout);
+        Ok(dir)
     }
 }

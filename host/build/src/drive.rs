@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::Scope;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use stepwell_model::event::{Event, StepOutcome};
 use stepwell_model::{Digest, Op, VertexId};
@@ -15,7 +15,7 @@ use crate::error::{BuildError, StepError};
 use crate::execute;
 use crate::names;
 use crate::selections;
-use crate::session::{Layers, Session, step_id};
+use crate::session::{Layers, Session, now, step_id};
 
 /// What a thread tells.
 enum Answer {
@@ -62,7 +62,15 @@ pub fn drive(
         }
     }
     let selected = session.select_all(&needed)?;
-    let solver = Solver::new(session.graph, target, context, decisions, &selected);
+    let fetched = session.identify_all(&needed)?;
+    let solver = Solver::new(
+        session.graph,
+        target,
+        context,
+        decisions,
+        &selected,
+        &fetched,
+    );
     let mut driver = Driver {
         session,
         target,
@@ -371,10 +379,4 @@ fn inspect(
         selected.push((input, session.selection(vertex, input, &tree)?));
     }
     Ok(selected)
-}
-
-fn now() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |d| d.as_secs())
 }

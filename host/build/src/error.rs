@@ -13,6 +13,7 @@ use stepwell_store::StoreError;
 use stepwell_wasm::GuestError;
 
 use crate::mounts::SupplyError;
+use crate::remote::RemoteError;
 
 /// Why a build fails.
 #[derive(Debug, thiserror::Error)]
@@ -84,6 +85,22 @@ pub enum BuildError {
         /// Why.
         source: SourceError,
     },
+    /// A context or definition from elsewhere cannot be had.
+    #[error("context `{address}`: {source}")]
+    RemoteContext {
+        /// Where it is.
+        address: String,
+        /// Why not.
+        source: Box<StepError>,
+    },
+    /// A definition in a context from elsewhere cannot be read.
+    #[error("cannot read `{name}` of the context: {source}")]
+    Definition {
+        /// Which.
+        name: String,
+        /// Why not.
+        source: SourceError,
+    },
     /// An output cannot be written.
     #[error("output `{dest}`: {source}")]
     Output {
@@ -116,7 +133,10 @@ impl BuildError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Registry(e) | Self::Push { source: e, .. } => e.hint().map(str::to_owned),
-            Self::StepSetup { source, .. } => source.hint(),
+            Self::StepSetup { source, .. } | Self::RemoteContext { source, .. } => source.hint(),
+            Self::Definition { .. } => {
+                Some("name the file with `--file`; it is one of the context".to_owned())
+            }
             Self::Unresolved { source, .. } => source.hint(),
             Self::Image(e) => e.hint(),
             Self::Read { .. } => Some("name the file with `--file`".to_owned()),
@@ -145,7 +165,10 @@ impl BuildError {
     pub fn is_users(&self) -> bool {
         match self {
             Self::Refused(_) | Self::Read { .. } => true,
-            Self::StepSetup { source, .. } => source.is_users(),
+            Self::StepSetup { source, .. } | Self::RemoteContext { source, .. } => {
+                source.is_users()
+            }
+            Self::Definition { .. } => true,
             Self::Unresolved { source, .. } => source.is_users(),
             Self::Image(e) => matches!(
                 e,
@@ -277,6 +300,9 @@ pub enum StepError {
     /// A registry.
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    /// Something elsewhere.
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
 }
 
 impl From<FilesError> for StepError {
@@ -291,6 +317,7 @@ impl StepError {
         match self {
             Self::Registry(e) => e.hint().map(str::to_owned),
             Self::Image(e) => e.hint(),
+            Self::Remote(e) => e.hint(),
             Self::Broken { .. } => Some(
                 "push the image again from where it is whole, or build on another one".to_owned(),
             ),
@@ -313,6 +340,7 @@ impl StepError {
                     | FilesError::Threads(_)
             ),
             Self::Source(_) => true,
+            Self::Remote(e) => e.is_users(),
             Self::Run(RunError::Mount(e)) => !matches!(**e, MountError::System { .. }),
             Self::Run(e) => matches!(e, RunError::User(_) | RunError::Invalid { .. }),
             Self::Supply(_) => true,

@@ -13,6 +13,7 @@ use crate::clip::Clip;
 use crate::error::{BuildError, StepError};
 use crate::mounts::{Supplies, SupplyError};
 use crate::names;
+use crate::remote::{Here, RemoteError};
 use crate::session::{Layers, Session, step_id};
 use crate::tier;
 
@@ -37,6 +38,14 @@ pub fn execute(
     match &session.graph.vertex(vertex).op {
         Op::Image(op) => image(session, op).map_err(|e| session.step_error(vertex, e)),
         Op::Context(_) => Ok(done(Vec::new())),
+        Op::Http(op) => {
+            let tell = session.fetching(step_id(vertex));
+            let here = session.remotes.file(op, &tell);
+            fetched(here).map_err(|e| session.step_error(vertex, e))
+        }
+        Op::Git(op) => {
+            fetched(session.remotes.repository(op)).map_err(|e| session.step_error(vertex, e))
+        }
         Op::Merge(_) => Ok(done(
             inputs
                 .iter()
@@ -49,6 +58,14 @@ pub fn execute(
             .map_err(|e| session.step_error(vertex, e)),
         Op::Run(op) => run(session, vertex, op, inputs).map(done),
     }
+}
+
+fn fetched(here: Result<Here, RemoteError>) -> Result<Done, StepError> {
+    let here = here?;
+    Ok(Done {
+        layers: Arc::new(vec![here.layer]),
+        reused: here.reused,
+    })
 }
 
 fn image(session: &Session<'_>, op: &ImageOp) -> Result<Done, StepError> {

@@ -3,6 +3,7 @@
 
 use stepwell_model::{Op, VertexId};
 use stepwell_solve::explain::{Change, explain};
+use stepwell_solve::keys::FETCHED;
 use stepwell_solve::{Decision, KeyContext, Part, Preimage, Solver};
 
 use crate::error::BuildError;
@@ -28,8 +29,15 @@ pub fn run(
 ) -> Result<Vec<Explanation>, BuildError> {
     let needed = session.graph.needed_by(target);
     let selected = session.select_all(&needed)?;
-    let solver: Solver<'_, Layers> =
-        Solver::new(session.graph, target, context, decisions, &selected);
+    let fetched = session.identify_all(&needed)?;
+    let solver: Solver<'_, Layers> = Solver::new(
+        session.graph,
+        target,
+        context,
+        decisions,
+        &selected,
+        &fetched,
+    );
     let steps = needed
         .into_iter()
         .filter(|v| !matches!(session.graph.vertex(*v).op, Op::Image(_) | Op::Context(_)));
@@ -107,6 +115,9 @@ fn describe(session: &Session<'_>, vertex: VertexId, change: &Change) -> Vec<Str
                 |i| names::of(session.graph.vertex(*i)),
             );
             vec![format!("it builds on `{name}`, which changed")]
+        }
+        Change::Setting { name, .. } if name == FETCHED => {
+            vec!["what is behind the address changed".to_owned()]
         }
         Change::Setting { name, before, now } => {
             vec![format!("{name} changed from `{before}` to `{now}`")]

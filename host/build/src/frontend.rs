@@ -1,6 +1,5 @@
-//! Runs the frontend: finds the definition, and serves what the guest imports from contexts and registries.
+//! Runs the frontend on a definition, and serves what the guest imports from contexts and registries.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use stepwell_image::ManifestError;
@@ -17,29 +16,30 @@ use stepwell_wasm::frontend::{
 use stepwell_wasm::{GuestEngine, GuestError};
 
 use crate::contexts::Contexts;
+use crate::definition;
 use crate::error::{BuildError, ImageError};
 use crate::images::Images;
+use crate::remote::Remotes;
 
-/// Largest definition that is read.
-const LARGEST_DEFINITION: u64 = 16 << 20;
-
-/// Asks the frontend about the definition, for its graph most of all; diagnostics are told as events.
+/// Asks the frontend about the definition, for its graph most of all, and says which definition that was; diagnostics are told as
+/// events.
 pub fn run(
     engine: &GuestEngine,
     request: &Request,
     call: Call,
     contexts: &Contexts,
+    remotes: &Remotes<'_>,
     images: &Images<'_>,
     events: &Arc<dyn EventSink>,
-) -> Result<(FrontendOutput, PathBuf), BuildError> {
+) -> Result<(FrontendOutput, String), BuildError> {
     let source = match &request.frontend {
         Frontend::Dockerfile => FrontendSource::BuiltinDockerfile,
         Frontend::Component(path) => FrontendSource::File(path.clone()),
     };
-    let path = definition_path(engine, &source, request)?;
+    let found = definition::find(engine, &source, request, contexts, remotes)?;
     let input = FrontendInput {
         call,
-        ..input(&path, request)?
+        ..input(found.definition, found.ignore_file, request)
     };
     let mut host = Host {
         contexts,
@@ -55,7 +55,7 @@ pub fn run(
         events.event(Event::Diagnostic(diagnostic.clone()));
     }
     result
-        .map(|output| (output, path))
+        .map(|output| (output, found.place))
         .map_err(|error| match error {
             GuestError::Refused { diagnostics } => refused(diagnostics, host.failed),
             other => BuildError::Guest(other),
@@ -79,19 +79,15 @@ fn refused(diagnostics: Vec<Diagnostic>, failed: Vec<(String, BuildError)>) -> B
     }
 }
 
-fn input(path: &Path, request: &Request) -> Result<FrontendInput, BuildError> {
-    let name = path
-        .strip_prefix(&request.context)
-        .unwrap_or(path)
-        .display()
-        .to_string();
-    Ok(FrontendInput {
+fn input(
+    definition: Definition,
+    ignore_file: Option<Definition>,
+    request: &Request,
+) -> FrontendInput {
+    FrontendInput {
         call: Call::Build,
-        ignore_file: ignore_file(path, request)?,
-        definition: Definition {
-            name,
-            content: read_definition(path)?,
-        },
+        ignore_file,
+        definition,
         target: request.target.clone(),
         build_args: request.build_args.clone(),
         labels: request.labels.clone(),
@@ -107,73 +103,12 @@ fn input(path: &Path, request: &Request) -> Result<FrontendInput, BuildError> {
         network: request.network,
         shm_size: request.shm_size,
         limits: request.limits.clone(),
-    })
-}
-
-/// The ignore file of a definition that lies outside the context, beside it; one within the context the guest reads itself.
-fn ignore_file(path: &Path, request: &Request) -> Result<Option<Definition>, BuildError> {
-    if path.starts_with(&request.context) {
-        return Ok(None);
     }
-    let mut name = path.as_os_str().to_owned();
-    name.push(".dockerignore");
-    let file = PathBuf::from(name);
-    // No link: who may write beside the definition must not choose what else is read.
-    if !std::fs::symlink_metadata(&file).is_ok_and(|m| m.is_file()) {
-        return Ok(None);
-    }
-    Ok(Some(Definition {
-        name: file.display().to_string(),
-        content: read_definition(&file)?,
-    }))
-}
-
-/// The file that the user named, else the first of the frontend's default names that is in the context.
-fn definition_path(
-    engine: &GuestEngine,
-    source: &FrontendSource,
-    request: &Request,
-) -> Result<PathBuf, BuildError> {
-    if let Some(file) = &request.file {
-        return Ok(file.clone());
-    }
-    let names = frontend::describe(engine, source, &request.guest_limits)
-        .map_err(BuildError::Guest)?
-        .definition_names;
-    let candidates: Vec<_> = names.iter().map(|n| request.context.join(n)).collect();
-    let found = candidates
-        .iter()
-        .find(|p| p.is_file())
-        .or(candidates.first());
-    Ok(found
-        .cloned()
-        .unwrap_or_else(|| request.context.join("Dockerfile")))
-}
-
-pub(crate) fn read_definition(path: &Path) -> Result<Vec<u8>, BuildError> {
-    use std::io::Read as _;
-    let fail = |source| BuildError::Read {
-        path: path.to_owned(),
-        source,
-    };
-    let mut content = Vec::new();
-    std::fs::File::open(path)
-        .map_err(fail)?
-        .take(LARGEST_DEFINITION + 1)
-        .read_to_end(&mut content)
-        .map_err(fail)?;
-    if content.len() as u64 > LARGEST_DEFINITION {
-        return Err(fail(std::io::Error::new(
-            std::io::ErrorKind::FileTooLarge,
-            format!("it has more than {LARGEST_DEFINITION} bytes"),
-        )));
-    }
-    Ok(content)
 }
 
 fn kind(name: &str, context: &NamedContext) -> ContextKind {
     match context {
-        NamedContext::Directory(_) => ContextKind::Directory,
+        NamedContext::Directory(_) | NamedContext::Remote(_) => ContextKind::Directory,
         NamedContext::Image(reference) => ContextKind::Image(reference.clone()),
         // The reference that `Images` knows the layout by.
         NamedContext::OciLayout { .. } => ContextKind::Image(Images::layout_reference(name)),

@@ -80,7 +80,7 @@ impl<'a> Images<'a> {
                 Self::layout_reference(name),
                 (path.clone(), reference.clone()),
             )),
-            NamedContext::Directory(_) | NamedContext::Image(_) => None,
+            NamedContext::Directory(_) | NamedContext::Remote(_) | NamedContext::Image(_) => None,
         });
         Self {
             store,

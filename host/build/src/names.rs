@@ -1,7 +1,7 @@
 //! What steps are called, for people.
 
 use stepwell_model::op::FileAction;
-use stepwell_model::{Op, Vertex};
+use stepwell_model::{Op, Vertex, remote};
 
 /// Longest name, in characters.
 const LONGEST: usize = 160;
@@ -30,6 +30,8 @@ fn bare(op: &Op) -> String {
         Op::Image(image) => format!("FROM {}", image.reference),
         Op::Context(context) if context.name.is_empty() => "context".to_owned(),
         Op::Context(context) => format!("context {}", context.name),
+        Op::Http(http) => format!("fetch {}", remote::redact(&http.url)),
+        Op::Git(git) => format!("fetch {}", remote::redact(&git.url)),
         Op::Run(run) => format!("RUN {}", run.args.join(" ")),
         Op::Files(files) => files
             .actions
@@ -51,6 +53,11 @@ fn action(action: &FileAction) -> String {
     }
 }
 
+/// Says whether an operation takes something from elsewhere.
+pub fn is_remote(op: &Op) -> bool {
+    matches!(op, Op::Http(_) | Op::Git(_))
+}
+
 /// Names the place of a vertex in the definition, so that later builds find what was there before (`explain`).
 pub fn slot(definition: &str, vertex: &Vertex) -> Option<String> {
     let origin = vertex.origin.as_ref()?;
@@ -66,6 +73,8 @@ fn kind(op: &Op) -> &'static str {
     match op {
         Op::Image(_) => "image",
         Op::Context(_) => "context",
+        Op::Http(_) => "http",
+        Op::Git(_) => "git",
         Op::Run(_) => "run",
         Op::Files(_) => "files",
         Op::Merge(_) => "merge",

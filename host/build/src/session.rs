@@ -19,6 +19,7 @@ use crate::contexts::Contexts;
 use crate::error::{BuildError, StepError};
 use crate::images::Images;
 use crate::names;
+use crate::remote::{RemoteError, Remotes};
 use crate::stages::Stages;
 use crate::tier::Machine;
 use crate::uploads::Uploads;
@@ -32,6 +33,7 @@ pub struct Session<'a> {
     pub store: &'a Store,
     pub images: &'a Images<'a>,
     pub contexts: &'a Contexts,
+    pub remotes: &'a Remotes<'a>,
     pub graph: &'a Graph,
     pub events: &'a Arc<dyn EventSink>,
     pub cancel: &'a CancelToken,
@@ -187,6 +189,61 @@ impl Session<'_> {
         Ok(selected)
     }
 
+    /// Finds out what is behind the addresses that vertices take something from, several at a time.
+    pub fn identify_all(
+        &self,
+        needed: &[VertexId],
+    ) -> Result<HashMap<VertexId, Digest>, BuildError> {
+        let remote: Vec<VertexId> = needed
+            .iter()
+            .copied()
+            .filter(|v| names::is_remote(&self.graph.vertex(*v).op))
+            .collect();
+        let next = AtomicU32::new(0);
+        let found: Mutex<Vec<(VertexId, Result<Option<Digest>, RemoteError>)>> = Mutex::default();
+        std::thread::scope(|scope| {
+            for _ in 0..self.request.jobs.min(remote.len()) {
+                scope.spawn(|| {
+                    while let Some(vertex) =
+                        remote.get(next.fetch_add(1, Ordering::Relaxed) as usize)
+                    {
+                        let step = step_id(*vertex);
+                        let tell = self.fetching(step);
+                        let identity = self.remotes.identify(&self.graph.vertex(*vertex).op, &tell);
+                        lock(&found).push((*vertex, identity));
+                    }
+                });
+            }
+        });
+        let mut found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+        // Which one is told of where several fail does not depend on which was quicker.
+        found.sort_by_key(|(vertex, _)| *vertex);
+        let mut identities = HashMap::new();
+        for (vertex, identity) in found {
+            let identity = identity.map_err(|e| self.step_error(vertex, e.into()))?;
+            identities.extend(identity.map(|digest| (vertex, digest)));
+        }
+        Ok(identities)
+    }
+
+    /// Tells how much of something from elsewhere has come.
+    pub fn fetching(&self, step: StepId) -> impl Fn(u64, Option<u64>) + Sync {
+        let (events, last) = (self.events.clone(), Mutex::new(None::<Instant>));
+        move |done, total| {
+            let mut last = lock(&last);
+            if Some(done) == total || last.is_none_or(|l| l.elapsed() > TELL_EVERY) {
+                *last = Some(Instant::now());
+                events.event(Event::Transfer {
+                    step,
+                    id: "download".to_owned(),
+                    verb: "fetch".to_owned(),
+                    done,
+                    total,
+                });
+            }
+        }
+    }
+
     /// Makes sure that a context's files are still those that the vertex has its key for: else their layer would be kept under
     /// the key of other files.
     pub fn check_unchanged(
@@ -212,6 +269,9 @@ impl Session<'_> {
     /// Wraps what went wrong with a step.
     pub fn step_error(&self, vertex: VertexId, source: StepError) -> BuildError {
         let v = self.graph.vertex(vertex);
+        if let StepError::Remote(RemoteError::Interrupted) = source {
+            return BuildError::Interrupted;
+        }
         let source = match source {
             StepError::Store(source) => match self.images.with_layer(source.broken_layer()) {
                 Some(image) => StepError::Broken {
@@ -372,6 +432,13 @@ pub fn step_id(vertex: VertexId) -> StepId {
 
 fn reads(action: &stepwell_model::op::FileAction, input: u32) -> bool {
     matches!(action, stepwell_model::op::FileAction::Copy(copy) if copy.from == input)
+}
+
+/// The time, in seconds since 1970.
+pub fn now() -> u64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |d| d.as_secs())
 }
 
 /// The layers of a vertex, bottom first.

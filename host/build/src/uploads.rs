@@ -33,7 +33,7 @@ pub fn names(request: &Request, options: &ImageOptions) -> Result<Vec<Reference>
 pub fn base_of(graph: &Graph, vertex: VertexId) -> Option<VertexId> {
     let v = graph.vertex(vertex);
     match &v.op {
-        Op::Image(_) | Op::Context(_) => None,
+        Op::Image(_) | Op::Context(_) | Op::Http(_) | Op::Git(_) => None,
         Op::Run(_) | Op::Merge(_) => v.inputs.first().copied(),
         Op::Files(files) => files.base.and_then(|i| v.inputs.get(i as usize)).copied(),
     }

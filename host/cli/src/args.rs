@@ -110,11 +110,11 @@ pub struct PruneArgs {
 
 #[derive(Debug, Args)]
 pub struct BuildArgs {
-    /// Directory with the files of the build
-    #[arg(value_name = "PATH")]
+    /// Directory with the files of the build; the address of a repository, an archive or a Dockerfile; or `-`: standard input
+    #[arg(value_name = "PATH|URL|-")]
     pub context: PathBuf,
-    /// Name of the Dockerfile [default: PATH/Dockerfile]
-    #[arg(short, long, value_name = "FILE")]
+    /// Name of the Dockerfile, its address, or `-` for standard input [default: PATH/Dockerfile]
+    #[arg(short, long, value_name = "FILE|URL|-")]
     pub file: Option<PathBuf>,
     /// Name of the image, `registry/repository:tag`
     #[arg(short, long = "tag", value_name = "NAME")]
@@ -125,7 +125,8 @@ pub struct BuildArgs {
     /// Value of an ARG; without `=VALUE`, that of the environment
     #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
     pub build_args: Vec<String>,
-    /// Named context: a directory, `docker-image://REFERENCE` or `oci-layout://DIR[:TAG|@DIGEST]`
+    /// Named context: a directory, `docker-image://REFERENCE`, `oci-layout://DIR[:TAG|@DIGEST]`, or the address of a
+    /// repository, an archive or a file
     #[arg(long = "build-context", value_name = "NAME=WHERE")]
     pub build_contexts: Vec<String>,
     /// Label of the image

@@ -8,7 +8,7 @@ use serde_json::json;
 use stepwell_build::{BuildError, Inspection};
 use stepwell_model::Diagnostic;
 use stepwell_model::event::{Event, EventSink};
-use stepwell_model::inspection::{Argument, Target};
+use stepwell_model::inspection::{Argument, SupplyKind, Target};
 use stepwell_model::request::{Call, Request};
 
 use crate::args::BuildArgs;
@@ -134,7 +134,7 @@ fn print_outline(answer: &Inspection, json: bool) {
     if json {
         return println!(
             "{:#}",
-            json!({ "target": target, "arguments": answer.arguments })
+            json!({ "target": target, "arguments": answer.arguments, "supplies": answer.supplies })
         );
     }
     if !target.name.is_empty() {
@@ -156,6 +156,19 @@ fn print_outline(answer: &Inspection, json: bool) {
         ["BUILD ARG", "VALUE", "DESCRIPTION"],
         answer.arguments.iter().map(row).collect(),
     );
+    for (kind, head) in [(SupplyKind::Secret, "SECRET"), (SupplyKind::Ssh, "SSH")] {
+        let of_kind = answer.supplies.iter().filter(|s| s.kind == kind);
+        let rows: Vec<_> = of_kind
+            .map(|s| {
+                let required = if s.required { "true" } else { "" };
+                [s.id.clone(), required.to_owned()]
+            })
+            .collect();
+        if !rows.is_empty() {
+            println!();
+            table([head, "REQUIRED"], rows);
+        }
+    }
 }
 
 /// Writes rows in columns that are as wide as they have to be.

@@ -16,6 +16,7 @@ mod report;
 mod request;
 mod sarif;
 mod signals;
+mod sources;
 mod storage;
 mod supplies;
 mod values;

@@ -4,26 +4,44 @@ use std::path::PathBuf;
 
 use stepwell_model::op::{HostEntry, Network};
 use stepwell_model::request::{
-    Frontend, GuestLimits, Isolation, NamedContext, Output, Request, StepLimits,
+    ContextSource, Frontend, GuestLimits, Isolation, NamedContext, Output, Request, StepLimits,
 };
 use stepwell_model::{Platform, parse_reference};
 
 use crate::args::{BuildArgs, GuestArgs, IsolationArg, NetworkArg};
+use crate::sources::{self, Input};
 use crate::values::pair;
 use crate::{output, supplies};
 
-/// Checks the arguments; the error is what is wrong, for people.
-pub fn from_args(args: &BuildArgs) -> Result<Request, String> {
+/// A request, and what it needs as long as it is worked on.
+pub struct Prepared {
+    request: Request,
+    _input: Option<Input>,
+}
+
+impl std::ops::Deref for Prepared {
+    type Target = Request;
+
+    fn deref(&self) -> &Request {
+        &self.request
+    }
+}
+
+/// Checks the arguments and takes what comes on standard input; the error is what is wrong, for people.
+pub fn from_args(args: &BuildArgs) -> Result<Prepared, String> {
+    let (context, input) = sources::context(args)?;
+    let request = request(args, context)?;
+    Ok(Prepared {
+        request,
+        _input: input,
+    })
+}
+
+fn request(args: &BuildArgs, context: ContextSource) -> Result<Request, String> {
     let platform = match &args.platform {
         Some(text) => text.parse().map_err(|e| format!("--platform: {e}"))?,
         None => Platform::host(),
     };
-    if !args.context.is_dir() {
-        return Err(format!(
-            "the context `{}` is not a directory; give the directory that holds the files of the build, for example `.`",
-            args.context.display()
-        ));
-    }
     for tag in &args.tags {
         parse_reference(tag).map_err(|e| format!("--tag `{tag}` is not an image name: {e}"))?;
     }
@@ -32,13 +50,15 @@ pub fn from_args(args: &BuildArgs) -> Result<Request, String> {
             .frontend
             .clone()
             .map_or(Frontend::Dockerfile, Frontend::Component),
-        context: args.context.clone(),
-        file: args.file.clone(),
-        named_contexts: args
-            .build_contexts
-            .iter()
-            .map(|t| named_context(t))
-            .collect::<Result<_, _>>()?,
+        context,
+        file: sources::definition(args)?,
+        named_contexts: for_platform(
+            args.build_contexts
+                .iter()
+                .map(|t| named_context(t))
+                .collect::<Result<_, _>>()?,
+            &platform,
+        )?,
         target: args.target.clone(),
         build_args: args
             .build_args
@@ -203,9 +223,11 @@ fn named_context(text: &str) -> Result<(String, NamedContext), String> {
             path: PathBuf::from(path),
             reference: reference.to_owned(),
         }
+    } else if let Some(address) = sources::address(place) {
+        NamedContext::Remote(address.map_err(|e| format!("--build-context `{text}`: {e}"))?)
     } else if place.contains("://") {
         return Err(format!(
-            "--build-context `{text}`: this kind of context is not known here; a directory, `docker-image://` and `oci-layout://` are"
+            "--build-context `{text}`: this kind of context is not known here; a directory, `docker-image://`, `oci-layout://`, `https://` and addresses of repositories are"
         ));
     } else {
         let path = PathBuf::from(place);
@@ -217,6 +239,30 @@ fn named_context(text: &str) -> Result<(String, NamedContext), String> {
         NamedContext::Directory(path)
     };
     Ok((name.to_owned(), context))
+}
+
+/// Of the contexts that are for one platform (`NAME::PLATFORM`), those for this build's take the place of the others.
+fn for_platform(
+    contexts: Vec<(String, NamedContext)>,
+    platform: &Platform,
+) -> Result<Vec<(String, NamedContext)>, String> {
+    let (mut plain, mut own) = (Vec::new(), Vec::new());
+    for (name, context) in contexts {
+        match name.split_once("::") {
+            None => plain.push((name, context)),
+            Some((name, wanted)) => {
+                let parsed: Platform = wanted
+                    .parse()
+                    .map_err(|e| format!("--build-context `{name}::{wanted}`: {e}"))?;
+                if parsed == *platform {
+                    own.push((name.to_owned(), context));
+                }
+            }
+        }
+    }
+    plain.retain(|(name, _)| !own.iter().any(|(n, _)| n == name));
+    plain.extend(own);
+    Ok(plain)
 }
 
 fn host_entry(text: &str) -> Result<HostEntry, String> {
@@ -260,5 +306,28 @@ pub fn limits(args: &GuestArgs) -> GuestLimits {
         host_calls: args.guest_calls,
         bytes_read: args.guest_read,
         output: args.guest_output,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_context_for_the_platform_takes_the_place_of_the_others() {
+        let image = |text: &str| NamedContext::Image(text.to_owned());
+        let given = [
+            "a",
+            "a::linux/arm64",
+            "a::linux/amd64",
+            "b::linux/arm64",
+            "c",
+        ];
+        let given = given.map(|n| (n.to_owned(), image(n))).to_vec();
+        let kept = for_platform(given, &"linux/amd64".parse().unwrap()).unwrap();
+        let want = [("c", "c"), ("a", "a::linux/amd64")];
+        assert_eq!(kept, want.map(|(n, i)| (n.to_owned(), image(i))));
+        let bad = vec![("a::x/y/z/w".to_owned(), image("a"))];
+        assert!(for_platform(bad, &Platform::host()).is_err());
     }
 }

@@ -10,7 +10,8 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 
 use crate::diagnostic::Origin;
-use crate::op::FileAction;
+use crate::op::{FileAction, GitOp, HttpOp};
+use crate::remote::{self, Remote};
 use crate::{Digest, Hasher, Op, Platform};
 
 /// Index of a vertex in its graph.
@@ -67,6 +68,9 @@ pub enum GraphError {
     /// A path of a run or file operation is not absolute.
     #[error("`{0}` is not an absolute path")]
     RelativePath(String),
+    /// An address cannot be fetched from; the texts are the address without what may be confidential, and why not.
+    #[error("`{0}` cannot be fetched: {1}")]
+    Address(String, &'static str),
 }
 
 /// Builds a [`Graph`]; equal vertices collapse into one.
@@ -144,6 +148,8 @@ impl GraphBuilder {
         };
         match &vertex.op {
             Op::Image(_) | Op::Context(_) => Ok(()),
+            Op::Http(http) => check_http(http),
+            Op::Git(git) => check_git(git),
             Op::Merge(_) => index(0),
             Op::Run(run) => {
                 index(0)?;
@@ -189,6 +195,36 @@ impl GraphBuilder {
             _ => Ok(()),
         }
     }
+}
+
+fn check_http(op: &HttpOp) -> Result<(), GraphError> {
+    let is_file = matches!(remote::parse(&op.url), Some(Ok(Remote::File(_))));
+    let bad = |why| Err(GraphError::Address(remote::redact(&op.url), why));
+    if !is_file {
+        return bad("it is not the http address of a file");
+    }
+    match op.name.as_str() {
+        "" | "." | ".." => bad("its file has no name"),
+        name if name.contains(['/', '\0']) => bad("the name of its file is no name"),
+        _ => Ok(()),
+    }
+}
+
+/// Whatever a guest says, a repository is on another machine, and nothing of it looks like an option of a program.
+fn check_git(op: &GitOp) -> Result<(), GraphError> {
+    let bad = |why| Err(GraphError::Address(remote::redact(&op.url), why));
+    let plain = |text: &str| !text.starts_with('-') && !text.contains(|c: char| c.is_control());
+    match remote::parse(&op.url) {
+        Some(Ok(Remote::Git(source))) if source.url == op.url => {}
+        _ => return bad("it is not the address of a repository alone"),
+    }
+    if !plain(&op.url) || !plain(&op.reference) || !plain(&op.subdir) {
+        return bad("ref or directory are none");
+    }
+    if !op.checksum.is_empty() && !remote::is_commit(&op.checksum) {
+        return bad("its checksum is not the id of a commit");
+    }
+    Ok(())
 }
 
 impl Graph {
@@ -326,6 +362,73 @@ mod tests {
             "24958829a9ea",
             "the encoding changed: raise the version in the prefix"
         );
+    }
+
+    fn source(op: Op) -> Vertex {
+        Vertex { op, ..context("") }
+    }
+
+    fn http(url: &str, name: &str) -> Vertex {
+        source(Op::Http(HttpOp {
+            url: url.into(),
+            name: name.into(),
+            checksum: None,
+        }))
+    }
+
+    fn git(url: &str, reference: &str, checksum: &str) -> Vertex {
+        source(Op::Git(GitOp {
+            url: url.into(),
+            reference: reference.into(),
+            checksum: checksum.into(),
+            ..GitOp::default()
+        }))
+    }
+
+    #[test]
+    fn digests_of_what_is_fetched_are_pinned() {
+        let mut builder = GraphBuilder::new(10);
+        let file = builder.add(http("https://h/a", "a")).unwrap();
+        let repository = builder.add(git("https://h/a.git", "v1", "")).unwrap();
+        let graph = builder.finish();
+        assert_eq!(graph.digest(file).short(), "fc126122cb3d");
+        assert_eq!(graph.digest(repository).short(), "0927124dd915");
+    }
+
+    #[test]
+    fn only_addresses_on_other_machines_are_fetched_from() {
+        let mut builder = GraphBuilder::new(100);
+        for (url, name) in [
+            ("file:///etc/passwd", "a"),
+            ("/etc/passwd", "a"),
+            ("https://h/a.git", "a"),
+            ("https://h/a", ".."),
+            ("https://h/a", "a/b"),
+            ("https://h/a", ""),
+        ] {
+            let refused = builder.add(http(url, name));
+            assert!(
+                matches!(refused, Err(GraphError::Address(..))),
+                "{url} {name}"
+            );
+        }
+        for (url, reference, checksum) in [
+            ("file:///srv/a.git", "", ""),
+            ("/srv/a.git", "", ""),
+            ("ext::sh -c id", "", ""),
+            ("--upload-pack=id@h:x", "", ""),
+            ("ssh://-oProxyCommand=id/x", "", ""),
+            ("https://h/a.git#main", "", ""),
+            ("https://h/a.git", "--upload-pack=id", ""),
+            ("https://h/a.git", "a\nb", ""),
+            ("https://h/a.git", "", "main"),
+        ] {
+            let refused = builder.add(git(url, reference, checksum));
+            assert!(
+                matches!(refused, Err(GraphError::Address(..))),
+                "{url} {reference} {checksum}"
+            );
+        }
     }
 
     fn run(mounts: Vec<Mount>, inputs: Vec<VertexId>) -> Vertex {

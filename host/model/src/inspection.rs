@@ -33,3 +33,26 @@ pub struct Argument {
     /// Where it stands.
     pub span: Span,
 }
+
+/// Something that steps of a target mount and that only the user has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Supply {
+    /// What it is.
+    pub kind: SupplyKind,
+    /// Its id.
+    pub id: String,
+    /// Whether the build fails without it.
+    pub required: bool,
+    /// Where it is asked for.
+    pub span: Span,
+}
+
+/// What a supply is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SupplyKind {
+    /// `--secret`.
+    Secret,
+    /// `--ssh`.
+    Ssh,
+}

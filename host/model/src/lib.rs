@@ -18,6 +18,7 @@ pub mod reference;
 pub mod request;
 
 pub use stepwell_patterns as ignore;
+pub use stepwell_patterns::remote;
 
 pub use config::{Healthcheck, History, ImageConfig};
 pub use diagnostic::{Diagnostic, Origin, Severity, Span};

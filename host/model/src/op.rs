@@ -16,6 +16,10 @@ pub enum Op {
     Image(ImageOp),
     /// A directory that the user handed over: the main build context or a named one.
     Context(ContextOp),
+    /// A file behind an http or https address.
+    Http(HttpOp),
+    /// The files of a commit of a Git repository.
+    Git(GitOp),
     /// A command run on a root file system.
     Run(Box<RunOp>),
     /// Files made without running anything.
@@ -40,6 +44,36 @@ pub struct ContextOp {
     pub name: String,
     /// Patterns of a `.dockerignore`, in order; `!` at the front takes back.
     pub exclude: Vec<String>,
+}
+
+/// One file, in the root of an otherwise empty file system: root's, mode 0600, with the server's time of its last change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HttpOp {
+    /// Where it is; `http` or `https`.
+    pub url: String,
+    /// Its name: one path element.
+    pub name: String,
+    /// What its content has to be.
+    pub checksum: Option<Digest>,
+}
+
+/// The files of a commit, as root's.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct GitOp {
+    /// The repository: `https`, `http`, `ssh`, `git`, or `user@host:path`.
+    pub url: String,
+    /// Branch, tag, ref or commit; empty means the default branch.
+    pub reference: String,
+    /// Directory of it that becomes the root; empty means all.
+    pub subdir: String,
+    /// The commit that it has to be, or how its id begins; empty means any.
+    pub checksum: String,
+    /// Whether `.git` is kept.
+    pub keep_git_dir: bool,
+    /// Whether submodules are taken, too.
+    pub submodules: bool,
+    /// Whether files get the time of the commit in place of that of the checkout.
+    pub commit_times: bool,
 }
 
 /// A command run on the root file system `inputs[0]`.

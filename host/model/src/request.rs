@@ -1,6 +1,6 @@
 //! What the user asks for, after the command line was checked.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -12,10 +12,10 @@ use crate::Platform;
 pub struct Request {
     /// What turns the definition into a graph.
     pub frontend: Frontend,
-    /// Main context directory.
-    pub context: PathBuf,
-    /// Definition file (`--file`); where none, the frontend's default name in the context.
-    pub file: Option<PathBuf>,
+    /// Main context.
+    pub context: ContextSource,
+    /// Definition (`--file`); where none, the frontend's default name in the context.
+    pub file: Option<DefinitionSource>,
     /// `--build-context NAME=…`.
     pub named_contexts: Vec<(String, NamedContext)>,
     /// `--target`.
@@ -152,11 +152,50 @@ pub enum Frontend {
     Component(PathBuf),
 }
 
+/// Where the main context is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ContextSource {
+    /// A directory.
+    Directory(PathBuf),
+    /// A file of the caller's, alone in its directory: an archive of the context, or a lone definition (standard input).
+    File(PathBuf),
+    /// An address: a repository, an archive, or a lone definition.
+    Remote(String),
+}
+
+impl ContextSource {
+    /// Returns the directory, where it is one.
+    pub fn directory(&self) -> Option<&Path> {
+        match self {
+            Self::Directory(path) => Some(path),
+            Self::File(_) | Self::Remote(_) => None,
+        }
+    }
+}
+
+/// Where a definition is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DefinitionSource {
+    /// A file: of this machine where the context is a directory of it, else of the context.
+    File(PathBuf),
+    /// It was read already (standard input).
+    Text {
+        /// What it is called in messages.
+        name: String,
+        /// The text.
+        content: Vec<u8>,
+    },
+    /// An address.
+    Remote(String),
+}
+
 /// A named context.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NamedContext {
     /// A directory.
     Directory(PathBuf),
+    /// An address: a repository, an archive, or a file.
+    Remote(String),
     /// An image of a registry (`docker-image://`).
     Image(String),
     /// An OCI layout directory, with tag or digest (`oci-layout://`).

@@ -4,6 +4,8 @@
 //! from and to what the caller hands in, paths and proxies come in [`RegistryOptions`].  What the bytes of a
 //! manifest or a layer mean is the business of `stepwell-image`.
 //!
+//! Files behind plain addresses are fetched over the same connections (`fetch`).
+//!
 //! The way of a call: [`Registry`] (in `manifest`, `pull`, `push`) builds a request, `retry` repeats it,
 //! `transport` sends it once with redirects and timeouts, `auth` answers the server's challenges.
 #![forbid(unsafe_code)]
@@ -11,6 +13,7 @@
 mod auth;
 mod endpoint;
 mod error;
+mod fetch;
 mod hint;
 mod manifest;
 mod options;
@@ -25,6 +28,7 @@ mod transport;
 mod upload;
 
 pub use error::{ErrorCode, ErrorKind, RegistryError, Result};
+pub use fetch::{Download, FETCH_ATTEMPTS, Fetch, FetchAuth, Fetched, Validators};
 pub use manifest::{MANIFEST_LIMIT, Manifest, Resolved, media_type};
 pub use oci_spec::image::Descriptor;
 pub use options::{Proxy, RegistryOptions, RetryPolicy, Timeouts};

@@ -95,6 +95,10 @@ impl Registry {
             .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
+    pub(crate) fn transport(&self) -> &Transport {
+        &self.0.transport
+    }
+
     pub(crate) fn backoff(&self) -> Backoff {
         Backoff::new(self.0.transport.options().retry, self.listener().clone())
     }

@@ -34,6 +34,11 @@ impl Backoff {
         }
     }
 
+    /// Counts failures of before.
+    pub(crate) fn failed_before(&mut self, times: u32) {
+        (self.tried, self.since_progress) = (times, times);
+    }
+
     /// Forgets earlier failures, because the transfer has moved a good deal since.
     pub(crate) fn progressed(&mut self) {
         self.since_progress = 0;

@@ -51,6 +51,8 @@ pub struct Preimage(pub Vec<Part>);
 
 /// Label of the part that holds the policy's normal form.
 pub const OPERATION: &str = "operation";
+/// Label of the part that says what something fetched is, where its definition does not say it all.
+pub const FETCHED: &str = "fetched";
 /// Label of the part that holds the digest of the files selected from input `n`.
 pub fn content_label(input: u32) -> String {
     format!("files of input {input}")

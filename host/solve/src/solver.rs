@@ -9,7 +9,9 @@ use std::collections::HashMap;
 
 use stepwell_model::{Digest, Graph, Op, VertexId};
 
-use crate::keys::{Decision, KeyContext, Preimage, chain_label, content_label, input_label};
+use crate::keys::{
+    Decision, FETCHED, KeyContext, Preimage, chain_label, content_label, input_label,
+};
 
 /// What the caller has to do; each is answered once with the method named.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,13 +83,15 @@ impl<'a, R> Solver<'a, R> {
     /// Prepares the scheduling of `target`.
     ///
     /// `decisions` has one entry for each vertex of the graph; `selected` the digest of the files that a vertex selects
-    /// from a context, by vertex and input, for all vertices that the target needs.
+    /// from a context, by vertex and input, for all vertices that the target needs; `fetched` what each vertex that is
+    /// fetched from elsewhere turned out to be: its key has to change when that does.
     pub fn new(
         graph: &'a Graph,
         target: VertexId,
         context: &'a KeyContext,
         decisions: &'a [Decision],
         selected: &HashMap<(VertexId, u32), Digest>,
+        fetched: &HashMap<VertexId, Digest>,
     ) -> Self {
         let needed = graph.needed_by(target);
         let mut users: HashMap<_, Vec<_>> = HashMap::new();
@@ -106,6 +110,9 @@ impl<'a, R> Solver<'a, R> {
                     Some(digest) => preimage.push(content_label(index as u32), *digest),
                     None => preimage.push(input_label(index as u32), preimages[input].key()),
                 }
+            }
+            if let Some(digest) = fetched.get(&id) {
+                preimage.push(FETCHED.to_owned(), *digest);
             }
             preimages.insert(id, preimage);
         }
@@ -146,6 +153,9 @@ impl<'a, R> Solver<'a, R> {
     /// Tells that a lookup found nothing.
     pub fn missing(&mut self, vertex: VertexId) {
         match self.states[vertex.index()] {
+            State::Lookup if is_fetched(&self.graph.vertex(vertex).op) => {
+                self.act(vertex, State::Execute, Action::Execute { vertex });
+            }
             State::Lookup => self.want_inputs(vertex),
             _ => {
                 self.expect(vertex, &[State::LookupContent]);
@@ -248,9 +258,15 @@ impl<'a, R> Solver<'a, R> {
             Op::Context(_) => self.states[vertex.index()] = State::Done,
             // An image is known by its digest; getting it is carrying it out, which is cheap when it is there.
             Op::Image(_) => self.act(vertex, State::Execute, Action::Execute { vertex }),
-            Op::Run(_) | Op::Files(_) | Op::Merge(_) if self.decisions[vertex.index()].reuse => {
+            Op::Http(_) | Op::Git(_) | Op::Run(_) | Op::Files(_) | Op::Merge(_)
+                if self.decisions[vertex.index()].reuse =>
+            {
                 let key = self.preimages[&vertex].key();
                 self.act(vertex, State::Lookup, Action::Lookup { vertex, key });
+            }
+            // What it is is known already, and the content of its inputs would say nothing: there are none.
+            Op::Http(_) | Op::Git(_) => {
+                self.act(vertex, State::Execute, Action::Execute { vertex });
             }
             Op::Run(_) | Op::Files(_) | Op::Merge(_) => self.want_inputs(vertex),
         }
@@ -302,6 +318,10 @@ impl<'a, R> Solver<'a, R> {
             vertex.0
         );
     }
+}
+
+fn is_fetched(op: &Op) -> bool {
+    matches!(op, Op::Http(_) | Op::Git(_))
 }
 
 #[cfg(test)]

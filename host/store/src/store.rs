@@ -126,6 +126,16 @@ impl Store {
         self.session.publish(&self.paths.base().join(name), content)
     }
 
+    /// Makes a private file that nobody else can open, and that is gone with its handle.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn nameless_file(&self) -> Result<File> {
+        let (path, file) = self.session.file()?;
+        fs::remove_file(&path).context("remove", &path)?;
+        Ok(file)
+    }
+
     /// Makes an empty private directory that is removed when the process ends or soon after.
     ///
     /// # Errors

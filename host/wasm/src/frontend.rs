@@ -11,7 +11,7 @@ mod state;
 
 use std::path::PathBuf;
 
-use stepwell_model::inspection::{Argument, Target};
+use stepwell_model::inspection::{Argument, Supply, Target};
 use stepwell_model::mount::Limit;
 use stepwell_model::op::{HostEntry, Network};
 use stepwell_model::request::{Call, GuestLimits};
@@ -133,6 +133,8 @@ pub struct FrontendOutput {
     pub targets: Vec<Target>,
     /// Answers [`Call::Outline`].
     pub arguments: Vec<Argument>,
+    /// Secrets and agents that steps mount (`outline`).
+    pub supplies: Vec<Supply>,
 }
 
 /// What a frontend says of itself.
@@ -253,6 +255,7 @@ impl<'a> Frontend<'a> {
             diagnostics: state.diagnostics,
             targets: state.targets,
             arguments: state.arguments,
+            supplies: state.supplies,
         })
     }
 

@@ -56,6 +56,8 @@ fn a_dockerfile_becomes_a_graph() {
         .map(|id| match &output.graph.vertex(id).op {
             Op::Image(_) => "image",
             Op::Context(_) => "context",
+            Op::Http(_) => "http",
+            Op::Git(_) => "git",
             Op::Run(_) => "run",
             Op::Files(_) => "files",
             Op::Merge(_) => "merge",

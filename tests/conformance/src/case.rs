@@ -32,6 +32,9 @@ pub struct Case {
     /// Archives of the context: name, and names and contents of the files in it.
     #[serde(default)]
     pub archives: BTreeMap<String, BTreeMap<String, String>>,
+    /// Files behind `@WEB@`, an http address of the case's own.
+    #[serde(default)]
+    pub web: BTreeMap<String, String>,
     /// The files of the result: `type mode owner path`, and `= "content"` or `-> target`.
     pub tree: Option<Vec<String>>,
     /// Only files below this path count for `tree`.

@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock};
 
 use serde_json::Value;
+use stepwell_integration_tests::proxy::{Proxy, Tamper};
 use stepwell_integration_tests::{World, ran};
 use stepwell_test_support::{program, user};
 
@@ -39,7 +40,10 @@ fn lay_out(world: &World, case: &Case, dir: &Path) {
             .expect("a directory of the context");
         match name.ends_with('/') {
             true => std::fs::create_dir_all(&path).expect("a directory of the context"),
-            false => std::fs::write(&path, world.expand(content)).expect("a file of the context"),
+            false => {
+                let text = world.expand(content).replace("@WEB@", &web(case));
+                std::fs::write(&path, text).expect("a file of the context");
+            }
         }
     };
     std::fs::create_dir_all(&context).expect("the context");
@@ -74,6 +78,37 @@ fn lay_out(world: &World, case: &Case, dir: &Path) {
     }
 }
 
+/// The address of a case's own files.
+fn web(case: &Case) -> String {
+    match WEB.get() {
+        Some(server) => format!("http://{}/{}", server.host(), case.name),
+        None => String::new(),
+    }
+}
+
+/// Starts the server of all files behind addresses.
+fn serve(cases: &[Case]) {
+    let files: Vec<(String, String)> = cases
+        .iter()
+        .flat_map(|case| {
+            let of_case =
+                |(path, text): (&String, &String)| (format!("/{}/{path}", case.name), text.clone());
+            case.web.iter().map(of_case)
+        })
+        .collect();
+    WEB.get_or_init(|| {
+        Proxy::alone(
+            move |asked| match files.iter().find(|(path, _)| *path == asked.target) {
+                Some((_, text)) => Tamper::Answer(200, vec![], text.clone().into_bytes()),
+                None => Tamper::Answer(404, vec![], vec![]),
+            },
+        )
+    });
+}
+
+/// One server is enough for all runners in a process.
+static WEB: OnceLock<Proxy> = OnceLock::new();
+
 /// Where a case is laid out.
 fn directory(world: &World, case: &Case) -> PathBuf {
     world.path("cases").join(&case.name)
@@ -85,6 +120,7 @@ pub fn all(
     cases: &[Case],
     build: impl Fn(&World, &Case, &Path) -> Built + Sync,
 ) -> Vec<Built> {
+    serve(cases);
     for case in cases {
         lay_out(world, case, &directory(world, case));
     }
@@ -128,7 +164,10 @@ fn arguments(world: &World, case: &Case, dir: &Path) -> Vec<String> {
     let context = dir.join("context").display().to_string();
     case.args
         .iter()
-        .map(|a| world.expand(a).replace("@DIR@", &context))
+        .map(|a| {
+            let text = world.expand(a).replace("@DIR@", &context);
+            text.replace("@WEB@", &web(case))
+        })
         .collect()
 }
 

@@ -1,4 +1,4 @@
-//! A hostile or failing registry: a proxy in front of the real one that tampers with the answers that a test chooses.
+//! A hostile or failing server: a proxy in front of the real registry that tampers with the answers that a test chooses.
 //! Everything else stays the real registry's.
 //!
 //! One thread and one connection for each request, so that there is no state that a test has not asked for.
@@ -22,6 +22,8 @@ pub enum Tamper {
     Endless,
     /// A header of the registry's answer is replaced.
     Header(&'static str, String),
+    /// The registry is not asked: these bytes, head and all, and the end of the connection.
+    Raw(Vec<u8>),
     /// The connection ends after so many bytes of the request's body were read; the registry never hears of it.
     Deaf(usize),
 }
@@ -108,6 +110,13 @@ impl Proxy {
         }
     }
 
+    /// Starts a server with no registry behind it, which has an answer to everything.
+    pub fn alone(rule: impl Fn(&Asked) -> Tamper + Send + Sync + 'static) -> Self {
+        let proxy = Self::start("");
+        proxy.tamper(move |asked| Some(rule(asked)));
+        proxy
+    }
+
     /// Returns `127.0.0.1:PORT`.
     pub fn host(&self) -> String {
         format!("127.0.0.1:{}", self.port)
@@ -180,6 +189,10 @@ impl Shared {
         }
         client.read_exact(&mut body)?;
         let out = client.get_mut();
+        if let Some(Tamper::Raw(bytes)) = &tamper {
+            out.write_all(bytes)?;
+            return out.flush();
+        }
         if let Some(Tamper::Answer(status, headers, body)) = tamper {
             let mut head = vec![format!("HTTP/1.1 {status} tampered")];
             head.extend(headers.iter().map(|(n, v)| format!("{n}: {v}")));

@@ -71,6 +71,11 @@ pub const PACKAGES: &[Package] = &[
         why: "the peer that steps without any privilege are compared with",
     },
     Package {
+        name: "git",
+        program: "git",
+        why: "fetches repositories",
+    },
+    Package {
         name: "strace",
         program: "strace",
         why: "shows that a build makes no mount",

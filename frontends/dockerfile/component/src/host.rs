@@ -4,8 +4,9 @@ use dockerfile_core::lower::host::{
     Copy, FileAction, Host, Mount, Op, ReadError, ResolveError, ResolvedImage, Run, Vertex,
     VertexId,
 };
+use dockerfile_core::remote::GitSource;
 use stepwell_guest::frontend::contexts::{self, AccessError};
-use stepwell_guest::frontend::graph::{self, GraphError};
+use stepwell_guest::frontend::graph::{self, GraphError, SourceError};
 use stepwell_guest::frontend::{Origin, Platform, images};
 
 use crate::convert;
@@ -27,11 +28,20 @@ impl Imports {
         &self.vertices[id.0 as usize]
     }
 
-    fn make(&self, vertex: Vertex) -> Result<graph::Vertex, GraphError> {
+    fn make(&self, vertex: Vertex) -> Result<graph::Vertex, String> {
         let platform = convert::platform(&vertex.platform);
         let origin = convert::origin(vertex.origin);
         let origin = Some(&origin);
-        match vertex.op {
+        let made = match vertex.op {
+            Op::Http {
+                url,
+                name,
+                checksum,
+            } => {
+                return graph::http(&url, &name, checksum.as_deref(), &platform, origin)
+                    .map_err(unnamed);
+            }
+            Op::Git(source) => return git(*source, &platform, origin).map_err(unnamed),
             Op::Image { reference, digest } => graph::image(&reference, &digest, &platform, origin),
             Op::Context { name, exclude } => graph::context(&name, &exclude, &platform, origin),
             Op::Merge(inputs) => {
@@ -40,7 +50,14 @@ impl Imports {
             }
             Op::Run(run) => self.run(*run, &platform, origin),
             Op::Files { base, actions } => self.files(base, actions, &platform, origin),
-        }
+        };
+        made.map_err(|error| match error {
+            GraphError::TooLarge(limit) => too_large(limit),
+            GraphError::RelativePath(path) => format!("`{path}` is not an absolute path"),
+            GraphError::UnresolvedImage(name) => format!("the image `{name}` was not resolved"),
+            GraphError::UnknownContext(name) => format!("there is no context `{name}`"),
+            GraphError::NoInput => "nothing to merge".to_owned(),
+        })
     }
 
     fn run(
@@ -70,6 +87,9 @@ impl Imports {
         }
         if let Some(size) = run.shm_size {
             made.set_shm_size(size);
+        }
+        if !run.hostname.is_empty() {
+            made.set_hostname(&run.hostname);
         }
         for limit in run.limits {
             made.add_limit(&convert::limit(limit));
@@ -198,6 +218,33 @@ impl Imports {
     }
 }
 
+fn git(
+    source: GitSource,
+    platform: &Platform,
+    origin: Option<&Origin>,
+) -> Result<graph::Vertex, SourceError> {
+    let made = graph::GitSource::new(&source.url);
+    made.set_reference(&source.reference);
+    made.set_subdir(&source.subdir);
+    made.set_checksum(&source.checksum);
+    made.set_keep_git_dir(source.keep_git_dir.unwrap_or(false));
+    made.set_submodules(source.submodules.unwrap_or(true));
+    made.set_commit_times(source.commit_times);
+    graph::GitSource::finish(made, platform, origin)
+}
+
+fn too_large(limit: u64) -> String {
+    format!("the build graph has reached its limit of {limit} vertices")
+}
+
+fn unnamed(error: SourceError) -> String {
+    match error {
+        SourceError::TooLarge(limit) => too_large(limit),
+        SourceError::BadAddress(why) => why,
+        SourceError::BadChecksum(text) => format!("`{text}` is not a digest"),
+    }
+}
+
 impl Host for Imports {
     fn read(&mut self, context: &str, path: &str, limit: u64) -> Result<Vec<u8>, ReadError> {
         contexts::read(context, path, limit).map_err(|error| match error {
@@ -241,15 +288,7 @@ impl Host for Imports {
     }
 
     fn add(&mut self, vertex: Vertex) -> Result<VertexId, String> {
-        let made = self.make(vertex).map_err(|error| match error {
-            GraphError::TooLarge(limit) => {
-                format!("the build graph has reached its limit of {limit} vertices")
-            }
-            GraphError::RelativePath(path) => format!("`{path}` is not an absolute path"),
-            GraphError::UnresolvedImage(name) => format!("the image `{name}` was not resolved"),
-            GraphError::UnknownContext(name) => format!("there is no context `{name}`"),
-            GraphError::NoInput => "nothing to merge".to_owned(),
-        })?;
+        let made = self.make(vertex)?;
         self.vertices.push(made);
         Ok(VertexId(self.vertices.len() as u32 - 1))
     }

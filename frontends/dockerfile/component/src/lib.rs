@@ -64,6 +64,15 @@ fn outline(request: &Request) -> Result<Image, Failure> {
             span,
         );
     }
+    for (kind, list) in [
+        (sdk::Supply::Secret, outline.secrets),
+        (sdk::Supply::SshAgent, outline.agents),
+    ] {
+        for supply in list {
+            let span = convert::span(supply.span);
+            sdk::report_supply(kind, &supply.id, supply.required, span);
+        }
+    }
     Ok(nothing())
 }
 

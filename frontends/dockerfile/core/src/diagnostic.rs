@@ -94,7 +94,6 @@ pub mod rules {
         STAGE_ORDER "StageOrder" Error "A stage uses itself or one that comes after it."
         IMAGE_NOT_RESOLVED "ImageNotResolved" Error "The base image cannot be found or read."
         FOREIGN_PLATFORM "ForeignPlatform" Error "A step of another platform cannot run on this machine."
-        NOT_YET "NotYetSupported" Error "This version does not do it."
         CONTEXT "ContextUnreadable" Error "A file of a build context cannot be read."
         REFUSED "Refused" Error "The builder refused what the Dockerfile asks for."
         TOO_LARGE "TooLarge" Error "The Dockerfile or what it expands to is larger than it may be."

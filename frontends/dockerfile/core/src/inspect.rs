@@ -4,10 +4,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::ast::{self, Body, Declaration, Instruction};
+use crate::ast::{self, Body, Declaration, Instruction, mount};
 use crate::diagnostic::{Diagnostic, Span, did_you_mean, rules};
 use crate::expand::{Env, Expander};
 use crate::front;
+use crate::lexer::split::Word;
 use crate::lower::host::Request;
 use crate::source::Source;
 use crate::stages::{self, Base, Stages};
@@ -42,6 +43,17 @@ pub struct Argument {
     pub span: Span,
 }
 
+/// Something that steps of a target mount and that only the user has.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Supply {
+    /// Its id.
+    pub id: String,
+    /// Whether the build fails without it.
+    pub required: bool,
+    /// Where it is asked for first.
+    pub span: Span,
+}
+
 /// What can be given to the build of a target.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Outline {
@@ -49,6 +61,10 @@ pub struct Outline {
     pub target: Target,
     /// Arguments, in the order of the file.
     pub arguments: Vec<Argument>,
+    /// Secrets, in the order of the file.
+    pub secrets: Vec<Supply>,
+    /// SSH agents, in the order of the file.
+    pub agents: Vec<Supply>,
 }
 
 /// Lists the stages of a Dockerfile.
@@ -92,9 +108,16 @@ pub fn outline(request: &Request) -> Result<Outline, Vec<Diagnostic>> {
         }
         let mut arguments: Vec<Argument> = collector.found.into_values().collect();
         arguments.sort_by_key(|a| (a.span.line, a.span.column));
+        let ordered = |found: BTreeMap<String, Supply>| {
+            let mut list: Vec<Supply> = found.into_values().collect();
+            list.sort_by_key(|s| (s.span.line, s.span.column));
+            list
+        };
         Ok(Outline {
             target: target(source, stages, index),
             arguments,
+            secrets: ordered(collector.secrets),
+            agents: ordered(collector.agents),
         })
     })
 }
@@ -155,6 +178,8 @@ struct Collector<'a> {
     /// Where each argument of before the first FROM is declared last.
     globals: BTreeMap<&'a str, (&'a Declaration, &'a Instruction)>,
     found: BTreeMap<String, Argument>,
+    secrets: BTreeMap<String, Supply>,
+    agents: BTreeMap<String, Supply>,
 }
 
 impl<'a> Collector<'a> {
@@ -169,6 +194,8 @@ impl<'a> Collector<'a> {
             stages,
             globals: declared.flatten().collect(),
             found: BTreeMap::new(),
+            secrets: BTreeMap::new(),
+            agents: BTreeMap::new(),
         }
     }
 
@@ -183,6 +210,9 @@ impl<'a> Collector<'a> {
             return;
         }
         for step in stage.steps {
+            step.node
+                .flag_list("mount")
+                .for_each(|flag| self.mount(step, flag));
             let Body::Arg(list) = &step.node.body else {
                 continue;
             };
@@ -201,6 +231,42 @@ impl<'a> Collector<'a> {
                 }
             }
         }
+    }
+
+    /// Adds the secret or the agent that a step mounts.  An id that is made of variables is known when it is built.
+    fn mount(&mut self, step: &Instruction, flag: &Word) {
+        let Ok(fields) = mount::fields(flag) else {
+            return;
+        };
+        let value = |name: &str| {
+            let field = fields.iter().rfind(|f| f.key.name == name)?;
+            Some(field.value.as_ref().map_or("true", |v| v.text.as_str()))
+        };
+        let last = |path: &str| {
+            let path = path.trim_end_matches('/');
+            path.rsplit('/').next().unwrap_or(path).to_owned()
+        };
+        let (found, id) = match value("type") {
+            Some("secret") => {
+                let named = value("id").or(value("source")).map(str::to_owned);
+                let Some(id) = named.or_else(|| value("target").map(last)) else {
+                    return;
+                };
+                (&mut self.secrets, id)
+            }
+            Some("ssh") => (
+                &mut self.agents,
+                value("id").unwrap_or("default").to_owned(),
+            ),
+            _ => return,
+        };
+        let required = value("required").is_some_and(|v| matches!(v, "true" | "1"));
+        let supply = found.entry(id.clone()).or_insert_with(|| Supply {
+            id,
+            required,
+            span: step.line.span(self.source, flag.at),
+        });
+        supply.required |= required;
     }
 
     /// Adds the arguments that a text uses.
@@ -306,6 +372,20 @@ mod tests {
                 "14|||scratch||true"
             ]
         );
+    }
+
+    #[test]
+    fn an_outline_has_the_secrets_and_agents_of_the_target() {
+        let text = "FROM scratch AS other\nRUN --mount=type=secret,id=other x\nFROM scratch AS app\n\
+            RUN --mount=type=secret,target=/run/token --mount=type=ssh x\n\
+            RUN --mount=type=secret,id=token,required --mount=type=ssh,id=git --mount=type=cache,target=/c y";
+        let outline = outline(&request(text, "app", &[])).unwrap();
+        let shown = |list: &[Supply]| {
+            let one = |s: &Supply| format!("{}:{} {}", s.span.line, s.id, s.required);
+            list.iter().map(one).collect::<Vec<_>>()
+        };
+        assert_eq!(shown(&outline.secrets), ["4:token true"]);
+        assert_eq!(shown(&outline.agents), ["4:default false", "5:git false"]);
     }
 
     #[test]

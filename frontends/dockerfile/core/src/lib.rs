@@ -21,3 +21,4 @@ pub mod source;
 pub mod stages;
 
 pub use lower::build;
+pub use stepwell_patterns::remote;

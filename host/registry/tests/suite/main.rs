@@ -5,6 +5,7 @@
 
 mod auth;
 mod faults;
+mod fetch;
 mod real;
 mod support;
 mod tls;

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use stepwell_model::op::{ContextOp, CopyAction, FileAction, FilesOp, ImageOp, RunOp};
+use stepwell_model::op::{ContextOp, CopyAction, FileAction, FilesOp, HttpOp, ImageOp, RunOp};
 use stepwell_model::{Digest, Graph, GraphBuilder, Op, Vertex, VertexId};
 
 use super::{Action, Solver};
@@ -92,6 +92,8 @@ fn world() -> World {
 struct Store {
     records: HashMap<Digest, &'static str>,
     outcome: HashMap<VertexId, &'static str>,
+    /// What is behind the address of a vertex.
+    fetched: HashMap<VertexId, Digest>,
     reuse: bool,
 }
 
@@ -115,8 +117,14 @@ impl Store {
             settings: String::new(),
         };
         let selected = HashMap::from([((world.add, 1), Digest::of(files.as_bytes()))]);
-        let mut solver: Solver<'_, &'static str> =
-            Solver::new(&world.graph, world.last, &context, &decisions, &selected);
+        let mut solver: Solver<'_, &'static str> = Solver::new(
+            &world.graph,
+            world.last,
+            &context,
+            &decisions,
+            &selected,
+            &self.fetched,
+        );
         let mut done = Vec::new();
         let mut answered = HashSet::new();
         while !solver.is_done() {
@@ -262,12 +270,58 @@ fn namespaces_policies_and_settings_do_not_share_keys() {
     ];
     let key = |context: &KeyContext| {
         let selected = HashMap::from([((world.add, 1), Digest::of(b"files"))]);
-        Solver::<()>::new(&world.graph, world.last, context, &decisions, &selected)
-            .preimage(world.last)
+        let fetched = HashMap::new();
+        let (graph, last) = (&world.graph, world.last);
+        Solver::<()>::new(graph, last, context, &decisions, &selected, &fetched)
+            .preimage(last)
             .key()
     };
     for other in &others {
         assert_ne!(key(&base), key(other));
     }
     assert_eq!(key(&base), key(&base));
+}
+
+/// FROM debian; ADD https://h/a /; RUN install
+fn fetching() -> (World, VertexId) {
+    let mut b = GraphBuilder::new(100);
+    let base = b.add(image()).unwrap();
+    let http = HttpOp {
+        url: "https://h/a".into(),
+        name: "a".into(),
+        checksum: None,
+    };
+    let make = b.add(vertex(Op::Http(http), &[])).unwrap();
+    let add = b.add(copy(base, make)).unwrap();
+    let install = b.add(run("install", add)).unwrap();
+    let world = World {
+        graph: b.finish(),
+        make,
+        // No files of a context are selected.
+        add: install,
+        install,
+        last: install,
+    };
+    (world, add)
+}
+
+#[test]
+fn what_is_behind_an_address_is_part_of_the_keys_above_it() {
+    let (world, add) = fetching();
+    let mut store = Store {
+        reuse: true,
+        ..Store::default()
+    };
+    let mut solve = |content: &'static str| {
+        store.fetched = HashMap::from([(world.make, Digest::of(content.as_bytes()))]);
+        // What comes makes another layer of what it is added to.
+        store
+            .outcome
+            .extend([(world.make, content), (add, content)]);
+        store.solve(&world, "")
+    };
+    assert!(solve("one").ends_with(&[world.make, add, world.install]));
+    assert_eq!(solve("one"), []);
+    assert!(solve("two").ends_with(&[world.make, add, world.install]));
+    assert_eq!(solve("one"), []);
 }

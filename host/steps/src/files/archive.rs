@@ -60,6 +60,16 @@ pub(super) fn open<'a>(
     Ok(matches!(reader.next_entry(), Ok(Some(_))).then_some(archive))
 }
 
+/// Says whether the file at `path` is an archive that ADD would unpack.
+pub fn is_archive(tree: &SourceTree, path: &[u8]) -> Result<bool, FilesError> {
+    let found = tree.find(path, false)?;
+    let file = tree.open_same(&found.path, &found.node)?;
+    let Ok(mut reader) = decode(file) else {
+        return Ok(false);
+    };
+    Ok(matches!(reader.next_entry(), Ok(Some(_))))
+}
+
 type Reader = LayerReader<Box<dyn Read>>;
 
 fn decode(file: File) -> io::Result<Reader> {

@@ -27,6 +27,7 @@ use stepwell_image::layer::Mtime;
 use stepwell_model::op::FilesOp;
 use stepwell_store::{ChainView, LayerSink, Store};
 
+pub use archive::is_archive;
 use base::Base;
 use emit::{Emit, Part};
 pub use error::FilesError;

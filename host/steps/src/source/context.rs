@@ -6,7 +6,11 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::Arc;
+
+use stepwell_store::ChainView;
 
 use super::error::SourceError;
 use super::node::{Kind, Node};
@@ -50,10 +54,22 @@ impl ContextDir {
         Ok(Self { tree })
     }
 
+    /// Takes the root of a checkout as a context: what `layers` have is there, and all of it is root's.
+    pub fn of_checkout(root: OwnedFd, layers: Arc<ChainView>) -> Result<Self, SourceError> {
+        let tree = SourceTree::context(Root::from_handle(root), &[])?;
+        Ok(Self {
+            tree: tree.showing(layers),
+        })
+    }
+
     /// Returns the same directory with other ignore patterns.
     pub fn excluding(&self, exclude: &[String]) -> Result<Self, SourceError> {
+        let tree = SourceTree::context(self.tree.root.clone(), exclude)?;
         Ok(Self {
-            tree: SourceTree::context(self.tree.root.clone(), exclude)?,
+            tree: match self.tree.shown() {
+                Some(layers) => tree.showing(layers),
+                None => tree,
+            },
         })
     }
 

@@ -47,6 +47,8 @@ pub enum Owners {
 struct Ignored {
     set: IgnoreSet,
     patterns: Vec<String>,
+    /// What the layers of the checkout have that the context is.
+    shown: Option<Arc<ChainView>>,
 }
 
 /// One source of a COPY.
@@ -64,11 +66,20 @@ impl SourceTree {
         let ignored = Ignored {
             set: IgnoreSet::new(exclude)?,
             patterns: exclude.to_vec(),
+            shown: None,
         };
         Ok(Self {
             root,
             origin: Origin::Context(Arc::new(ignored)),
         })
+    }
+
+    /// Returns what of a checkout is shown, of a context that is one.
+    pub(super) fn shown(&self) -> Option<Arc<ChainView>> {
+        match &self.origin {
+            Origin::Context(ignored) => ignored.shown.clone(),
+            Origin::Checkout(_, shown) => shown.clone(),
+        }
     }
 
     /// Makes the tree of a checkout, whose root is `root`.
@@ -79,12 +90,19 @@ impl SourceTree {
         }
     }
 
-    /// Shows of a checkout only what its layers have: a sandbox leaves things in `/proc`, `/dev` and `/sys` that no
+    /// Shows of a checkout, or of a context that is one, only what its layers have: a sandbox leaves things in `/proc`, `/dev` and `/sys` that no
     /// layer knows of.
     #[must_use]
     pub fn showing(mut self, layers: Arc<ChainView>) -> Self {
-        if let Origin::Checkout(_, shown) = &mut self.origin {
-            *shown = Some(layers);
+        match &mut self.origin {
+            Origin::Checkout(_, shown) => *shown = Some(layers),
+            Origin::Context(ignored) => {
+                *ignored = Arc::new(Ignored {
+                    set: ignored.set.clone(),
+                    patterns: ignored.patterns.clone(),
+                    shown: Some(layers),
+                });
+            }
         }
         self
     }
@@ -229,7 +247,10 @@ impl SourceTree {
     /// Says whether an ignore pattern leaves `path` out.
     pub(super) fn ignores(&self, path: &[u8]) -> bool {
         match &self.origin {
-            Origin::Context(ignored) => ignored.set.matches(path),
+            Origin::Context(ignored) => {
+                let is_hidden = |shown: &Arc<ChainView>| shown.lookup(path).is_none();
+                ignored.set.matches(path) || ignored.shown.as_ref().is_some_and(is_hidden)
+            }
             Origin::Checkout(_, Some(shown)) => shown.lookup(path).is_none(),
             Origin::Checkout(_, None) => false,
         }

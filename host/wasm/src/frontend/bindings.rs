@@ -13,6 +13,7 @@ wasmtime::component::bindgen!({
     imports: { default: trappable },
     with: {
         "stepwell:frontend/graph.vertex": stepwell_model::VertexId,
+        "stepwell:frontend/graph.git-source": stepwell_model::op::GitOp,
         "stepwell:frontend/graph.run": super::state::Run,
         "stepwell:frontend/graph.mount": super::state::Mount,
         "stepwell:frontend/graph.file-copy": super::state::Copy,

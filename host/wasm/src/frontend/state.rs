@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use stepwell_model::inspection::{Argument, Target};
+use stepwell_model::inspection::{Argument, Supply, Target};
 use stepwell_model::mount;
 use stepwell_model::op::{CopyAction, FilesOp, RunOp};
 use stepwell_model::request::GuestLimits;
@@ -27,6 +27,7 @@ pub struct State {
     pub diagnostics: Vec<Diagnostic>,
     pub targets: Vec<Target>,
     pub arguments: Vec<Argument>,
+    pub supplies: Vec<Supply>,
     pub wasi: EmptyWasi,
 }
 
@@ -83,6 +84,7 @@ impl State {
             diagnostics: Vec::new(),
             targets: Vec::new(),
             arguments: Vec::new(),
+            supplies: Vec::new(),
             wasi: EmptyWasi::new(),
         }
     }

@@ -11,13 +11,15 @@
 //! | run | `arg`\* `env`\* `uncounted-env`\* (both `NAME=value`) `cwd` `user` `network` `file`\* `host`\* `hostname`, then for each mount `mount-KIND` and its details, each `mount-…`; `shm-size`? `limit`\* |
 //! | files | `base`? then, for each action, `copy` `mkdir` `mkfile` `rm` or `symlink` and its details, each `…-` prefixed |
 //! | merge | none |
+//! | http (to a policy: another operation) | `http` (its address) `name` `checksum`? |
+//! | git (the same) | `git` (its address) `reference` `subdir` `checksum` `keep-git-dir` `submodules` `commit-times` |
 
 use stepwell_model::mount::{
     BindMount, CacheBase, CacheMount, Limit, Mount, SecretMount, SshMount, TmpfsMount,
 };
 use stepwell_model::op::{
-    ContextOp, CopyAction, FileAction, FilesOp, HostEntry, ImageOp, InlineFile, MergeOp, Network,
-    Owner, RunOp,
+    ContextOp, CopyAction, FileAction, FilesOp, GitOp, HostEntry, HttpOp, ImageOp, InlineFile,
+    MergeOp, Network, Owner, RunOp,
 };
 use stepwell_model::{Digest, Op, Vertex};
 
@@ -29,6 +31,8 @@ pub(super) fn step(vertex: &Vertex) -> Step {
     let operation = match &vertex.op {
         Op::Image(op) => list.image(op),
         Op::Context(op) => list.context(op),
+        Op::Http(op) => list.http(op),
+        Op::Git(op) => list.git(op),
         Op::Run(op) => list.run(op),
         Op::Files(op) => list.files(op),
         Op::Merge(MergeOp {}) => Operation::Merge,
@@ -63,6 +67,41 @@ impl List {
         self.push("name", name);
         exclude.iter().for_each(|e| self.push("exclude", e));
         Operation::Context
+    }
+
+    /// The contract knew no such operation when it was published.
+    fn http(&mut self, op: &HttpOp) -> Operation {
+        let HttpOp {
+            url,
+            name,
+            checksum,
+        } = op;
+        self.push("http", url);
+        self.push("name", name);
+        checksum
+            .iter()
+            .for_each(|c| self.push("checksum", c.to_string()));
+        Operation::Other
+    }
+
+    fn git(&mut self, op: &GitOp) -> Operation {
+        let GitOp {
+            url,
+            reference,
+            subdir,
+            checksum,
+            keep_git_dir,
+            submodules,
+            commit_times,
+        } = op;
+        self.push("git", url);
+        self.push("reference", reference);
+        self.push("subdir", subdir);
+        self.push("checksum", checksum);
+        self.push("keep-git-dir", keep_git_dir.to_string());
+        self.push("submodules", submodules.to_string());
+        self.push("commit-times", commit_times.to_string());
+        Operation::Other
     }
 
     fn run(&mut self, op: &RunOp) -> Operation {

@@ -27,8 +27,6 @@ pub struct FlagRow {
     pub on: &'static [Keyword],
     /// What it does, in a sentence.
     pub docs: &'static str,
-    /// Whether this version does it; where not, using it is an error that says so.
-    pub supported: bool,
 }
 
 use Keyword::{Add, Copy, From, Healthcheck, Run};
@@ -44,7 +42,6 @@ const fn row(
         takes,
         on,
         docs,
-        supported: true,
     }
 }
 
@@ -219,24 +216,13 @@ fn parse_one(keyword: Keyword, word: &Word) -> Result<Flag, Fault> {
         },
         (_, Some(value)) => value.to_owned(),
     };
-    let flag = Flag {
+    Ok(Flag {
         row,
         value: Word {
             text: value,
             at: word.at,
         },
-    };
-    if row.supported || flag.value.text == "false" {
-        return Ok(flag);
-    }
-    let message = format!(
-        "`{} --{name}` is not supported by this version",
-        keyword.text()
-    );
-    Err(Fault::new(&rules::NOT_YET, word.at, message).hint(format!(
-        "the flag is understood, but not carried out yet: {}",
-        row.docs.to_lowercase().trim_end_matches('.')
-    )))
+    })
 }
 
 fn find(keyword: Keyword, name: &str) -> Option<&'static FlagRow> {

@@ -1,7 +1,10 @@
 //! COPY, ADD and WORKDIR: the instructions that make files without running anything.
 
+use stepwell_patterns::remote;
+
 use super::host::{Copy, FileAction, Host, Op, Owner};
 use super::mode::{document_mode, is_mode};
+use super::remote::RemoteSource;
 use super::state::State;
 use super::text::joined;
 use super::{Lowering, Step};
@@ -9,7 +12,6 @@ use crate::ast::{Body, Fault, Keyword, TransferSource};
 use crate::diagnostic::rules;
 use crate::expand::Expander;
 use crate::lexer::At;
-use crate::reference;
 
 /// The flags of a COPY or ADD.
 struct Options {
@@ -18,7 +20,16 @@ struct Options {
     mode: String,
     exclude: Vec<String>,
     parents: bool,
-    extract: bool,
+    /// `--unpack`, where it is given.
+    unpack: Option<bool>,
+}
+
+/// Sources that are taken from one place.
+enum Taken {
+    /// Paths of the context or of what `--from` names.
+    Paths(Vec<String>),
+    /// Something elsewhere, and where it is written.
+    Remote(RemoteSource, At),
 }
 
 impl<H: Host> Lowering<'_, H> {
@@ -37,18 +48,29 @@ impl<H: Host> Lowering<'_, H> {
         let written = self.word(state, step, dest)?;
         let target = destination(&state.config().working_dir, &written);
         self.checksum(state, step, sources)?;
-        let (paths, shown) = self.paths(state, step, sources)?;
+        let (taken, shown) = self.sources(state, step, sources)?;
         self.several(step, sources.len(), &target, dest.at);
         let mut actions = Vec::new();
-        if !paths.is_empty() {
-            let from = self.source(state, index, step, depth)?;
+        for taken in taken {
+            let (from, paths, extract) = match taken {
+                Taken::Paths(paths) => {
+                    let is_add = step.node.keyword == Keyword::Add;
+                    let extract = options.unpack.unwrap_or(is_add);
+                    (self.source(state, index, step, depth)?, paths, extract)
+                }
+                Taken::Remote(remote, at) => {
+                    let extract = remote.is_file() && options.unpack == Some(true);
+                    let (from, path) = self.fetched(state, step, remote, at)?;
+                    (from, vec![path], extract)
+                }
+            };
             actions.push(FileAction::Copy(Copy {
                 from,
                 sources: paths,
                 dest: target.clone(),
                 owner: options.owner.clone(),
                 mode: options.mode.clone(),
-                extract: options.extract,
+                extract,
                 exclude: options.exclude.clone(),
                 parents: options.parents,
             }));
@@ -112,100 +134,47 @@ impl<H: Host> Lowering<'_, H> {
             .flag_list("exclude")
             .map(|w| self.word(state, step, w))
             .collect::<Result<_, _>>()?;
-        let is_add = step.node.keyword == Keyword::Add;
         Ok(Options {
             owner: owner(&chown),
             chown,
             mode,
             exclude,
             parents: step.node.flag_is_set("parents"),
-            extract: is_add && step.node.flag("unpack").is_none_or(|v| v.text == "true"),
+            unpack: step.node.flag("unpack").map(|v| v.text == "true"),
         })
     }
 
-    /// Returns the paths among the sources, cleaned, and all sources as the history shows them.
-    fn paths(
+    /// Returns the sources in order, paths cleaned, and as the history shows them.
+    fn sources(
         &mut self,
         state: &State,
         step: Step<'_>,
         sources: &[TransferSource],
-    ) -> Result<(Vec<String>, String), Fault> {
-        let (mut paths, mut shown, mut documents) = (Vec::new(), String::new(), String::new());
+    ) -> Result<(Vec<Taken>, String), Fault> {
+        let (mut taken, mut shown, mut documents) = (Vec::new(), String::new(), String::new());
         for source in sources {
-            match source {
+            let word = match source {
+                TransferSource::Path(word) => word,
                 TransferSource::Heredoc(i, _) => {
-                    documents.push_str(&format!(" <<{}", step.node.heredocs[*i].name))
+                    documents.push_str(&format!(" <<{}", step.node.heredocs[*i].name));
+                    continue;
                 }
-                TransferSource::Path(word) => {
-                    let path = self.word(state, step, word)?;
-                    shown.push_str(&format!(" {path}"));
-                    match Remote::of(&path) {
-                        Some(kind) => self.remote(step, kind, &path, word.at)?,
-                        None => {
-                            self.left_out(step, &source_path(&path, false), word.at)?;
-                            paths.push(source_path(&path, step.node.flag_is_set("parents")));
-                        }
-                    }
-                }
+            };
+            let text = self.word(state, step, word)?;
+            if let Some(remote) = self.remote(state, step, &text, word.at)? {
+                shown.push_str(&format!(" {}", remote::without_user(&text)));
+                taken.push(Taken::Remote(remote, word.at));
+                continue;
+            }
+            shown.push_str(&format!(" {text}"));
+            self.left_out(step, &source_path(&text, false), word.at)?;
+            let path = source_path(&text, step.node.flag_is_set("parents"));
+            match taken.last_mut() {
+                Some(Taken::Paths(paths)) => paths.push(path),
+                _ => taken.push(Taken::Paths(vec![path])),
             }
         }
-        Ok((paths, shown + &documents))
-    }
-
-    /// Checks a source that is an address: COPY never takes one, and ADD not yet.
-    fn remote(&self, step: Step<'_>, kind: Remote, path: &str, at: At) -> Result<(), Fault> {
-        let what = match kind {
-            Remote::Url => "URL",
-            Remote::Git => "Git repository",
-        };
-        if step.node.keyword == Keyword::Copy {
-            let message = format!("`{path}` is a {what}, which COPY does not take");
-            return Err(Fault::new(&rules::INVALID_ARGUMENT, at, message)
-                .hint("use ADD, or fetch it with RUN"));
-        }
-        let message = format!("ADD of a {what} is not supported by this version");
-        Err(Fault::new(&rules::NOT_YET, at, message)
-            .hint("fetch it with RUN, or put it into the build context"))
-    }
-
-    /// Checks `--checksum`: one remote source has to be there, and the value has to be a digest of its kind.
-    fn checksum(
-        &mut self,
-        state: &State,
-        step: Step<'_>,
-        sources: &[TransferSource],
-    ) -> Result<(), Fault> {
-        let Some(word) = step.node.flag("checksum") else {
-            return Ok(());
-        };
-        let value = self.word(state, step, word)?;
-        if value.is_empty() {
-            return Ok(());
-        }
-        let refuse = |message: String, hint: &str| {
-            Err(Fault::new(&rules::INVALID_FLAG, word.at, message).hint(hint))
-        };
-        let [TransferSource::Path(source)] = sources else {
-            return refuse(
-                "`--checksum` takes one source, and no here-document".into(),
-                "write an ADD for each source",
-            );
-        };
-        match Remote::of(&self.word(state, step, source)?) {
-            None => refuse(
-                "`--checksum` is for URLs and Git repositories only".into(),
-                "files of the build context need none: their content counts",
-            ),
-            Some(Remote::Url) if !reference::is_digest(&value) => refuse(
-                format!("`{value}` is not a digest"),
-                "write `--checksum=sha256:` and 64 hexadecimal digits",
-            ),
-            Some(Remote::Git) if !is_commit(&value) => refuse(
-                format!("`{value}` is not a commit"),
-                "write the 40 (or 64) hexadecimal digits of the commit",
-            ),
-            Some(_) => Ok(()),
-        }
+        Ok((taken, shown + &documents))
     }
 
     /// Warns of a source that the ignore file leaves out.
@@ -365,37 +334,6 @@ impl<H: Host> Lowering<'_, H> {
         }
         self.note(state, format!("WORKDIR {dir}"), made)
     }
-}
-
-/// An address that ADD fetches from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Remote {
-    /// A file behind http or https.
-    Url,
-    /// A repository.
-    Git,
-}
-
-impl Remote {
-    /// Says what kind of address a source is; nothing for a path.
-    fn of(path: &str) -> Option<Self> {
-        let lower = path.to_ascii_lowercase();
-        let begins = |list: &[&str]| list.iter().any(|s| lower.starts_with(s));
-        if begins(&["git://", "ssh://", "git@"]) {
-            return Some(Self::Git);
-        }
-        let bare = lower.split(['#', '?']).next().unwrap_or("");
-        match begins(&["http://", "https://"]) {
-            true if bare.ends_with(".git") => Some(Self::Git),
-            true => Some(Self::Url),
-            false => None,
-        }
-    }
-}
-
-/// Says whether a text is the id of a commit.
-fn is_commit(text: &str) -> bool {
-    matches!(text.len(), 40 | 64) && text.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
 /// Understands `user[:group]`; nothing where it is empty.

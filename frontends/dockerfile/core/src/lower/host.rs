@@ -6,6 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use stepwell_patterns::remote::GitSource;
+
 use crate::diagnostic::{Diagnostic, Span};
 
 /// What is asked about a Dockerfile.
@@ -131,6 +133,17 @@ pub enum Op {
         /// Ignore patterns, in order.
         exclude: Vec<String>,
     },
+    /// A file behind an http address.
+    Http {
+        /// Where it is.
+        url: String,
+        /// What it is called.
+        name: String,
+        /// Digest that it has to have.
+        checksum: Option<String>,
+    },
+    /// The files of a repository.
+    Git(Box<GitSource>),
     /// A command.
     Run(Box<Run>),
     /// Files made without running anything.
@@ -171,6 +184,8 @@ pub struct Run {
     pub shm_size: Option<u64>,
     /// Limits of its processes.
     pub limits: Vec<Limit>,
+    /// Its host name; empty means the usual one.
+    pub hostname: String,
 }
 
 /// How steps share a cache.

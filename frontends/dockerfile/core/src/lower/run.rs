@@ -11,6 +11,8 @@ use crate::lexer::{At, Heredoc};
 const SCRIPTS: &str = "/dev/pipes";
 /// Shell of the shell forms where nothing else is said.
 const DEFAULT_SHELL: &[&str] = &["/bin/sh", "-c"];
+/// Build argument that names the host that steps see.
+const HOSTNAME: &str = "BUILDKIT_SANDBOX_HOSTNAME";
 /// Arguments that may be given without being declared; they reach every step and do not count for reuse.
 const PROXIES: &[&str] = &[
     "HTTP_PROXY",
@@ -95,6 +97,7 @@ impl<H: Host> Lowering<'_, H> {
             mounts,
             shm_size: self.request.shm_size,
             limits: self.request.limits.clone(),
+            hostname: self.hostname(),
         };
         state.root = Some(self.add(Op::Run(Box::new(run)), state, step, At::default())?);
         let line = format!("RUN {}{} # buildkit", build_args(state), args.join(" "));
@@ -140,6 +143,15 @@ impl<H: Host> Lowering<'_, H> {
                 .hint(hint))
             }
         }
+    }
+
+    /// Host name of steps, as the build argument for it says; empty means the usual one.
+    fn hostname(&self) -> String {
+        let args = self.request.build_args.iter().rev();
+        args.clone()
+            .find(|(name, _)| name == HOSTNAME)
+            .map(|(_, value)| value.clone())
+            .unwrap_or_default()
     }
 
     /// Returns the proxy variables for a step, in both cases, but for those that it sets itself.

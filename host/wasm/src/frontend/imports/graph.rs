@@ -3,6 +3,7 @@
 mod files;
 mod mounts;
 mod run;
+mod sources;
 
 use stepwell_model::op::{ContextOp, ImageOp, MergeOp};
 use stepwell_model::{Digest, GraphError, Op, Vertex, VertexId};
@@ -43,7 +44,8 @@ impl State {
             Err(
                 error @ (GraphError::UnknownInput(_)
                 | GraphError::InputIndex { .. }
-                | GraphError::NoLayers(_)),
+                | GraphError::NoLayers(_)
+                | GraphError::Address(..)),
             ) => Err(error.into()),
         }
     }
@@ -81,6 +83,17 @@ impl wit::Host for State {
         }
         let op = Op::Context(ContextOp { name, exclude });
         self.add(op, Vec::new(), platform, origin)
+    }
+
+    fn http(
+        &mut self,
+        url: String,
+        name: String,
+        checksum: Option<String>,
+        platform: Platform,
+        origin: Option<Origin>,
+    ) -> sources::Answer {
+        self.http_source(url, name, checksum, platform, origin)
     }
 
     fn merge(

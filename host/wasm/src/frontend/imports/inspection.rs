@@ -1,6 +1,6 @@
 //! `inspection`: what is asked about a definition, and the answers.
 
-use stepwell_model::inspection::{Argument, Target};
+use stepwell_model::inspection::{Argument, Supply, SupplyKind, Target};
 use wasmtime::Result;
 
 use super::span_from;
@@ -51,6 +51,27 @@ impl wit::Host for State {
             name: plain(name),
             value: value.map(plain),
             description: plain(description),
+            span: span_from(place),
+        });
+        Ok(())
+    }
+
+    fn report_supply(
+        &mut self,
+        kind: wit::Supply,
+        id: String,
+        required: bool,
+        place: wit::Span,
+    ) -> Result<()> {
+        self.meter.call()?;
+        self.meter.output(size([&id]) + size_of::<Supply>())?;
+        self.supplies.push(Supply {
+            kind: match kind {
+                wit::Supply::Secret => SupplyKind::Secret,
+                wit::Supply::SshAgent => SupplyKind::Ssh,
+            },
+            id: plain(id),
+            required,
             span: span_from(place),
         });
         Ok(())

@@ -165,6 +165,19 @@ const GRAPHS: &[(&str, &str)] = &[
         "FROM busybox:1 AS tools\nFROM uses",
         "0 image docker.io/library/uses\n1 image docker.io/library/busybox:1\n2 files on 0: copy [\"bin/tool\"] of 1 to /usr/bin/",
     ),
+    // What is elsewhere.
+    (
+        "FROM scratch\nADD https://u:p@h/a%20b?c a http://h/ /d/",
+        "0 http https://u:p@h/a%20b?c as \"a b\" None\n1 context \"\" []\n2 http http://h/ as \"__unnamed__\" None\n3 files on scratch: copy [\"a b\"] of 0 to /d/; copy [\"a\"] of 1 to /d/ extract; copy [\"__unnamed__\"] of 2 to /d/",
+    ),
+    (
+        "FROM scratch\nADD --unpack --chmod=644 https://h/a*.tar /",
+        "0 http https://h/a*.tar as \"a*.tar\" None\n1 files on scratch: copy [\"a\\\\*.tar\"] of 0 to / extract mode 644",
+    ),
+    (
+        "FROM scratch\nARG V=v1\nADD --keep-git-dir --chown=1:2 --exclude=x https://h/a.git#$V:sub git@h:b?submodules=0 /d/",
+        "0 git https://h/a.git \"v1\" \"sub\" \"\" keep Some(true) submodules None\n1 git git@h:b \"\" \"\" \"\" keep Some(true) submodules Some(false)\n2 files on scratch: copy [\".\"] of 0 to /d/ owner 1:2 without [\"x\"]; copy [\".\"] of 1 to /d/ owner 1:2 without [\"x\"]",
+    ),
     // The escape character.
     (
         "# escape=`\nFROM scratch\nENV A=C:\\dir `\n B=`$A\nCOPY a\\b `\n /",
@@ -195,13 +208,14 @@ fn options_reach_the_graph() {
         ("X".into(), "old".into()),
         ("X".into(), "2".into()),
         ("http_proxy".into(), "p".into()),
+        ("BUILDKIT_SANDBOX_HOSTNAME".into(), "box".into()),
     ];
     asked.network = Network::Host;
     asked.hosts = vec![("h".into(), "10.0.0.1".into())];
     let mut memory = memory();
     assert_eq!(
         lowered(&asked, &mut memory).0,
-        "0 image docker.io/library/debian\n1 run on 0 [\"/bin/sh\", \"-c\", \"$X\"] env [\"X=2\"] in / network Host"
+        "0 image docker.io/library/debian\n1 run on 0 [\"/bin/sh\", \"-c\", \"$X\"] env [\"X=2\"] in / network Host named box"
     );
     let Op::Run(run) = &memory.vertices[1].op else {
         panic!()

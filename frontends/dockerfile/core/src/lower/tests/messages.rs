@@ -59,8 +59,8 @@ const ERRORS: &[(&str, &str)] = &[
         "2:5 InvalidFlag: `--checksum` takes one source, and no here-document (write an ADD for each source)",
     ),
     (
-        "FROM debian\nADD --keep-git-dir https://x/y.git z",
-        "2:20 NotYetSupported: ADD of a Git repository is not supported by this version (fetch it with RUN, or put it into the build context)",
+        "FROM debian\nADD --keep-git-dir https://x/y.git?keep-git-dir=0 z",
+        "2:5 InvalidFlag: `--keep-git-dir=true` and `keep-git-dir=false` of the address say different things (say it in one of the two places)",
     ),
     (
         "# check=skp=all\nFROM debian",
@@ -101,12 +101,16 @@ const ERRORS: &[(&str, &str)] = &[
         "2:6 InvalidArgument: `https://x/y` is a URL, which COPY does not take (use ADD, or fetch it with RUN)",
     ),
     (
-        "FROM debian\nADD https://x/y z",
-        "2:5 NotYetSupported: ADD of a URL is not supported by this version (fetch it with RUN, or put it into the build context)",
+        "FROM debian\nADD https:///y z",
+        "2:5 InvalidArgument: `https:///y` names no host",
     ),
     (
-        "FROM debian\nADD https://x/y.git#main z",
-        "2:5 NotYetSupported: ADD of a Git repository is not supported by this version (fetch it with RUN, or put it into the build context)",
+        "FROM debian\nADD https://u:secret@x/y.git?rev=main z",
+        "2:5 InvalidArgument: `https://x/y.git?rev=…`: `rev` is not a key of a repository; there are ref, tag, branch, subdir, checksum, commit, keep-git-dir, submodules, fetch-by-commit, mtime",
+    ),
+    (
+        "FROM debian\nADD --checksum=0123456 https://x/y.git?commit=7654321 z",
+        "2:5 InvalidFlag: `--checksum=0123456` and the commit `7654321` of the address are not the same (say it in one of the two places)",
     ),
     (
         "FROM debian\nRUN --network=nnoe y",

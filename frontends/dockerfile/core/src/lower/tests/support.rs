@@ -185,6 +185,15 @@ pub(super) fn op(op: &Op) -> String {
     match op {
         Op::Image { reference, .. } => format!("image {reference}"),
         Op::Context { name, exclude } => format!("context {name:?} {exclude:?}"),
+        Op::Http {
+            url,
+            name,
+            checksum,
+        } => format!("http {url} as {name:?} {checksum:?}"),
+        Op::Git(git) => format!(
+            "git {} {:?} {:?} {:?} keep {:?} submodules {:?}",
+            git.url, git.reference, git.subdir, git.checksum, git.keep_git_dir, git.submodules
+        ),
         Op::Merge(inputs) => format!("merge {:?}", inputs.iter().map(|i| i.0).collect::<Vec<_>>()),
         Op::Run(run) => {
             let env: Vec<String> = run
@@ -211,6 +220,9 @@ pub(super) fn op(op: &Op) -> String {
             }
             for mount in &run.mounts {
                 text.push_str(&format!("\n  {}", self::mount(mount)));
+            }
+            if !run.hostname.is_empty() {
+                text.push_str(&format!(" named {}", run.hostname));
             }
             if let Some(size) = run.shm_size {
                 text.push_str(&format!(" shm {size}"));
