@@ -321,8 +321,7 @@ fn a_signal_ends_the_waiting_for_a_registry_that_says_nothing() {
     let mut child = started(archive(&world, "store", "never", &[]));
     let connection = silent.accept().expect("a connection");
     drop(child.stderr.take());
-    let id = child.id().to_string();
-    stepwell_test_support::cmd::run(Command::new("kill").args(["-s", "HUP", &id])).expect("kill");
+    signal(&child, "HUP");
     let child = std::cell::RefCell::new(child);
     let ended = || child.borrow_mut().try_wait().expect("its state").is_some();
     let ended = within(Duration::from_secs(20), ended);
