@@ -54,6 +54,7 @@ pub fn lower(
         root: build.root,
         config: build.config,
         history: build.history,
+        source_date_epoch: None,
     })
 }
 

@@ -134,7 +134,7 @@ pub struct About {
 }
 
 /// The image that a frontend answers.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Image {
     /// Its files; none means an empty image.
     pub root: Option<Vertex>,
@@ -142,6 +142,8 @@ pub struct Image {
     pub config: ImageConfig,
     /// Its history, from the oldest.
     pub history: Vec<History>,
+    /// The time that new files and the image get where the user gives none, in seconds since 1970.
+    pub source_date_epoch: Option<i64>,
 }
 
 /// A frontend; [`export_frontend!`](crate::export_frontend) makes a component of it.
@@ -169,6 +171,9 @@ impl Image {
         image.set_config(&self.config.to_host());
         for line in &self.history {
             image.add_history(&line.created_by, &line.comment, line.empty_layer);
+        }
+        if let Some(seconds) = self.source_date_epoch {
+            image.set_source_date_epoch(seconds);
         }
         image
     }

@@ -249,6 +249,9 @@ impl Builder {
             tier: OnceLock::new(),
             stages: Stages::new(&self.store),
             uploads,
+            source_date_epoch: request
+                .source_date_epoch
+                .or(planned.output.source_date_epoch),
             created: OnceLock::new(),
             selected: Mutex::default(),
             next_step: AtomicU32::new(planned.output.graph.len() as u32 + 1),

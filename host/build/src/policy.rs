@@ -36,7 +36,6 @@ pub fn plan(
         policy: policy.digest(),
         // Times in layers are clamped to it, so layers made with another one are other layers.
         settings: session
-            .request
             .source_date_epoch
             .map(|t| format!("source-date-epoch={t}"))
             .unwrap_or_default(),

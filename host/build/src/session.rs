@@ -45,6 +45,8 @@ pub struct Session<'a> {
     pub stages: Stages<'a>,
     /// What is pushed while steps run.
     pub uploads: Uploads,
+    /// The time that new files and images get: the user's, else the definition's; in seconds since 1970.
+    pub source_date_epoch: Option<i64>,
     /// When the result was made, in seconds since 1970; told when it is there.
     pub created: OnceLock<u64>,
     /// Numbers of steps that are no vertices.
@@ -65,7 +67,7 @@ impl Session<'_> {
         LayerOptions {
             compression: image.map_or(Compression::Gzip, |i| i.compression),
             level: image.and_then(|i| i.level),
-            clamp_mtime: self.request.source_date_epoch,
+            clamp_mtime: self.source_date_epoch,
             threads: self.request.jobs,
         }
     }

@@ -45,6 +45,8 @@ fn request(args: &BuildArgs, context: ContextSource) -> Result<Request, String> 
     for tag in &args.tags {
         parse_reference(tag).map_err(|e| format!("--tag `{tag}` is not an image name: {e}"))?;
     }
+    let build_args = build_args(args)?;
+    let source_date_epoch = source_date_epoch(&build_args)?;
     Ok(Request {
         frontend: args
             .frontend
@@ -60,11 +62,7 @@ fn request(args: &BuildArgs, context: ContextSource) -> Result<Request, String> 
             &platform,
         )?,
         target: args.target.clone(),
-        build_args: args
-            .build_args
-            .iter()
-            .filter_map(|t| build_arg(t).transpose())
-            .collect::<Result<_, _>>()?,
+        build_args,
         labels: pairs("--label", &args.labels)?,
         options: pairs("--opt", &args.options)?,
         platform,
@@ -99,7 +97,7 @@ fn request(args: &BuildArgs, context: ContextSource) -> Result<Request, String> 
         outputs: outputs(args)?,
         isolation: isolation(args.isolation),
         require_isolation: required(args)?,
-        source_date_epoch: source_date_epoch(args)?,
+        source_date_epoch,
         guest_limits: limits(&args.guest),
         step_limits: StepLimits {
             time: args.step_timeout,
@@ -115,6 +113,9 @@ fn request(args: &BuildArgs, context: ContextSource) -> Result<Request, String> 
             .max(1),
     })
 }
+
+/// The build argument that sets the time of new files and of the image.
+const SOURCE_DATE_EPOCH: &str = "SOURCE_DATE_EPOCH";
 
 const fn isolation(tier: IsolationArg) -> Isolation {
     match tier {
@@ -194,6 +195,22 @@ fn pairs(flag: &str, texts: &[String]) -> Result<Vec<(String, String)>, String> 
 }
 
 /// `NAME=VALUE`, or `NAME` for the environment's value; none where the environment has none (as docker does).
+/// The build arguments; `SOURCE_DATE_EPOCH` of the environment is one, as with buildx, where no other is given.
+fn build_args(args: &BuildArgs) -> Result<Vec<(String, String)>, String> {
+    let given = args
+        .build_args
+        .iter()
+        .filter_map(|t| build_arg(t).transpose());
+    let mut given: Vec<_> = given.collect::<Result<_, _>>()?;
+    if let Ok(value) = std::env::var(SOURCE_DATE_EPOCH)
+        && !value.is_empty()
+        && given.iter().all(|(name, _)| name != SOURCE_DATE_EPOCH)
+    {
+        given.push((SOURCE_DATE_EPOCH.to_owned(), value));
+    }
+    Ok(given)
+}
+
 fn build_arg(text: &str) -> Result<Option<(String, String)>, String> {
     match text.split_once('=') {
         Some(("", _)) => Err(format!(
@@ -280,18 +297,14 @@ fn host_entry(text: &str) -> Result<HostEntry, String> {
     })
 }
 
-/// The build argument of that name, else the environment variable, as buildx takes it.
-fn source_date_epoch(args: &BuildArgs) -> Result<Option<i64>, String> {
-    let argument = args
-        .build_args
+/// The time that the user asks for.  `context` stands for that of a remote context, and is the frontend's business.
+fn source_date_epoch(build_args: &[(String, String)]) -> Result<Option<i64>, String> {
+    let given = build_args
         .iter()
         .rev()
-        .find_map(|t| t.strip_prefix("SOURCE_DATE_EPOCH=").map(str::to_owned));
-    match argument
-        .or_else(|| std::env::var("SOURCE_DATE_EPOCH").ok())
-        .filter(|v| !v.is_empty())
-    {
-        None => Ok(None),
+        .find(|(n, _)| n == SOURCE_DATE_EPOCH);
+    match given.map(|(_, value)| value.as_str()) {
+        None | Some("" | "context") => Ok(None),
         Some(text) => text.parse().map(Some).map_err(|_| {
             format!("SOURCE_DATE_EPOCH `{text}` is not a number of seconds since 1970")
         }),

@@ -127,6 +127,8 @@ pub struct FrontendOutput {
     pub config: ImageConfig,
     /// The result's history, from the oldest.
     pub history: Vec<History>,
+    /// The time that new files and the image get where the user gives none, in seconds since 1970.
+    pub source_date_epoch: Option<i64>,
     /// Notes and warnings.
     pub diagnostics: Vec<Diagnostic>,
     /// Answers [`Call::Targets`], and [`Call::Outline`] with the one target.
@@ -252,6 +254,7 @@ impl<'a> Frontend<'a> {
             result: image.root,
             config: image.config,
             history: image.history,
+            source_date_epoch: image.source_date_epoch,
             diagnostics: state.diagnostics,
             targets: state.targets,
             arguments: state.arguments,

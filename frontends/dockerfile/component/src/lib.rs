@@ -41,6 +41,7 @@ fn image(request: &Request) -> Result<Image, Failure> {
         root: outcome.root.and_then(|id| host.take(id)),
         config: convert::config_to_sdk(outcome.config),
         history: outcome.history.into_iter().map(convert::history).collect(),
+        source_date_epoch: outcome.source_date_epoch,
     })
 }
 
@@ -93,11 +94,7 @@ fn refused(diagnostics: Vec<Diagnostic>) -> Failure {
 }
 
 fn nothing() -> Image {
-    Image {
-        root: None,
-        config: sdk::ImageConfig::default(),
-        history: Vec::new(),
-    }
+    Image::default()
 }
 
 fn report(diagnostics: Vec<Diagnostic>) {

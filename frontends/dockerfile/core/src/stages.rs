@@ -49,6 +49,8 @@ pub struct Stages<'a> {
     pub preamble: &'a [Instruction],
     /// Arguments from before the first FROM, and those that the builder sets.
     pub globals: Env,
+    /// Default of a global `ARG SOURCE_DATE_EPOCH`, or what the user gives for it, in seconds since 1970.
+    pub source_date_epoch: Option<i64>,
     /// The same without anything that the user gives.
     defaults: Env,
     /// Arguments that are declared before the first FROM, with a value or without.
@@ -86,6 +88,17 @@ pub fn split<'a>(
         splitter.stage(&instructions[*start], &instructions[start + 1..end]);
     }
     splitter.stages
+}
+
+/// The argument that sets the time of new files and of the image.
+const SOURCE_DATE_EPOCH: &str = "SOURCE_DATE_EPOCH";
+
+/// Reads a time; nothing where there is none.  `context` stands for the time of a remote context, and a directory has none.
+fn epoch(value: &str) -> Option<Option<i64>> {
+    match value {
+        "" | "context" => Some(None),
+        digits => digits.parse().ok().map(Some),
+    }
 }
 
 struct Splitter<'a, 'b> {
@@ -175,9 +188,27 @@ impl<'a> Splitter<'a, '_> {
             (None, Some(default)) => self.expand(default, instruction).map(|e| e.text),
             (None, None) => None,
         };
-        if let Some(value) = value {
-            self.stages.globals.set(name.clone(), value);
+        let Some(mut value) = value else {
+            return;
+        };
+        if name == SOURCE_DATE_EPOCH {
+            match epoch(&value) {
+                Some(seconds) => self.stages.source_date_epoch = seconds,
+                None => self.faults.push((
+                    Fault::new(
+                        &rules::INVALID_ARGUMENT,
+                        declaration.name.at,
+                        format!("`{name}` is `{value}`, which is no number of seconds since 1970"),
+                    )
+                    .hint("write it as digits, for example `git log -1 --format=%ct` prints it"),
+                    instruction,
+                )),
+            }
+            if self.stages.source_date_epoch.is_none() {
+                value.clear();
+            }
         }
+        self.stages.globals.set(name.clone(), value);
     }
 
     /// Expands a word of ARG or FROM with the global arguments.

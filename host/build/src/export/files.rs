@@ -66,7 +66,7 @@ pub fn local(session: &Session<'_>, layers: &Layers, dest: &Path) -> Result<(), 
 /// Writes the files as a tar archive.
 pub fn tar(session: &Session<'_>, layers: &Layers, dest: Option<&Path>) -> Result<(), BuildError> {
     let name = dest.unwrap_or(Path::new("-"));
-    let clamp = session.request.source_date_epoch;
+    let clamp = session.source_date_epoch;
     step(
         session,
         name,

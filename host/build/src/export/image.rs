@@ -146,7 +146,7 @@ fn document(
         .created
         .get()
         .map(|secs| config::time(*secs as i64, 0));
-    let created = match session.request.source_date_epoch {
+    let created = match session.source_date_epoch {
         Some(secs) => Some(config::time(secs, 0)),
         None => made.or_else(|| base.as_ref().and_then(|b| b.created.clone())),
     };
@@ -164,7 +164,7 @@ fn document(
         ..ImageDocument::scratch(session.request.platform.clone())
     };
     document.diff_ids = layers.iter().map(|l| l.diff_id).collect();
-    if let Some(secs) = session.request.source_date_epoch {
+    if let Some(secs) = session.source_date_epoch {
         document
             .clamp_times(secs)
             .map_err(|source| ImageError::Manifest {

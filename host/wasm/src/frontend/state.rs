@@ -64,6 +64,7 @@ pub struct Image {
     pub root: Option<VertexId>,
     pub config: ImageConfig,
     pub history: Vec<History>,
+    pub source_date_epoch: Option<i64>,
 }
 
 impl State {

@@ -53,5 +53,6 @@ fn nothing() -> Image {
         root: None,
         config: Default::default(),
         history: Vec::new(),
+        source_date_epoch: None,
     }
 }

@@ -113,6 +113,7 @@ fn floods_history(_: &Options) -> Result<Image, Failure> {
     };
     Ok(Image {
         history: vec![line; 64],
+        source_date_epoch: None,
         ..nothing()
     })
 }

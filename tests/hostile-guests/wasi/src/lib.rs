@@ -93,6 +93,7 @@ impl Frontend for Probe {
             root: None,
             config: Default::default(),
             history: Vec::new(),
+            source_date_epoch: None,
         })
     }
 }

@@ -447,6 +447,8 @@ pub struct Outcome {
     pub config: ImageConfig,
     /// The lines of history that this build adds to the base's.
     pub history: Vec<History>,
+    /// What the file says of the time of new files and of the image, in seconds since 1970.
+    pub source_date_epoch: Option<i64>,
     /// Warnings.
     pub diagnostics: Vec<Diagnostic>,
 }

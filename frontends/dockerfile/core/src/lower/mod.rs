@@ -143,6 +143,7 @@ impl<H: Host> Lowering<'_, H> {
                     root: state.root,
                     config,
                     history: self.histories.list(state.history),
+                    source_date_epoch: self.stages.source_date_epoch,
                     diagnostics: self.diagnostics.into_list(),
                 })
             }
@@ -171,6 +172,7 @@ impl<H: Host> Lowering<'_, H> {
                 root: None,
                 config: host::ImageConfig::default(),
                 history: Vec::new(),
+                source_date_epoch: None,
                 diagnostics: self.diagnostics.into_list(),
             }),
         }

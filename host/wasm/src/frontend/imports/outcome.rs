@@ -42,6 +42,7 @@ impl wit::HostImage for State {
             root,
             config: ImageConfig::default(),
             history: Vec::new(),
+            source_date_epoch: None,
         })?)
     }
 
@@ -66,6 +67,12 @@ impl wit::HostImage for State {
             comment,
             empty_layer,
         });
+        Ok(())
+    }
+
+    fn set_source_date_epoch(&mut self, this: Resource<Image>, seconds: i64) -> Result<()> {
+        self.meter.call()?;
+        self.table.get_mut(&this)?.source_date_epoch = Some(seconds);
         Ok(())
     }
 

@@ -492,6 +492,7 @@ fn a_check_looks_at_every_stage_and_builds_nothing() {
             root: None,
             config: ImageConfig::default(),
             history: Vec::new(),
+            source_date_epoch: None,
             diagnostics: list,
         });
         assert!(memory.vertices.is_empty());
