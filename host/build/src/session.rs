@@ -201,8 +201,9 @@ impl Session<'_> {
             .copied()
             .filter(|v| names::is_remote(&self.graph.vertex(*v).op))
             .collect();
+        type Found = (VertexId, Result<Option<Digest>, RemoteError>);
         let next = AtomicU32::new(0);
-        let found: Mutex<Vec<(VertexId, Result<Option<Digest>, RemoteError>)>> = Mutex::default();
+        let found: Mutex<Vec<Found>> = Mutex::default();
         std::thread::scope(|scope| {
             for _ in 0..self.request.jobs.min(remote.len()) {
                 scope.spawn(|| {

@@ -46,6 +46,10 @@ pub struct Validators {
 }
 
 /// The answer.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "there is one for each file, on its way to who reads it"
+)]
 pub enum Fetched {
     /// The file is what it was.
     Unchanged,
