@@ -14,15 +14,20 @@
 //! major `u32` and minor `u32`, number of attributes `u16`, then each attribute by name: length of the name
 //! `u8`, name, length of the value `u32`, value.  Nothing follows.
 
+mod encoding;
+mod side;
+
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, Statx, StatxFlags, XattrFlags};
+use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, Statx, XattrFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, SysError};
+
+pub use side::{InodeId, SideTable};
 
 /// The extended attribute; it never appears in a layer, and a step never sees it.
 pub const XATTR: &str = "user.stepwell.meta";
@@ -100,205 +105,6 @@ impl Meta {
     /// Says whether there is nothing to keep: owner 0:0 and the rest as on disk.
     pub fn is_default(&self) -> bool {
         self.uid == 0 && self.gid == 0 && self.device.is_none() && self.xattrs.is_empty()
-    }
-
-    /// Writes the encoding that the head of this file describes.
-    pub fn encode(&self) -> Vec<u8> {
-        let mut out = vec![VERSION];
-        out.extend(self.uid.to_le_bytes());
-        out.extend(self.gid.to_le_bytes());
-        match self.device {
-            None => out.push(0),
-            Some(device) => {
-                out.push(if device.kind == DeviceKind::Char {
-                    b'c'
-                } else {
-                    b'b'
-                });
-                out.extend(device.major.to_le_bytes());
-                out.extend(device.minor.to_le_bytes());
-            }
-        }
-        let kept = || {
-            self.xattrs
-                .iter()
-                .filter(|(name, _)| (1..=MAX_NAME).contains(&name.len()))
-        };
-        out.extend((kept().count() as u16).to_le_bytes());
-        for (name, value) in kept() {
-            out.push(name.len() as u8);
-            out.extend(name);
-            out.extend((value.len() as u32).to_le_bytes());
-            out.extend(value);
-        }
-        out
-    }
-
-    /// Reads an encoding; bytes from anywhere may be given.
-    ///
-    /// # Errors
-    /// What is wrong with the bytes.
-    pub fn decode(bytes: &[u8]) -> Result<Self, &'static str> {
-        let mut rest = Reader(bytes);
-        if rest.u8()? != VERSION {
-            return Err("unknown version");
-        }
-        let (uid, gid) = (rest.u32()?, rest.u32()?);
-        let kind = match rest.u8()? {
-            0 => None,
-            b'c' => Some(DeviceKind::Char),
-            b'b' => Some(DeviceKind::Block),
-            _ => return Err("unknown kind of device"),
-        };
-        let device = match kind {
-            Some(kind) => Some(Device {
-                kind,
-                major: rest.u32()?,
-                minor: rest.u32()?,
-            }),
-            None => None,
-        };
-        let mut xattrs = BTreeMap::new();
-        for _ in 0..rest.u16()? {
-            let length = usize::from(rest.u8()?);
-            let name = rest.take(length)?.to_vec();
-            let length = rest.u32()? as usize;
-            let value = rest.take(length)?.to_vec();
-            if name.is_empty() || xattrs.insert(name, value).is_some() {
-                return Err("an attribute without a name, or twice");
-            }
-        }
-        if !rest.0.is_empty() {
-            return Err("bytes after the end");
-        }
-        Ok(Self {
-            uid,
-            gid,
-            device,
-            xattrs,
-        })
-    }
-}
-
-/// Takes bytes off the front; every length is checked against what is there.
-struct Reader<'a>(&'a [u8]);
-
-impl<'a> Reader<'a> {
-    fn take(&mut self, length: usize) -> Result<&'a [u8], &'static str> {
-        let (head, tail) = self.0.split_at_checked(length).ok_or("it ends too early")?;
-        self.0 = tail;
-        Ok(head)
-    }
-
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], &'static str> {
-        self.take(N)?.try_into().map_err(|_| "it ends too early")
-    }
-
-    fn u8(&mut self) -> Result<u8, &'static str> {
-        Ok(u8::from_le_bytes(self.array()?))
-    }
-
-    fn u16(&mut self) -> Result<u16, &'static str> {
-        Ok(u16::from_le_bytes(self.array()?))
-    }
-
-    fn u32(&mut self) -> Result<u32, &'static str> {
-        Ok(u32::from_le_bytes(self.array()?))
-    }
-}
-
-/// What tells an inode from every other that ever was on the same file system.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct InodeId {
-    /// Number of the inode.
-    pub ino: u64,
-    /// Time of birth, seconds; 0 where the file system keeps none.
-    pub birth_sec: i64,
-    /// Time of birth, nanoseconds.
-    pub birth_nsec: u32,
-}
-
-impl InodeId {
-    /// What `statx` has to be asked for.
-    pub const STATX: StatxFlags = StatxFlags::BASIC_STATS.union(StatxFlags::BTIME);
-
-    /// Takes the identity from a `statx` with [`Self::STATX`].
-    pub fn of(stat: &Statx) -> Self {
-        let has_birth = StatxFlags::from_bits_retain(stat.stx_mask).contains(StatxFlags::BTIME);
-        let birth = if has_birth {
-            (stat.stx_btime.tv_sec, stat.stx_btime.tv_nsec)
-        } else {
-            (0, 0)
-        };
-        Self {
-            ino: stat.stx_ino,
-            birth_sec: birth.0,
-            birth_nsec: birth.1,
-        }
-    }
-}
-
-/// Metadata of inodes that take no extended attribute; of one file system, kept with a tree's index.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(from = "Vec<(InodeId, Meta)>", into = "Vec<(InodeId, Meta)>")]
-pub struct SideTable {
-    entries: BTreeMap<InodeId, Meta>,
-}
-
-impl From<Vec<(InodeId, Meta)>> for SideTable {
-    fn from(entries: Vec<(InodeId, Meta)>) -> Self {
-        Self {
-            entries: entries.into_iter().collect(),
-        }
-    }
-}
-
-impl From<SideTable> for Vec<(InodeId, Meta)> {
-    fn from(table: SideTable) -> Self {
-        table.entries.into_iter().collect()
-    }
-}
-
-impl SideTable {
-    /// Takes over what another table keeps.
-    pub fn extend(&mut self, other: &Self) {
-        let entries = other.entries.iter();
-        self.entries
-            .extend(entries.map(|(inode, meta)| (*inode, meta.clone())));
-    }
-
-    /// Returns what is kept of an inode.
-    pub fn get(&self, inode: InodeId) -> Option<&Meta> {
-        self.entries.get(&inode)
-    }
-
-    /// Keeps `meta`, or forgets the inode when there is nothing to keep.
-    pub fn set(&mut self, inode: InodeId, meta: Meta) {
-        if meta.is_default() {
-            self.entries.remove(&inode);
-        } else {
-            self.entries.insert(inode, meta);
-        }
-    }
-
-    /// Forgets an inode.
-    pub fn remove(&mut self, inode: InodeId) {
-        self.entries.remove(&inode);
-    }
-
-    /// Keeps only the inodes that `alive` says are still there.
-    pub fn retain(&mut self, mut alive: impl FnMut(InodeId) -> bool) {
-        self.entries.retain(|inode, _| alive(*inode));
-    }
-
-    /// Returns how many inodes are kept.
-    pub fn len(&self) -> usize {
-        self.entries.len()
-    }
-
-    /// Says whether nothing is kept.
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
     }
 }
 
@@ -588,86 +394,4 @@ fn open_at(dir: BorrowedFd<'_>, name: &Path) -> Result<std::os::fd::OwnedFd, Sys
 }
 
 #[cfg(test)]
-mod tests {
-    use std::os::unix::fs::symlink;
-
-    use super::*;
-
-    fn full() -> Meta {
-        let xattrs = [
-            (b"security.capability".to_vec(), vec![1, 0, 0, 2]),
-            (b"trusted.x".to_vec(), vec![]),
-        ];
-        let device = Some(Device {
-            kind: DeviceKind::Block,
-            major: 259,
-            minor: 1_048_575,
-        });
-        Meta {
-            uid: 100,
-            gid: 65_534,
-            device,
-            xattrs: xattrs.into(),
-        }
-    }
-
-    #[test]
-    fn encoding_is_pinned() {
-        let owner = Meta {
-            uid: 1000,
-            gid: 5,
-            ..Meta::default()
-        };
-        assert_eq!(owner.encode(), [1, 0xe8, 3, 0, 0, 5, 0, 0, 0, 0, 0, 0]);
-        assert_eq!(Meta::decode(&full().encode()), Ok(full()));
-        assert_eq!(
-            full().encode().len(),
-            1 + 8 + 9 + 2 + (1 + 19 + 4 + 4) + (1 + 9 + 4)
-        );
-    }
-
-    #[test]
-    fn hostile_bytes_are_refused() {
-        let good = full().encode();
-        for cut in 0..good.len() {
-            assert!(Meta::decode(&good[..cut]).is_err(), "cut at {cut}");
-        }
-        let mut long = good.clone();
-        long.push(0);
-        assert_eq!(Meta::decode(&long), Err("bytes after the end"));
-        let mut huge = Meta::default().encode();
-        let end = huge.len() - 2;
-        huge.truncate(end);
-        huge.extend([1, 0, 1, b'x', 0xff, 0xff, 0xff, 0xff]);
-        assert_eq!(Meta::decode(&huge), Err("it ends too early"));
-    }
-
-    #[test]
-    fn lives_on_the_inode_or_beside_it() {
-        let dir = tempfile::tempdir_in("/var/tmp").expect("directory");
-        std::fs::write(dir.path().join("file"), "x").expect("file");
-        symlink("nowhere", dir.path().join("link")).expect("link");
-        let handle = std::fs::File::open(dir.path()).expect("open");
-        let mut side = SideTable::default();
-        for name in ["file", "link", "."] {
-            assert_eq!(read_at(&handle, name).expect("read"), None, "{name}");
-            save_at(&handle, name, &full(), &mut side).expect("save");
-            let fd = open_at(handle.as_fd(), Path::new(name)).expect("open");
-            let stat = fs::statx(&fd, c"", AtFlags::EMPTY_PATH, InodeId::STATX).expect("statx");
-            assert_eq!(
-                load(fd.as_fd(), &stat, &side).expect("load"),
-                Some(full()),
-                "{name}"
-            );
-        }
-        assert_eq!(side.len(), 1, "only the symlink is kept beside");
-        std::fs::hard_link(dir.path().join("file"), dir.path().join("second")).expect("hard link");
-        assert_eq!(read_at(&handle, "second").expect("read"), Some(full()));
-        save_at(&handle, "second", &Meta::default(), &mut side).expect("save");
-        save_at(&handle, "link", &Meta::default(), &mut side).expect("save");
-        assert_eq!(
-            (read_at(&handle, "file").expect("read"), side.len()),
-            (None, 0)
-        );
-    }
-}
+mod tests;
