@@ -6,8 +6,7 @@ use std::path::{Path, PathBuf};
 use stepwell_model::op::HttpOp;
 use stepwell_model::remote;
 use stepwell_model::request::{DefinitionSource, Request};
-use stepwell_wasm::GuestEngine;
-use stepwell_wasm::frontend::{self, Definition, FrontendSource};
+use stepwell_wasm::frontend::{Definition, Frontend};
 
 use crate::contexts::Contexts;
 use crate::error::{BuildError, StepError};
@@ -38,8 +37,7 @@ impl Found {
 
 /// Finds and reads the definition that the request means.
 pub fn find(
-    engine: &GuestEngine,
-    source: &FrontendSource,
+    frontend: &Frontend<'_>,
     request: &Request,
     contexts: &Contexts,
     remotes: &Remotes<'_>,
@@ -53,7 +51,7 @@ pub fn find(
         None => None,
     };
     let names = || -> Result<Vec<String>, BuildError> {
-        let about = frontend::describe(engine, source, &request.guest_limits);
+        let about = frontend.describe(&request.guest_limits);
         Ok(about.map_err(BuildError::Guest)?.definition_names)
     };
     match request.context.directory() {

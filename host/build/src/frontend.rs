@@ -10,7 +10,7 @@ use stepwell_registry::ErrorKind;
 use stepwell_steps::source::SourceError;
 use stepwell_steps::source::node::Kind;
 use stepwell_wasm::frontend::{
-    self, AccessError, ContextKind, Definition, DirectoryEntry, EntryKind, EntryStat, FrontendHost,
+    AccessError, ContextKind, Definition, DirectoryEntry, EntryKind, EntryStat, FrontendHost,
     FrontendInput, FrontendOutput, FrontendSource, ResolveError, ResolvedImage,
 };
 use stepwell_wasm::{GuestEngine, GuestError};
@@ -36,7 +36,9 @@ pub fn run(
         Frontend::Dockerfile => FrontendSource::BuiltinDockerfile,
         Frontend::Component(path) => FrontendSource::File(path.clone()),
     };
-    let found = definition::find(engine, &source, request, contexts, remotes)?;
+    let frontend =
+        stepwell_wasm::frontend::Frontend::load(engine, &source).map_err(BuildError::Guest)?;
+    let found = definition::find(&frontend, request, contexts, remotes)?;
     let input = FrontendInput {
         call,
         ..input(found.definition, found.ignore_file, request)
@@ -46,7 +48,7 @@ pub fn run(
         images,
         failed: Vec::new(),
     };
-    let result = frontend::run(engine, &source, &input, &request.guest_limits, &mut host);
+    let result = frontend.build(&input, &request.guest_limits, &mut host);
     let diagnostics = match &result {
         Ok(output) => &output.diagnostics[..],
         Err(error) => error.diagnostics(),

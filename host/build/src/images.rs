@@ -61,6 +61,8 @@ pub struct Images<'a> {
     runtime: Handle,
     layouts: HashMap<String, (PathBuf, String)>,
     resolved: Mutex<HashMap<Digest, Arc<Image>>>,
+    /// What was asked for: a name stands for one image in a build, even where its tag moves meanwhile.
+    asked: Mutex<HashMap<(String, Platform), Arc<Image>>>,
     /// Where the blob of a layer can be fetched.
     places: Mutex<HashMap<Digest, Place>>,
     /// Held while a blob is fetched, so that parallel steps do not fetch it twice.
@@ -88,6 +90,7 @@ impl<'a> Images<'a> {
             runtime,
             layouts: layouts.collect(),
             resolved: Mutex::default(),
+            asked: Mutex::default(),
             places: Mutex::default(),
             fetching: Mutex::default(),
         }
@@ -105,6 +108,16 @@ impl<'a> Images<'a> {
 
     /// Resolves a reference to the image for a platform.
     pub fn resolve(&self, reference: &str, platform: &Platform) -> Result<Arc<Image>, BuildError> {
+        let key = (reference.to_owned(), platform.clone());
+        if let Some(image) = lock(&self.asked).get(&key) {
+            return Ok(image.clone());
+        }
+        let image = self.look_up(reference, platform)?;
+        lock(&self.asked).insert(key, image.clone());
+        Ok(image)
+    }
+
+    fn look_up(&self, reference: &str, platform: &Platform) -> Result<Arc<Image>, BuildError> {
         let (place, name, found) = match self.layouts.get(reference) {
             Some((path, wanted)) => {
                 let (layout, found) = self.in_layout(path, wanted, platform)?;

@@ -284,23 +284,3 @@ fn refused(mut diagnostics: Vec<Diagnostic>) -> GuestError {
     }
     GuestError::Refused { diagnostics }
 }
-
-/// Loads a frontend and has it turn a definition into a graph.
-pub fn run(
-    engine: &GuestEngine,
-    source: &FrontendSource,
-    input: &FrontendInput,
-    limits: &GuestLimits,
-    host: &mut dyn FrontendHost,
-) -> Result<FrontendOutput, GuestError> {
-    Frontend::load(engine, source)?.build(input, limits, host)
-}
-
-/// Loads a frontend and asks it what it is.
-pub fn describe(
-    engine: &GuestEngine,
-    source: &FrontendSource,
-    limits: &GuestLimits,
-) -> Result<Description, GuestError> {
-    Frontend::load(engine, source)?.describe(limits)
-}

@@ -225,29 +225,16 @@ fn refusals_say_what_to_do() {
         "" => unauthorized(asked),
         _ => asked.target.contains("/v2/").then(|| status(403)),
     };
-    scene.fails(
-        FAILED,
-        &[
-            BASE,
-            base,
-            url,
-            "403 forbidden",
-            "may lack the right to read",
-        ],
-        denied,
-    );
+    let told = [
+        BASE,
+        base,
+        url,
+        "403 forbidden",
+        "may lack the right to read",
+    ];
+    scene.fails(FAILED, &told, denied);
     scene.args = vec!["--quiet".into()];
-    scene.fails(
-        FAILED,
-        &[
-            BASE,
-            base,
-            url,
-            "403 forbidden",
-            "may lack the right to read",
-        ],
-        denied,
-    );
+    scene.fails(FAILED, &told, denied);
 }
 
 #[test]
@@ -357,4 +344,24 @@ fn a_redirection_is_followed_without_the_login_and_told_without_its_signature() 
             redirects(to.into()),
         );
     }
+}
+
+#[test]
+fn a_name_is_asked_about_once_and_stands_for_one_image() {
+    let scene = Scene::new();
+    let dockerfile = "FROM @PROXY@/busybox:1 AS first\nRUN echo 1 > /one\nFROM @PROXY@/busybox:1\nCOPY --from=first /one /\n";
+    scene.dockerfile(dockerfile);
+    scene.proxy.honest();
+    let (ran, _) = scene.build("store-once");
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    let requests = scene.proxy.requests();
+    let asked = requests
+        .iter()
+        .filter(|r| r.ends_with("/busybox/manifests/1"));
+    assert_eq!(asked.count(), 1, "{requests:#?}");
+    // Also where nothing is to be done.
+    scene.proxy.honest();
+    let (ran, _) = scene.build("store-once");
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    assert_eq!(scene.proxy.requests(), ["HEAD /v2/busybox/manifests/1"]);
 }
