@@ -25,6 +25,18 @@ pub enum IgnoreError {
     Syntax(String),
 }
 
+/// Writes a path as a pattern that matches it alone, in ignore files as in the sources of COPY.
+pub fn literal(path: &str) -> String {
+    let mut pattern = String::with_capacity(path.len());
+    for c in path.chars() {
+        if matches!(c, '*' | '?' | '[' | '\\') {
+            pattern.push('\\');
+        }
+        pattern.push(c);
+    }
+    pattern
+}
+
 /// Patterns in order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct IgnoreSet {
@@ -302,6 +314,15 @@ mod tests {
 
     fn set(text: &str) -> IgnoreSet {
         IgnoreSet::new(IgnoreSet::parse(text)).unwrap()
+    }
+
+    #[test]
+    fn a_literal_matches_itself_alone() {
+        for path in ["a*b", "[x]", "a?", "a\\\\b", "plain"] {
+            let pattern = set(&literal(path));
+            assert!(pattern.matches(path), "{path}");
+        }
+        assert!(!set(&literal("a*b")).matches("axb"));
     }
 
     /// Pattern, path, whether it matches (moby/patternmatcher's documented behaviour).

@@ -61,16 +61,7 @@ pub fn drive(
             });
         }
     }
-    let selected = session.select_all(&needed)?;
-    let fetched = session.identify_all(&needed)?;
-    let solver = Solver::new(
-        session.graph,
-        target,
-        context,
-        decisions,
-        &selected,
-        &fetched,
-    );
+    let solver = solver(session, &needed, target, context, decisions)?;
     let mut driver = Driver {
         session,
         target,
@@ -85,6 +76,26 @@ pub fn drive(
     driver.tell_untouched(&needed);
     let solved = driver.solver.solved(target).map(|s| s.result.clone());
     solved.ok_or(BuildError::Interrupted)
+}
+
+/// Finds out what the vertices `needed` take from contexts and from elsewhere, and with that their keys.
+pub fn solver<'s>(
+    session: &Session<'s>,
+    needed: &[VertexId],
+    target: VertexId,
+    context: &'s KeyContext,
+    decisions: &'s [Decision],
+) -> Result<Solver<'s, Layers>, BuildError> {
+    let selected = session.select_all(needed)?;
+    let fetched = session.identify_all(needed)?;
+    Ok(Solver::new(
+        session.graph,
+        target,
+        context,
+        decisions,
+        &selected,
+        &fetched,
+    ))
 }
 
 struct Driver<'s, 'a> {

@@ -4,12 +4,13 @@
 use stepwell_model::{Op, VertexId};
 use stepwell_solve::explain::{Change, explain};
 use stepwell_solve::keys::FETCHED;
-use stepwell_solve::{Decision, KeyContext, Part, Preimage, Solver};
+use stepwell_solve::{Decision, KeyContext, Part, Preimage};
 
+use crate::drive;
 use crate::error::BuildError;
 use crate::names;
 use crate::selections;
-use crate::session::{Layers, Session};
+use crate::session::Session;
 
 /// Why one step would be carried out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,16 +29,7 @@ pub fn run(
     decisions: &[Decision],
 ) -> Result<Vec<Explanation>, BuildError> {
     let needed = session.graph.needed_by(target);
-    let selected = session.select_all(&needed)?;
-    let fetched = session.identify_all(&needed)?;
-    let solver: Solver<'_, Layers> = Solver::new(
-        session.graph,
-        target,
-        context,
-        decisions,
-        &selected,
-        &fetched,
-    );
+    let solver = drive::solver(session, &needed, target, context, decisions)?;
     let steps = needed
         .into_iter()
         .filter(|v| !matches!(session.graph.vertex(*v).op, Op::Image(_) | Op::Context(_)));

@@ -7,7 +7,7 @@
 mod support;
 
 use std::io::{BufRead, BufReader};
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use support::{alive_with, each_mode};
@@ -187,21 +187,7 @@ fn a_time_limit_and_a_cancellation_end_everything_at_once() {
 fn a_killed_builder_takes_its_step_along() {
     each_mode(|tree| {
         let mark = tree.mark();
-        let script = format!(
-            "{} echo ready; sleep {mark}",
-            DAEMONS.replace("MARK", &mark)
-        );
-        let mut child = tree
-            .step(&["sh", "-c", &script])
-            .command()
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap())
-            .read_line(&mut line)
-            .unwrap();
-        assert_eq!(line, "ready\n");
+        let mut child = with_daemons(tree, &mark);
         assert!(alive_with(&mark) >= 6);
         child.kill().unwrap();
         child.wait().unwrap();
@@ -221,22 +207,7 @@ fn a_killed_builder_takes_its_step_along() {
 fn a_killed_holder_takes_its_step_along() {
     each_mode(|tree| {
         let mark = tree.mark();
-        let script = format!(
-            "{} echo ready; sleep {mark}",
-            DAEMONS.replace("MARK", &mark)
-        );
-        let mut child = tree
-            .step(&["sh", "-c", &script])
-            .command()
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap())
-            .read_line(&mut line)
-            .unwrap();
-        assert_eq!(line, "ready\n");
+        let mut child = with_daemons(tree, &mark);
         let holders = children_of(child.id());
         assert!(!holders.is_empty());
         for holder in holders {
@@ -246,6 +217,24 @@ fn a_killed_holder_takes_its_step_along() {
         assert_eq!(child.wait().unwrap().code(), Some(125));
         assert_eq!(alive_with(&mark), 0, "after the holder was killed");
     });
+}
+
+/// Starts a step that leaves daemons of every kind behind, and waits until they are there.
+fn with_daemons(tree: &support::TestTree, mark: &str) -> Child {
+    let script = format!("{} echo ready; sleep {mark}", DAEMONS.replace("MARK", mark));
+    let mut child = tree
+        .step(&["sh", "-c", &script])
+        .command()
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    assert_eq!(line, "ready\n");
+    child
 }
 
 fn children_of(parent: u32) -> Vec<i32> {

@@ -205,18 +205,6 @@ fn here(found: Found) -> Here {
     }
 }
 
-/// Writes a path as a pattern that matches it alone.
-fn pattern_of(path: &str) -> String {
-    let mut pattern = String::with_capacity(path.len());
-    for c in path.chars() {
-        if matches!(c, '*' | '?' | '[' | '\\') {
-            pattern.push('\\');
-        }
-        pattern.push(c);
-    }
-    pattern
-}
-
 /// Identifies an operation within a build.
 fn op_key(op: &impl serde::Serialize) -> Digest {
     let mut hasher = Hasher::new();

@@ -71,7 +71,7 @@ impl<H: Host> Lowering<'_, H> {
         let (op, path) = match source {
             RemoteSource::File { url, checksum } => {
                 let name = remote::file_name(&url);
-                let path = literal(&name);
+                let path = stepwell_patterns::literal(&name);
                 let op = Op::Http {
                     url,
                     name,
@@ -158,16 +158,4 @@ fn agreed(
         source.checksum = checksum;
     }
     Ok(source)
-}
-
-/// Writes a name as a pattern that matches it alone.
-fn literal(name: &str) -> String {
-    let mut pattern = String::with_capacity(name.len());
-    for c in name.chars() {
-        if matches!(c, '*' | '?' | '[' | '\\') {
-            pattern.push('\\');
-        }
-        pattern.push(c);
-    }
-    pattern
 }

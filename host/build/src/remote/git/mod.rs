@@ -8,7 +8,7 @@ mod program;
 use std::path::Path;
 
 use stepwell_model::op::{CopyAction, FileAction, FilesOp, GitOp};
-use stepwell_model::{Digest, Hasher, remote};
+use stepwell_model::{Digest, Hasher, ignore, remote};
 use stepwell_steps::files;
 use stepwell_steps::source::SourceTree;
 use stepwell_steps::source::node::Kind;
@@ -130,7 +130,7 @@ impl Remotes<'_> {
         };
         let copy = CopyAction {
             from: 0,
-            sources: vec![super::pattern_of(if subdir.is_empty() {
+            sources: vec![ignore::literal(if subdir.is_empty() {
                 "."
             } else {
                 subdir

@@ -4,7 +4,7 @@ use stepwell_model::mount::{
     BindMount, CacheBase, CacheMount, Mount, SecretMount, Sharing, SshMount, TmpfsMount,
 };
 use stepwell_model::op::{CopyAction, FileAction, FilesOp};
-use stepwell_model::{GraphError, Op, Vertex, VertexId};
+use stepwell_model::{GraphError, Op, Vertex, VertexId, ignore};
 use wasmtime::Result;
 use wasmtime::component::Resource;
 
@@ -90,7 +90,7 @@ impl State {
         self.meter.graph(size([source]) + size_of::<Vertex>())?;
         let copy = CopyAction {
             from: 0,
-            sources: vec![pattern_of(source)],
+            sources: vec![ignore::literal(source)],
             dest: TAKEN.to_owned(),
             owner: None,
             mode: String::new(),
@@ -117,18 +117,6 @@ impl State {
             Err(error) => Err(error.into()),
         }
     }
-}
-
-/// Writes a path as a pattern that matches it alone.
-fn pattern_of(path: &str) -> String {
-    let mut pattern = String::with_capacity(path.len());
-    for c in path.chars() {
-        if matches!(c, '*' | '?' | '[' | '\\') {
-            pattern.push('\\');
-        }
-        pattern.push(c);
-    }
-    pattern
 }
 
 impl wit::HostMount for State {
