@@ -157,7 +157,14 @@ impl<'a> Supplies<'a> {
                     };
                     (&cache.target, cache.read_only, what)
                 }
-                Mount::Tmpfs(tmpfs) => (&tmpfs.target, false, What::Empty { mode: TEMPORARY }),
+                Mount::Tmpfs(tmpfs) => (
+                    &tmpfs.target,
+                    false,
+                    What::Empty {
+                        mode: TEMPORARY,
+                        size: tmpfs.size,
+                    },
+                ),
                 Mount::Secret(secret) => {
                     let Some(content) = secret_of(session, secret) else {
                         continue;

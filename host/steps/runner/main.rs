@@ -2,16 +2,16 @@
 //!
 //! `step-runner [OPTION VALUE]... ROOT COMMAND [ARG]...`, with `--isolation`, `--user`, `--cwd`, `--network none`,
 //! `--timeout SECONDS`, `--memory BYTES`, `--processes NUMBER`, `--env NAME=VALUE`, `--file PATH=CONTENT`, `--cancel SECONDS`, `--limit NAME=NUMBER`, `--shm-size BYTES`,
-//! `--bind|--bind-rw|--cache TARGET=DIRECTORY[:SOURCE]`, `--tmpfs TARGET`, `--secret TARGET=CONTENT`, `--ssh TARGET=SOCKET`,
+//! `--bind|--bind-rw|--cache TARGET=DIRECTORY[:SOURCE]`, `--tmpfs TARGET[=BYTES]`, `--secret TARGET=CONTENT`, `--ssh TARGET=SOCKET`,
 //! `--container docker` (root only: the capabilities and the denials of docker's default profile from the start on;
-//! `restricted`, for ordinary users: those denials without any capability),
+//! `restricted`, for ordinary users: those denials without any capability; `ids`, root only: as the user 4242 with subordinate ids),
 //! `--deny-mounts seccomp|landlock` (the calls of the mount family fail with EACCES or EPERM from the start on).  `--doctor USER` prints what this machine permits.
 //! Not part of the product:
 //! it starts as the product does (init first, then a user namespace of its own) and exits with the step's status,
 //! 128 + the signal, 122, 123, 124 after a limit of memory, processes, time, 130 when cancelled, 125 where the step could not be run.
 #![forbid(unsafe_code)]
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::exit;
 use std::time::Duration;
@@ -25,6 +25,8 @@ use stepwell_steps::run::{self, CancelToken, Exit, InitProgram, RunSpec, etc, in
 use stepwell_sys::capability::{self, Capabilities};
 use stepwell_sys::landlock;
 use stepwell_sys::meta::SideTable;
+use stepwell_sys::namespace::{self, IdRange, Namespaces};
+use stepwell_sys::process::{self, Forked};
 use stepwell_sys::seccomp::{self, Action, Condition, Filter, OtherAbi, Rule};
 
 /// `--doctor [NAME]`: prints everything that this machine permits.
@@ -62,6 +64,7 @@ fn main() {
     match options.container.as_str() {
         "docker" => enter_container(false),
         "restricted" => enter_container(true),
+        "ids" => become_user_with_ids().expect("subordinate ids"),
         _ => {}
     }
     let _ = stepwell_sys::namespace::enter_user_namespace(None);
@@ -140,7 +143,10 @@ fn mount(kind: &str, target: &str, value: &str) -> StepMount {
         target: target.to_owned(),
         read_only: matches!(kind, "--bind" | "--secret"),
         what: match kind {
-            "--tmpfs" => What::Empty { mode: 0o1777 },
+            "--tmpfs" => What::Empty {
+                mode: 0o1777,
+                size: value.parse().ok(),
+            },
             "--secret" => What::Secret {
                 content: SecretValue::new(value.into()),
                 owner,
@@ -208,6 +214,35 @@ fn deny_mounts(how: &str) {
         }
         other => panic!("--deny-mounts {other}"),
     }
+}
+
+/// Becomes an ordinary user with subordinate ids, in the user namespace that newuidmap(1) would have made.
+fn become_user_with_ids() -> stepwell_sys::SysResult<()> {
+    let ids = [(0, 4242, 1), (1, 200_000, 65_536)].map(|(inside, outside, count)| IdRange {
+        inside,
+        outside,
+        count,
+    });
+    let pid = std::process::id();
+    let (wait, go) = std::io::pipe().expect("pipe");
+    match process::fork()? {
+        Forked::Child => {
+            drop(go);
+            let told = (&wait).read(&mut [0]).is_ok_and(|n| n == 1);
+            let mapped = told && namespace::write_id_maps(pid, &ids, &ids).is_ok();
+            exit(i32::from(!mapped))
+        }
+        Forked::Parent(child) => {
+            namespace::unshare(Namespaces::NEWUSER)?;
+            (&go).write_all(b"x").expect("pipe");
+            process::wait_for(child)?;
+        }
+    }
+    let root = (rustix::thread::Uid::ROOT, rustix::thread::Gid::ROOT);
+    rustix::thread::set_thread_groups(&[]).expect("setgroups");
+    rustix::thread::set_thread_res_gid(root.1, root.1, root.1).expect("setresgid");
+    rustix::thread::set_thread_res_uid(root.0, root.0, root.0).expect("setresuid");
+    process::set_tracing(true)
 }
 
 /// Any of the namespace flags of clone(2) and unshare(2).

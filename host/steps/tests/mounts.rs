@@ -7,9 +7,9 @@ mod support;
 
 use std::fs;
 use std::io::{Read, Write};
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use support::{TestTree, each_mode};
 
@@ -17,16 +17,16 @@ use support::{TestTree, each_mode};
 fn lent(tree: &TestTree, name: &str, files: &[(&str, &str)]) -> PathBuf {
     let root = tree.path("").parent().expect("parent").join(name);
     fs::create_dir_all(&root).expect("directory");
-    let own = |path: &PathBuf| chown(path, Some(tree.mode().uid), Some(tree.mode().uid));
-    own(&root).expect("chown");
+    let own = |path: &Path| tree.mode().own(path);
+    own(&root);
     for (file, content) in files {
         let path = root.join(file);
         fs::create_dir_all(path.parent().expect("parent")).expect("directory");
         for above in path.ancestors().skip(1).take_while(|p| **p != root) {
-            own(&above.to_owned()).expect("chown");
+            own(above);
         }
         fs::write(&path, content).expect("file");
-        own(&path).expect("chown");
+        own(&path);
     }
     root
 }
@@ -204,7 +204,7 @@ fn an_agent_is_reached_through_a_socket_of_the_builders_own() {
         let place = lent(tree, "agent", &[]);
         let path = place.join("socket");
         let listener = UnixListener::bind(&path).expect("bind");
-        chown(&path, Some(tree.mode().uid), Some(tree.mode().uid)).expect("chown");
+        tree.mode().own(&path);
         let mount = format!("/run/agent.0={}", path.display());
         // Busybox has no client for such sockets (that is Debian's part, in the integration tests): we are it.
         let script = "test -S $SSH_AUTH_SOCK && stat -c '%n %a' $SSH_AUTH_SOCK; until [ -e /tmp/done ]; do sleep 0.1; done";
@@ -276,6 +276,22 @@ fn limits_and_sizes_arrive() {
 }
 
 #[test]
+fn memory_is_not_larger_than_was_said_where_the_kernel_holds_it() {
+    each_mode(|tree| {
+        if !tree.mode().has_kernel_world() {
+            return;
+        }
+        let fill = "for to in /dev/shm /small; do head -c 900k /dev/zero >$to/a && ! head -c 900k /dev/zero >$to/b 2>/dev/null && echo full; done";
+        tree.step(&["sh", "-c", fill])
+            .options(&["--shm-size", "1048576", "--tmpfs", "/small=1048576"])
+            .run()
+            .code(0)
+            .stdout("full\nfull\n");
+        assert!(!tree.path("small").exists());
+    });
+}
+
+#[test]
 fn a_step_that_cannot_be_mounted_for_leaves_the_tree_as_it_was() {
     each_mode(|tree| {
         let root = lent(tree, "lent", &[("file", "x")]);
@@ -291,12 +307,7 @@ fn a_step_that_cannot_be_mounted_for_leaves_the_tree_as_it_was() {
         let tools = lent(tree, "tools", &[]);
         fs::copy(tree.path("bin/busybox"), tools.join("echo")).expect("copy");
         fs::set_permissions(tools.join("echo"), fs::Permissions::from_mode(0o755)).expect("mode");
-        chown(
-            tools.join("echo"),
-            Some(tree.mode().uid),
-            Some(tree.mode().uid),
-        )
-        .expect("chown");
+        tree.mode().own(&tools.join("echo"));
         let bind = format!("/opt/tools={}", tools.display());
         tree.step(&["/opt/tools/echo", "from the mount"])
             .options(&["--bind", &bind])

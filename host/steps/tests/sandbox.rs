@@ -286,7 +286,7 @@ fn without_network_there_is_loopback_only() {
                 .options(&["--network", "none"])
                 .run()
         };
-        if !tree.mode().container.is_empty() || tree.mode().isolation == "mediated" {
+        if tree.mode().is_confined() || tree.mode().isolation == "mediated" {
             step("ping -c1 -W2 127.0.0.1 2>&1")
                 .code_not(0)
                 .stdout_has("ddress family not supported");

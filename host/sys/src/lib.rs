@@ -15,6 +15,7 @@ pub mod capability;
 pub mod chroot;
 pub mod descriptor;
 pub mod landlock;
+pub mod mount;
 pub mod namespace;
 pub mod probe;
 pub mod process;

@@ -1,6 +1,4 @@
 //! Namespaces (namespaces(7)): leaving the old ones, id maps, the host name and the loopback interface.
-//!
-//! There is no mount namespace here, and there is not to be one: nothing of a build depends on mounting.
 
 use std::fs;
 use std::os::fd::AsRawFd;
@@ -14,21 +12,28 @@ use crate::process::thread_count;
 use crate::subordinate::{Mapper, SubordinateIds};
 
 /// Kinds of namespaces that a process can get new ones of.  Of these flags only the `NEW…` ones for users, pids,
-/// ipc, host name and network are for use here.
+/// ipc, host name, network and mounts are for use here.
 pub use rustix::thread::UnshareFlags as Namespaces;
 
 /// Gives this process new namespaces.
+///
+/// With a new one for mounts the kernel gives the calling thread a working directory of its own, too, so it takes
+/// a process of one thread.
 pub fn unshare(which: Namespaces) -> SysResult<()> {
     let harmless = Namespaces::NEWUSER
         | Namespaces::NEWPID
         | Namespaces::NEWIPC
         | Namespaces::NEWUTS
-        | Namespaces::NEWNET;
+        | Namespaces::NEWNET
+        | Namespaces::NEWNS;
     if !harmless.contains(which) {
         return Err(SysError::new("unshare", names(which), Errno::INVAL));
     }
-    // SAFETY: none of the flags let through makes this thread's descriptors or working directory its own,
-    // which is what would break the assumptions of safe code.
+    if which.contains(Namespaces::NEWNS) {
+        single_threaded()?;
+    }
+    // SAFETY: none of the flags let through makes this thread's descriptors its own, or, in a process of several threads,
+    // its working directory, which is what would break the assumptions of safe code.
     unsafe { rustix::thread::unshare_unsafe(which) }.context("unshare", names(which))
 }
 

@@ -1,7 +1,7 @@
 //! What this process may do here, found out by trying it in throw-away children, never guessed from versions.
 //!
-//! [`probe_build`] is for a build and makes no system call of the mount family; [`doctor`] tries those too, for
-//! people who want to know.  What follows from the facts is decided in `stepwell-steps` (`run/plan.rs`).
+//! [`probe_build`] is for a build, and makes system calls of the mount family only where a step could use what they
+//! give; [`doctor`] tries them anyway, for people who want to know.  What follows from the facts is decided in `stepwell-steps` (`run/plan.rs`).
 
 mod attempts;
 pub mod doctor;
@@ -20,8 +20,8 @@ use crate::{capability, landlock, namespace, process, seccomp, subordinate};
 pub use attempts::in_child;
 use attempts::{
     grandchild, try_chown, try_chroot, try_device_node, try_full_id_map, try_landlock,
-    try_listener, try_openat2, try_ptrace, try_read_memory, try_user_xattr, with_scratch_file,
-    with_sleeping_child,
+    try_listener, try_openat2, try_own_file_systems, try_ptrace, try_read_memory, try_user_xattr,
+    with_scratch_file, with_sleeping_child,
 };
 
 /// What came of trying something.
@@ -157,6 +157,9 @@ pub struct Facts {
     pub user_xattr: Attempt,
     /// Whether parts of `/proc` are covered, as container runtimes do.
     pub proc_masked: bool,
+    /// File systems of its own, attached in a mount namespace of its own, in a user namespace; tried only where steps have
+    /// real ids and the ids of the machine's own root are not among them.
+    pub own_file_systems: Option<Attempt>,
 }
 
 /// Finds out what a build may do here; `store` is a directory on the file system of the store.
@@ -174,6 +177,7 @@ pub fn probe_build(store: &Path) -> Facts {
         namespace::map_single_id(uid, gid)
     };
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let real_ids = holds_real_ids(store);
     Facts {
         kernel: rustix::system::uname()
             .release()
@@ -237,10 +241,12 @@ pub fn probe_build(store: &Path) -> Facts {
         read_memory: with_sleeping_child(try_read_memory).into(),
         ptrace: try_ptrace().into(),
         chown: with_scratch_file(store, try_chown).into(),
-        real_ids: holds_real_ids(store),
+        real_ids,
         device_nodes: try_device_node(store).into(),
         user_xattr: with_scratch_file(store, try_user_xattr).into(),
         proc_masked: proc_is_masked(),
+        own_file_systems: (real_ids && !holds_the_machines_root())
+            .then(|| try_own_file_systems(store).into()),
     }
 }
 
@@ -265,6 +271,13 @@ pub fn holds_real_ids(store: &Path) -> bool {
         && count("uid_map") >= subordinate::ENOUGH
         && count("gid_map") >= subordinate::ENOUGH
         && with_scratch_file(store, try_chown).is_ok()
+}
+
+/// Says whether the owner of the machine's settings is one of the ids of this user namespace, which is the case for root, and in
+/// user namespaces of root's.
+fn holds_the_machines_root() -> bool {
+    use std::os::unix::fs::MetadataExt;
+    fs::metadata("/proc/sys/kernel").map_or(true, |settings| settings.uid() == 0)
 }
 
 fn sysctl(name: &str) -> Option<u64> {

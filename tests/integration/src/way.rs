@@ -20,11 +20,18 @@ pub struct Way {
     pub isolation: &'static str,
     /// What is denied: a mode of `helpers/deny_mounts.c`.
     pub denied: Option<&'static str>,
+    /// Whether the ordinary user has subordinate ids, which are real ones for a step.
+    pub ids: bool,
 }
 
 impl Way {
     /// The ordinary user in a user namespace.
     pub const USERNS: Self = Self::of(false, "userns");
+    /// The same with subordinate ids, and so with file systems of the kernel's.
+    pub const IDS: Self = Self {
+        ids: true,
+        ..Self::of(false, "userns")
+    };
     /// The ordinary user with nothing.
     pub const MEDIATED: Self = Self::of(false, "mediated");
     /// The same where the kernel really denies everything, so that no other tier can be had.
@@ -48,6 +55,7 @@ impl Way {
             root,
             isolation,
             denied: None,
+            ids: false,
         }
     }
 
@@ -66,6 +74,8 @@ impl Way {
                 .args(args)
                 .arg(world.path("context"));
             command
+        } else if self.ids {
+            user::with_helpers(world.plain_command(&self.store(), &args))
         } else {
             world.build_command_in(&self.store(), &args)
         };
@@ -75,9 +85,24 @@ impl Way {
         }
     }
 
+    /// Says why it cannot be gone here, if it cannot.
+    pub fn missing(self) -> Option<&'static str> {
+        if self.root && !is_root() {
+            Some("building as root needs root")
+        } else if self.ids && !user::has_subordinate_ids() {
+            Some("this user has no subordinate ids, or no helper that may map them")
+        } else {
+            None
+        }
+    }
+
     /// Name of this way's store in the world.
     pub fn store(self) -> String {
-        let who = if self.root { "root" } else { "user" };
+        let who = match (self.root, self.ids) {
+            (true, _) => "root",
+            (false, true) => "ids",
+            (false, false) => "user",
+        };
         let denied = self.denied.unwrap_or("free");
         format!("store-{who}-{}-{denied}", self.isolation)
     }
@@ -99,6 +124,8 @@ impl Way {
     pub fn ran(self, command: Command) -> Ran {
         if self.root {
             ran(&mut { command })
+        } else if self.ids {
+            ran(&mut user::with_helpers(command))
         } else {
             ran(&mut user::ordinary(command))
         }
@@ -150,23 +177,29 @@ pub fn each_way(test: impl Fn(Way)) {
         (true, "userns"),
         (true, "chroot"),
     ] {
-        if root && !is_root() {
-            println!("skipped: building as root needs root");
+        let way = Way::of(root, isolation);
+        if let Some(why) = way.missing() {
+            println!("skipped: {why}");
             continue;
         }
-        let way = Way::of(root, isolation);
         eprintln!("{way:?}");
         test(way);
     }
 }
 
 /// Runs `test` in the strictest surroundings of each tier, as the ones that a tier is for: an ordinary user with user
-/// namespaces and one without anything, root of a container without user namespaces, and root of the machine, who has
-/// real ids.
+/// namespaces, with one id and with many, and one without anything, root of a container without user namespaces, and root of the
+/// machine, who has real ids.
 pub fn each_tier(test: impl Fn(Way)) {
-    for way in [Way::USERNS, Way::RESTRICTED, Way::DOCKER, Way::ROOT] {
-        if way.root && !is_root() {
-            println!("skipped: building as root needs root");
+    for way in [
+        Way::USERNS,
+        Way::IDS,
+        Way::RESTRICTED,
+        Way::DOCKER,
+        Way::ROOT,
+    ] {
+        if let Some(why) = way.missing() {
+            println!("skipped: {why}");
             continue;
         }
         eprintln!("{way:?}");

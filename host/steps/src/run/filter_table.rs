@@ -30,10 +30,10 @@ fn filter_of(facts: &Facts) -> Filter {
     let choice = choose_tier(Isolation::Auto, facts).unwrap();
     let needs = FilterNeeds {
         ids: choice.ids,
-        emulate_devices: true,
         real_devices: false,
         pid_namespace: plan::has_pid_namespace(&choice, facts),
         mediated: choice.tier == Tier::Mediated,
+        kernel_world: false,
         mounts: Guarded::default(),
     };
     let process = StepProcess {
@@ -50,6 +50,7 @@ fn filter_of(facts: &Facts) -> Filter {
         network: stepwell_model::op::Network::Default,
         limits: Vec::new(),
         protected: vec![1],
+        world: None,
     };
     let plan = plan::plan(&process, &choice, facts, &supervisor::filter(&needs));
     let supervise = plan.steps.into_iter().find_map(|step| match step {

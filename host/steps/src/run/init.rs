@@ -8,7 +8,7 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::exit;
 use std::time::{Duration, Instant};
 
@@ -17,14 +17,17 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::Pid;
 use stepwell_sys::error::Context;
+use stepwell_sys::mount::{self, Limits};
 use stepwell_sys::namespace::{self, Namespaces};
 use stepwell_sys::process::{self, ChildSignals, Ending, Forked};
+use stepwell_sys::resolve::{self, Links};
 use stepwell_sys::{SysError, SysResult};
 use stepwell_sys::{capability, chroot, descriptor, landlock, probe, seccomp};
 
 use super::plan::{NamespaceKind, Plan, SetupStep};
 use super::types::Credentials;
 use super::wire::{self, FromInit, ToInit};
+use super::world::{Entry, FileSystem};
 
 /// Name under which the program is started to be the init.
 pub const INIT_NAME: &str = "stepwell-init";
@@ -163,6 +166,17 @@ impl Init {
             SetupStep::Limits { limits } => limits
                 .iter()
                 .try_for_each(|l| process::set_limit(&l.name, l.soft, l.hard)),
+            SetupStep::AttachTree { path } => self.attach_tree(Path::new(&path)),
+            SetupStep::Attach {
+                what,
+                at,
+                limits,
+                if_there,
+            } => match self.attach(&what, &at, limits) {
+                Err(error) if if_there && error.errno == Errno::NOENT => Ok(()),
+                result => result,
+            },
+            SetupStep::Make { entry, at } => self.make(&entry, &at),
             SetupStep::EnterRoot => chroot::enter(self.root()?),
             SetupStep::WorkingDirectory { path } => enter_directory(&path),
             SetupStep::ConfineBeneathRoot => landlock::confine_beneath(self.root()?).map(drop),
@@ -185,6 +199,60 @@ impl Init {
         self.root
             .as_ref()
             .ok_or_else(|| SysError::new("fchdir", "tree root", Errno::BADF))
+    }
+
+    /// Attaches another mount of the tree to the place where it is, and takes that one from here on.
+    fn attach_tree(&mut self, path: &Path) -> SysResult<()> {
+        // The handle that was given is of the builder's mount namespace, where nothing can be attached any more.
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let place =
+            rustix::fs::open(path, flags, Mode::empty()).context("open", path.to_string_lossy())?;
+        let inode = |dir: &OwnedFd| {
+            let stat = rustix::fs::fstat(dir).context("fstat", path.to_string_lossy())?;
+            SysResult::Ok((stat.st_dev, stat.st_ino))
+        };
+        if inode(&place)? != inode(self.root()?)? {
+            return Err(SysError::new("open", path.to_string_lossy(), Errno::STALE));
+        }
+        let tree = mount::another_mount_of(&place)?;
+        mount::attach(&tree, place)?;
+        self.root = Some(tree);
+        Ok(())
+    }
+
+    fn attach(&self, what: &FileSystem, at: &str, limits: Limits) -> SysResult<()> {
+        let place = self.place(at)?;
+        let mount = match what {
+            FileSystem::New { kind, options } => mount::file_system(kind, options, limits)?,
+            FileSystem::Machines(path) => mount::another_mount_at(Path::new(path))?,
+            FileSystem::Itself => mount::another_mount_of(&place)?,
+        };
+        if !matches!(what, FileSystem::New { .. }) {
+            mount::limit(&mount, limits)?;
+        }
+        mount::attach(mount, place)
+    }
+
+    fn make(&self, entry: &Entry, at: &str) -> SysResult<()> {
+        let (dir, name) = at.rsplit_once('/').unwrap_or(("/", at));
+        let dir = self.place(dir)?;
+        match entry {
+            Entry::File => {
+                let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+                rustix::fs::openat(dir, name, flags, Mode::from_raw_mode(0o644))
+                    .map(drop)
+                    .context("open", at)
+            }
+            Entry::Link(target) => {
+                rustix::fs::symlinkat(&**target, dir, name).context("symlink", at)
+            }
+        }
+    }
+
+    /// Returns a handle on a place in the tree; no link is followed on the way.
+    fn place(&self, at: &str) -> SysResult<OwnedFd> {
+        resolve::handle(self.root()?, at.as_bytes(), Links::None)
+            .map_err(|errno| SysError::new("openat2", at, errno))
     }
 
     fn tell(&self, message: &FromInit, fd: Option<&OwnedFd>) -> SysResult<()> {
@@ -328,6 +396,7 @@ fn flags(kinds: &[NamespaceKind]) -> Namespaces {
         NamespaceKind::Ipc => Namespaces::NEWIPC,
         NamespaceKind::Uts => Namespaces::NEWUTS,
         NamespaceKind::Network => Namespaces::NEWNET,
+        NamespaceKind::Mount => Namespaces::NEWNS,
     };
     kinds
         .iter()

@@ -25,6 +25,7 @@ pub mod types;
 pub mod user;
 mod walls;
 mod wire;
+pub mod world;
 
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -51,6 +52,7 @@ use plan::StepProcess;
 use supervisor::{GraftSpec, Grafts, Guarded, SupervisorError};
 use tree::Tree;
 use types::{FilterNeeds, SupervisorSpec};
+use world::KernelWorld;
 
 /// Size of `/dev/shm` where nothing is said, as docker has it.
 const DEFAULT_SHM_SIZE: u64 = 64 << 20;
@@ -233,17 +235,30 @@ struct Around<'a> {
     real_devices: bool,
 }
 
+/// What the kernel makes of the step's `/proc`, `/dev` and `/sys`, where it may.  The content of a secret file is given out by the
+/// supervisor, which then has to be asked about every file that is opened.
+fn kernel_world(spec: &RunSpec<'_>, tree: &Tree, mounts: &Mounts) -> Option<KernelWorld> {
+    let to_be_had = world::is_to_be_had(spec.choice, spec.facts) && mounts.secrets().is_empty();
+    to_be_had.then_some(())?;
+    Some(KernelWorld {
+        tree: tree.path().to_str()?.to_owned(),
+        shm_size: shm_size(spec),
+        in_memory: mounts.in_memory()?,
+    })
+}
+
 /// Runs the step in a tree that has its grafts.
 fn run_grafted(
     spec: &RunSpec<'_>,
     tree: &Tree,
-    process: StepProcess,
+    mut process: StepProcess,
     around: &Around<'_>,
     (bounds, cancel): (Bounds, &CancelToken),
     output: &mut dyn FnMut(Stream, &[u8]),
 ) -> Result<RunResult, RunError> {
     let _inline = etc::InlineFiles::place(tree, &spec.op.files)?;
-    let needs = needs(spec, around);
+    process.world = kernel_world(spec, tree, around.mounts);
+    let needs = needs(spec, around, &process);
     let plan = plan::plan(
         &process,
         spec.choice,
@@ -388,16 +403,21 @@ fn process(
         network: spec.op.network,
         limits: bounds::with_backstops(&spec.op.limits, &spec.limits, spec.choice.tier),
         protected: vec![std::process::id()],
+        world: None,
     }
 }
 
-fn needs(spec: &RunSpec<'_>, around: &Around<'_>) -> FilterNeeds {
+fn shm_size(spec: &RunSpec<'_>) -> u64 {
+    spec.op.shm_size.unwrap_or(DEFAULT_SHM_SIZE)
+}
+
+fn needs(spec: &RunSpec<'_>, around: &Around<'_>, process: &StepProcess) -> FilterNeeds {
     FilterNeeds {
         ids: spec.choice.ids,
-        emulate_devices: spec.choice.tier != Tier::Chroot || !spec.facts.device_nodes.works(),
         real_devices: around.real_devices,
         pid_namespace: plan::has_pid_namespace(spec.choice, spec.facts),
         mediated: spec.choice.tier == Tier::Mediated,
+        kernel_world: process.world.is_some(),
         mounts: Guarded::of(&around.mounts.points()),
     }
 }
@@ -427,9 +447,10 @@ fn supervisor_spec(
         credentials: process.credentials,
         mount_points: mounts.points(),
         secrets: mounts.secrets(),
-        shm_size: spec.op.shm_size.unwrap_or(DEFAULT_SHM_SIZE),
+        shm_size: shm_size(spec),
         side,
         cwd: process.cwd,
+        kernel_world: needs.kernel_world,
     })
 }
 

@@ -7,12 +7,14 @@ use serde::{Deserialize, Serialize};
 use stepwell_model::mount::Limit;
 use stepwell_model::op::Network;
 use stepwell_sys::capability;
+use stepwell_sys::mount::Limits;
 use stepwell_sys::probe::Facts;
 use stepwell_sys::seccomp::{Filter, OtherAbi, Rule};
 
 use super::tier::TierChoice;
 use super::types::{Credentials, Ids, Tier};
 use super::walls::{refused, walls};
+use super::world::{self, Entry, FileSystem, KernelWorld};
 
 /// The operations, in order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +37,8 @@ pub enum NamespaceKind {
     Uts,
     /// Network.
     Network,
+    /// Mounts.
+    Mount,
 }
 
 /// One operation.
@@ -84,6 +88,29 @@ pub enum SetupStep {
     Limits {
         /// Which, and how much.
         limits: Vec<Limit>,
+    },
+    /// Attaches another mount of the tree to its place, in the step's own mount namespace; what follows is attached in it.
+    AttachTree {
+        /// Absolute path of the tree, outside.
+        path: String,
+    },
+    /// Attaches a file system in the tree.
+    Attach {
+        /// Which.
+        what: FileSystem,
+        /// Absolute path in the step, without links.
+        at: String,
+        /// What may not be done through it.
+        limits: Limits,
+        /// Whether it is left out where there is nothing at its place, or nothing of it.
+        if_there: bool,
+    },
+    /// Makes an entry in a directory that was made for the step.
+    Make {
+        /// What.
+        entry: Entry,
+        /// Absolute path in the step, without links.
+        at: String,
     },
     /// The tree becomes the root.
     EnterRoot,
@@ -145,6 +172,8 @@ pub struct StepProcess {
     /// Processes of the builder that the step must not signal where neither a pid namespace nor Landlock keeps
     /// it from that.
     pub protected: Vec<u32>,
+    /// What the kernel makes of its `/proc`, `/dev` and `/sys`; none where the supervisor does.
+    pub world: Option<KernelWorld>,
 }
 
 /// Soft limit of open files: what docker's daemon gives to containers of today.  Some programs go through
@@ -156,6 +185,7 @@ const OPEN_FILES: u64 = 1_048_576;
 pub fn plan(process: &StepProcess, choice: &TierChoice, facts: &Facts, notify: &[Rule]) -> Plan {
     let shape = Shape::new(process, choice, facts);
     let mut steps = namespaces(process, choice, facts, &shape);
+    steps.extend(process.world.iter().flat_map(world::steps));
     steps.extend([
         SetupStep::StartStep,
         SetupStep::NewSession,
@@ -241,6 +271,9 @@ fn namespaces(
     if shape.network_namespace {
         kinds.push(NamespaceKind::Network);
     }
+    if process.world.is_some() {
+        kinds.push(NamespaceKind::Mount);
+    }
     if !kinds.is_empty() {
         steps.push(SetupStep::NewNamespaces { kinds });
     }
@@ -322,6 +355,7 @@ mod tests {
     use crate::run::tier::choose_tier;
     use crate::run::tier::tests::{
         docker_default, ordinary_user, restricted, root_with_user_namespaces,
+        user_with_subordinate_ids,
     };
     use stepwell_model::request::Isolation;
     use stepwell_sys::seccomp::Action;
@@ -341,6 +375,7 @@ mod tests {
             network,
             limits: Vec::new(),
             protected: vec![77],
+            world: None,
         }
     }
 
@@ -367,6 +402,39 @@ mod tests {
             Isolation::Auto,
             Network::Default
         ));
+    }
+
+    #[test]
+    fn a_plan_with_file_systems_of_the_kernels() {
+        let facts = user_with_subordinate_ids();
+        let choice = choose_tier(Isolation::Auto, &facts).unwrap();
+        assert!(world::is_to_be_had(&choice, &facts));
+        let process = StepProcess {
+            world: Some(KernelWorld {
+                tree: "/store/tree".to_owned(),
+                shm_size: 64,
+                in_memory: vec![world::InMemory {
+                    path: "/t".to_owned(),
+                    mode: 0o1777,
+                    size: Some(4096),
+                }],
+            }),
+            ..process(Network::Default)
+        };
+        insta::assert_json_snapshot!(plan(&process, &choice, &facts, &[]));
+    }
+
+    #[test]
+    fn who_is_root_of_the_machine_or_has_no_ids_gets_no_file_systems_of_the_kernels() {
+        for facts in [
+            ordinary_user(),
+            root_with_user_namespaces(),
+            docker_default(),
+            restricted(),
+        ] {
+            let choice = choose_tier(Isolation::Auto, &facts).unwrap();
+            assert!(!world::is_to_be_had(&choice, &facts));
+        }
     }
 
     #[test]

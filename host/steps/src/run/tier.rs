@@ -368,6 +368,7 @@ pub(super) mod tests {
             device_nodes: refused("mknodat", libc::EPERM),
             user_xattr: Attempt::Works,
             proc_masked: false,
+            own_file_systems: None,
         }
     }
 
@@ -384,6 +385,30 @@ pub(super) mod tests {
             chown: Attempt::Works,
             real_ids: true,
             device_nodes: Attempt::Works,
+            ..ordinary_user()
+        }
+    }
+
+    /// An ordinary user's build with subordinate ids.
+    pub fn user_with_subordinate_ids() -> Facts {
+        let ids = vec![
+            IdRange {
+                inside: 0,
+                outside: 1000,
+                count: 1,
+            },
+            IdRange {
+                inside: 1,
+                outside: 100_000,
+                count: 65_536,
+            },
+        ];
+        Facts {
+            users: ids.clone(),
+            groups: ids,
+            chown: Attempt::Works,
+            real_ids: true,
+            own_file_systems: Some(Attempt::Works),
             ..ordinary_user()
         }
     }

@@ -87,6 +87,8 @@ pub struct SupervisorSpec {
     pub side: SideTable,
     /// The directory that the step starts in, as its path in the step.
     pub cwd: String,
+    /// Whether `/proc`, `/dev` and `/sys` are the kernel's own ([`super::world`]).
+    pub kernel_world: bool,
 }
 
 /// What decides which system calls the supervisor has to be asked about.
@@ -94,8 +96,6 @@ pub struct SupervisorSpec {
 pub struct FilterNeeds {
     /// Who holds owners and ids.
     pub ids: Ids,
-    /// Whether making device nodes fails, so that they have to be emulated.
-    pub emulate_devices: bool,
     /// Whether the tree's `/dev` holds real device nodes.
     pub real_devices: bool,
     /// Whether the step has a pid namespace of its own.
@@ -104,6 +104,8 @@ pub struct FilterNeeds {
     pub mounts: Guarded,
     /// Whether no path may be left to the kernel.
     pub mediated: bool,
+    /// Whether `/proc`, `/dev` and `/sys` are the kernel's own ([`super::world`]).
+    pub kernel_world: bool,
 }
 
 /// What a supervisor did.

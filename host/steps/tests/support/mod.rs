@@ -4,7 +4,7 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -24,8 +24,30 @@ pub struct Mode {
     pub uid: u32,
     pub isolation: &'static str,
     /// How the builder is confined: as docker confines a container's root (`docker`), as Kubernetes does an ordinary
-    /// user (`restricted`), or not at all.
+    /// user (`restricted`), or not at all; `ids` is no confinement, but the user [`ORDINARY`] with subordinate ids.
     pub container: &'static str,
+}
+
+impl Mode {
+    /// Says whether `/proc`, `/dev` and `/sys` of its steps are the kernel's own.
+    pub fn has_kernel_world(self) -> bool {
+        self.container == "ids"
+    }
+
+    /// Says whether a security policy denies the builder something.
+    pub fn is_confined(self) -> bool {
+        !matches!(self.container, "" | "ids")
+    }
+
+    /// Gives a file to the user whose builds these are.
+    pub fn own(self, path: &Path) {
+        let id = Some(if self.container == "ids" {
+            ORDINARY
+        } else {
+            self.uid
+        });
+        chown(path, id, id).expect("chown");
+    }
 }
 
 fn modes() -> Vec<Mode> {
@@ -44,6 +66,7 @@ fn modes() -> Vec<Mode> {
     }
     vec![
         mode(ORDINARY, "userns", ""),
+        mode(0, "userns", "ids"),
         mode(0, "userns", ""),
         mode(0, "chroot", ""),
         mode(0, "auto", "docker"),
@@ -81,7 +104,7 @@ impl TestTree {
             .expect("runner");
         let tree = Self { dir, mode };
         for path in [tree.dir.path(), &tree.path("")] {
-            chown(path, Some(mode.uid), Some(mode.uid)).expect("chown");
+            mode.own(path);
         }
         tree
     }
@@ -90,7 +113,7 @@ impl TestTree {
         let tree = Self::empty(mode);
         for dir in ["bin", "tmp", "etc"] {
             fs::create_dir(tree.path(dir)).expect("directory");
-            chown(tree.path(dir), Some(mode.uid), Some(mode.uid)).expect("chown");
+            mode.own(&tree.path(dir));
         }
         let path = std::env::var_os("PATH").unwrap_or_default();
         let found = std::env::split_paths(&path)
@@ -102,7 +125,7 @@ impl TestTree {
             tree.path("bin/busybox"),
         )
         .expect("copy");
-        chown(tree.path("bin/busybox"), Some(mode.uid), Some(mode.uid)).expect("chown");
+        mode.own(&tree.path("bin/busybox"));
         for name in APPLETS {
             symlink("busybox", tree.path("bin").join(name)).expect("link");
         }
@@ -125,7 +148,7 @@ impl TestTree {
     pub fn write(&self, name: &str, content: &str, mode: u32) {
         fs::write(self.path(name), content).expect("write");
         fs::set_permissions(self.path(name), fs::Permissions::from_mode(mode)).expect("chmod");
-        chown(self.path(name), Some(self.mode.uid), Some(self.mode.uid)).expect("chown");
+        self.mode.own(&self.path(name));
     }
 
     pub fn step<'a>(&'a self, args: &'a [&'a str]) -> Step<'a> {

@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use rustix::process::Pid;
 
 use crate::error::{Context, SysError, SysResult};
+use crate::mount::{self, Limits};
 use crate::namespace::{IdRange, Namespaces};
 use crate::process::Forked;
 use crate::ptrace::{Resume, Status, Tracer};
@@ -93,6 +94,35 @@ pub(super) fn open_path(path: &Path) -> SysResult<OwnedFd> {
         Mode::empty(),
     )
     .context("open", path.to_string_lossy())
+}
+
+/// Attaches another mount of the directory `store` to it, a proc and what the machine has in `/dev` and `/sys`, as is done for a
+/// step; all of it is gone with the child.
+pub(super) fn try_own_file_systems(store: &Path) -> SysResult<()> {
+    let (uid, gid) = (
+        rustix::process::geteuid().as_raw(),
+        rustix::process::getegid().as_raw(),
+    );
+    let attach = || {
+        let limits = Limits {
+            read_only: true,
+            ..Limits::default()
+        };
+        let tree = mount::another_mount_at(store)?;
+        mount::attach(&tree, open_path(store)?)?;
+        mount::attach(mount::file_system("proc", &[], limits)?, &tree)?;
+        let sys = mount::another_mount_at(Path::new("/sys"))?;
+        mount::limit(&sys, limits)?;
+        mount::attach(sys, &tree)?;
+        mount::another_mount_at(Path::new("/dev/null")).map(drop)
+    };
+    in_child(|| {
+        namespace::unshare(
+            Namespaces::NEWUSER | Namespaces::NEWNS | Namespaces::NEWPID | Namespaces::NEWIPC,
+        )?;
+        namespace::map_single_id(uid, gid)?;
+        in_child(attach)
+    })
 }
 
 /// Maps every id of this namespace in a child's new one.

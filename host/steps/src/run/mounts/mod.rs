@@ -31,6 +31,7 @@ use self::place::Place;
 use super::supervisor::keeping_times;
 use super::supervisor::remove::remove_tree;
 use super::types::Ids;
+use super::world::InMemory;
 
 /// Something that is mounted in a step.
 #[derive(Debug)]
@@ -60,6 +61,8 @@ pub enum What {
     Empty {
         /// Its permission bits.
         mode: u32,
+        /// Its largest size in bytes, which only a file system of the kernel's keeps ([`super::world`]).
+        size: Option<u64>,
     },
     /// A file whose content stays in memory.
     Secret {
@@ -193,6 +196,8 @@ struct Placed {
     /// Where it goes back to; none where it is removed.
     home: Option<(OwnedFd, Vec<u8>)>,
     read_only: bool,
+    /// Mode and size, where it is to be in memory.
+    in_memory: Option<(u32, Option<u64>)>,
 }
 
 impl Mounts {
@@ -243,6 +248,16 @@ impl Mounts {
             is_file: !placed.is_dir,
         };
         self.placed.iter().map(point).collect()
+    }
+
+    /// Returns what is to be in memory where the kernel makes it; none where a path is not text.
+    pub fn in_memory(&self) -> Option<Vec<InMemory>> {
+        let memory = |placed: &Placed| {
+            let (mode, size) = placed.in_memory?;
+            let path = String::from_utf8(placed.place.path()).ok();
+            Some(path.map(|path| InMemory { path, mode, size }))
+        };
+        self.placed.iter().filter_map(memory).collect()
     }
 
     /// Returns the secrets that are files.
@@ -355,6 +370,10 @@ impl Mounts {
             })?;
         }
         let read_only = mount.read_only;
+        let in_memory = match mount.what {
+            What::Empty { mode, size } => Some((mode, size)),
+            _ => None,
+        };
         let keep = match &mount.what {
             What::Lent {
                 keep: Some(keep), ..
@@ -386,6 +405,7 @@ impl Mounts {
                     keep,
                     home: from,
                     read_only,
+                    in_memory,
                 });
                 Ok(())
             }
@@ -401,7 +421,7 @@ impl Mounts {
     fn make(&mut self, dir: &OwnedFd, name: &[u8], mount: StepMount, ids: Ids) -> SysResult<()> {
         match mount.what {
             What::Lent { .. } => Ok(()),
-            What::Empty { mode } => {
+            What::Empty { mode, .. } => {
                 fs::mkdirat(dir, name, Mode::RWXU).context("mkdirat", &*mount.target)?;
                 fs::chmodat(dir, name, Mode::from_raw_mode(mode), AtFlags::empty())
                     .context("fchmodat", &*mount.target)

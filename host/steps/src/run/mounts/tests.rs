@@ -61,7 +61,10 @@ fn empty(target: &str) -> StepMount {
     StepMount {
         target: target.into(),
         read_only: false,
-        what: What::Empty { mode: 0o1777 },
+        what: What::Empty {
+            mode: 0o1777,
+            size: None,
+        },
     }
 }
 

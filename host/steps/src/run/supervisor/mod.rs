@@ -226,7 +226,7 @@ impl Loop {
             guard::check(step, call)?;
             // What is asked about for the sake of mounts alone, or of mediation, has no handler.
             let row = self.rows.get(&call.number());
-            match row.filter(|row| step.mediated.is_some() || row.asks(step.emulates(), call)) {
+            match row.filter(|row| step.mediated.is_some() || row.asks(step, call)) {
                 Some(row) => (row.handler)(step, call),
                 None => Err(Stop::CarryOn),
             }

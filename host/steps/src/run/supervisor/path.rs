@@ -87,6 +87,9 @@ pub fn locate(
             return Ok(place);
         }
     }
+    if step.kernel_world {
+        return Err(Stop::CarryOn);
+    }
     walk(step, call.tid(), &absolute, follow)
 }
 

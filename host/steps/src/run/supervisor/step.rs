@@ -44,6 +44,8 @@ pub struct Step {
     pub scratch: OwnedFd,
     /// Who holds owners and ids.
     pub ids: Ids,
+    /// Whether `/proc`, `/dev` and `/sys` are the kernel's own, so that nothing is to be answered there.
+    pub kernel_world: bool,
     /// Whether `/dev` holds real device nodes.
     pub real_devices: bool,
     /// The processes.
@@ -106,6 +108,7 @@ impl Step {
             device: (stat.stx_dev_major, stat.stx_dev_minor),
             host,
             ids: spec.ids,
+            kernel_world: spec.kernel_world,
             real_devices: spec.real_devices,
             pids: Pids::new(spec.init_pid, spec.pid_namespace),
             identities: Identities::new(&spec.credentials),

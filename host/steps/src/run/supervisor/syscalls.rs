@@ -6,6 +6,7 @@
 use stepwell_sys::seccomp::{Action, Condition, Rule};
 
 use super::call::{Call, Handler};
+use super::step::Step;
 use super::{chmod, create, credentials, exec, guard, open, owner, stat, statfs, xattr};
 use crate::run::types::{FilterNeeds, Ids};
 
@@ -65,7 +66,7 @@ const fn row(
 
 impl Row {
     /// Says whether this call is one of those that the row is about.
-    pub fn asks(&self, emulated: bool, call: &Call<'_>) -> bool {
+    pub fn asks(&self, step: &Step, call: &Call<'_>) -> bool {
         let meant = match self.only {
             Only::WithFlag(argument, flag) => call.arg(argument.into()) & flag == flag,
             Only::Argument(argument, values) => {
@@ -73,7 +74,7 @@ impl Row {
             }
             Only::All | Only::WithoutFlag(..) => true,
         };
-        meant && (emulated || self.when == When::Graft)
+        meant && (step.emulates() || (self.when == When::Graft && !step.kernel_world))
     }
 
     const fn only(mut self, only: Only) -> Self {
@@ -232,7 +233,7 @@ pub fn filter(needs: &FilterNeeds) -> Vec<Rule> {
         Vec::new()
     };
     let rows = rows()
-        .filter(|row| emulated || row.when == When::Graft)
+        .filter(|row| emulated || (row.when == When::Graft && !needs.kernel_world))
         .flat_map(|row| {
             let mut rules = row_rules(row, emulated);
             if row.beneath && is_left(needs) {
@@ -327,11 +328,11 @@ mod tests {
     fn names(ids: Ids) -> Vec<String> {
         let needs = FilterNeeds {
             ids,
-            emulate_devices: true,
             real_devices: false,
             pid_namespace: true,
             mounts: guard::Guarded::default(),
             mediated: false,
+            kernel_world: false,
         };
         filter(&needs).into_iter().map(|rule| rule.name).collect()
     }
@@ -353,7 +354,6 @@ mod tests {
         let from_cwd = |ids, any, mediated| {
             let needs = FilterNeeds {
                 ids,
-                emulate_devices: true,
                 real_devices: false,
                 pid_namespace: true,
                 mounts: guard::Guarded {
@@ -361,6 +361,7 @@ mod tests {
                     ..guard::Guarded::default()
                 },
                 mediated,
+                kernel_world: false,
             };
             let rules = filter(&needs);
             let rule = rules
@@ -372,5 +373,18 @@ mod tests {
         assert!(!from_cwd(Ids::Emulated, false, false));
         assert!(!from_cwd(Ids::Real, true, false));
         assert!(!from_cwd(Ids::Emulated, false, true));
+    }
+
+    #[test]
+    fn nothing_is_asked_about_where_the_kernel_makes_all_of_it() {
+        let needs = FilterNeeds {
+            ids: Ids::Real,
+            real_devices: false,
+            pid_namespace: true,
+            mounts: guard::Guarded::default(),
+            mediated: false,
+            kernel_world: true,
+        };
+        assert_eq!(filter(&needs), []);
     }
 }

@@ -481,8 +481,8 @@ mod tests {
     fn every_call_that_names_a_file_has_a_rule() {
         let needs = crate::run::types::FilterNeeds {
             ids: crate::run::types::Ids::Emulated,
-            emulate_devices: true,
             real_devices: false,
+            kernel_world: false,
             pid_namespace: false,
             mediated: true,
             mounts: crate::run::supervisor::Guarded::default(),
