@@ -11,13 +11,18 @@ use support::{TestTree, each_mode};
 type Case = (&'static str, &'static str);
 
 /// Where `/proc`, `/dev` and `/sys` are the kernel's own, a Dockerfile can tell by these, as it can in other builders that have
-/// no privilege: the devices are somebody else's, and nobody can change them; `/sys` has all that the machine has.
+/// no privilege: the devices are somebody else's, and nobody can change them; process 1 tells nothing of itself; `/sys` has all
+/// that the machine has.
 const KERNEL_WORLD: &[Case] = &[
     (
         "stat -c '%F %t:%T %a %u' /dev/null /dev/zero",
         "character special file 1:3 666 65534\ncharacter special file 1:5 666 65534\n",
     ),
     ("chmod 666 /dev/null && echo changed", ""),
+    (
+        "test ! -e /proc/1 || cat /proc/1/comm /proc/1/stat /proc/1/mounts >/dev/null && echo fine",
+        "",
+    ),
     ("cat /proc/self/uid_map | tr -s ' '", " 0 0 1\n 1 1 65536\n"),
     (
         "ls /sys | grep -E '^(firmware|power)$'",

@@ -230,6 +230,18 @@ impl Listener {
         }
     }
 
+    /// The same, and the task goes on only when this process has its own copy no more: whoever looks at it from then on finds
+    /// no other end of a pipe, no writer and no lock but the task's.
+    ///
+    /// # Errors
+    /// As [`Self::inject`].
+    pub fn hand_over(&mut self, id: u64, file: OwnedFd, close_on_exec: bool) -> SysResult<()> {
+        let number = self.add(id, file.as_fd(), close_on_exec, 0)?;
+        drop(file);
+        self.succeed(id, number.into());
+        Ok(())
+    }
+
     fn add(
         &self,
         id: u64,

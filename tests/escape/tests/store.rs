@@ -45,7 +45,12 @@ fn programs_of_a_store_are_of_no_use_to_others() {
             "open\n"
         );
         let found = out_of_reach(&world, way);
-        assert!(found >= 4, "{way:?}: only {found} programs were there");
+        // What the kernel holds in memory for a step is in no directory of the machine.
+        let on_disk = if way.ids { 2 } else { 4 };
+        assert!(
+            found >= on_disk,
+            "{way:?}: only {found} programs were there"
+        );
         let made = way.inside(&world, "made").expect("the tree");
         std::fs::write(made.with_file_name("go"), "").expect("a file");
         let built = finished(child);

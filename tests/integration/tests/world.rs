@@ -22,8 +22,9 @@ const PROC: &[Case] = &[
         "cat\n",
     ),
     (
-        "cd /proc/self && cat comm && cd task && ls | wc -l",
-        "cat\n1\n",
+        // The kernel's is the shell's from then on, the supervisor's whoever asks.
+        "cd /proc/self && [[ $(cat comm) =~ ^(cat|bash)$ ]] && cd task && ls | wc -l",
+        "1\n",
     ),
     (
         "grep -c '\\[stack\\]' /proc/self/maps; grep -m1 -o /usr/bin/grep /proc/self/maps",

@@ -77,6 +77,7 @@ const READ_ONLY: &[&str] = &["bus", "fs", "irq", "sys", "sysrq-trigger"];
 
 /// Files of `/proc` that tell of the machine or of keys: they look empty.
 const COVERED_FILES: &[&str] = &[
+    "kallsyms",
     "kcore",
     "key-users",
     "keys",
@@ -87,14 +88,10 @@ const COVERED_FILES: &[&str] = &[
     "timer_stats",
 ];
 
-/// The same of directories, and those of number 1, the builder's process that holds the step: nobody may look into it, and a
-/// program that walks through all of `/proc` should not be told so.
+/// The same of directories.  Number 1 is the builder's process that holds the step: nobody may look into it, and a program that
+/// walks through all of `/proc` should not stumble over that.
 const COVERED_DIRECTORIES: &[&str] = &[
-    "/proc/1/fd",
-    "/proc/1/fdinfo",
-    "/proc/1/map_files",
-    "/proc/1/ns",
-    "/proc/1/task",
+    "/proc/1",
     "/proc/acpi",
     "/proc/asound",
     "/proc/scsi",

@@ -260,7 +260,8 @@ fn answer_late(mut listener: Listener, id: u64, pipe: &OwnedFd, flags: OFlags) {
     match opened {
         Ok(file) => {
             let close = flags.contains(OFlags::CLOEXEC);
-            if let Err(error) = listener.inject(id, file.as_fd(), close) {
+            // The other side may be done and gone before this thread goes on: who opens the pipe next must not meet this copy.
+            if let Err(error) = listener.hand_over(id, file, close) {
                 // Nobody waits any more, or has room for it.
                 listener.fail(id, error.errno);
             }
