@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use serde_json::json;
 use stepwell_model::request::Isolation;
-use stepwell_steps::run::{self, InitProgram, Refusal, TierChoice, choose_tier, rungs};
+use stepwell_steps::run::{self, InitProgram, Refusal, TierChoice, World, choose_tier, rungs};
 use stepwell_sys::namespace::Entered;
 use stepwell_sys::probe::doctor::DoctorFacts;
 use stepwell_sys::probe::{Attempt, Facts};
@@ -62,18 +62,26 @@ const ROWS: &[Row] = &[
         }
     }),
     ("mount", "never used", |f| attempt(&f.mount)),
-    ("a fresh /proc", "never used: /proc is made without", |f| {
-        let mut finding = attempt(&f.fresh_proc);
-        if !finding.good && f.build.proc_masked {
-            finding.text += " (parts of /proc are masked)";
-        }
-        finding
+    (
+        "a fresh /proc",
+        "speed with real ids, else made without",
+        |f| {
+            let mut finding = attempt(&f.fresh_proc);
+            if !finding.good && f.build.proc_masked {
+                finding.text += " (parts of /proc are masked)";
+            }
+            finding
+        },
+    ),
+    (
+        "detached file systems",
+        "sizes of tmpfs, with real ids",
+        |f| attempt(&f.detached_tmpfs),
+    ),
+    ("open_tree", "speed with real ids", |f| {
+        attempt(&f.open_tree)
     }),
-    ("detached file systems", "never used yet", |f| {
-        attempt(&f.detached_tmpfs)
-    }),
-    ("open_tree", "never used yet", |f| attempt(&f.open_tree)),
-    ("overlayfs", "never used yet", |f| attempt(&f.overlay)),
+    ("overlayfs", "never used", |f| attempt(&f.overlay)),
 ];
 
 /// Prints the findings.
@@ -135,9 +143,13 @@ pub fn run(args: &DoctorArgs) -> ExitCode {
 fn verdict(choice: &Result<TierChoice, Refusal>) -> String {
     match choice {
         Ok(choice) => format!(
-            "RUN steps get the isolation tier `{}` with {} ids; COPY and the like need none",
+            "RUN steps get the isolation tier `{}` with {} ids{}; COPY and the like need none",
             choice.tier,
-            format!("{:?}", choice.ids).to_lowercase()
+            format!("{:?}", choice.ids).to_lowercase(),
+            match choice.world {
+                World::Kernel => " and file systems of the kernel's",
+                World::Supervisor => "",
+            }
         ),
         Err(_) => "RUN steps cannot be carried out here; builds without them can".to_owned(),
     }

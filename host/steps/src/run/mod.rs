@@ -44,7 +44,7 @@ pub use init::{init_main, is_init_invocation};
 pub use program::ExecFailure;
 pub use session::InitProgram;
 pub use tier::{Reason, Refusal, Rung, TierChoice, at_least, choose_tier, rungs};
-pub use types::{Counters, Credentials, Ids, Tier};
+pub use types::{Counters, Credentials, Ids, Tier, World};
 
 use bounds::Bounds;
 use mounts::{MountError, Mounts, StepMount, What};
@@ -238,8 +238,9 @@ struct Around<'a> {
 /// What the kernel makes of the step's `/proc`, `/dev` and `/sys`, where it may.  The content of a secret file is given out by the
 /// supervisor, which then has to be asked about every file that is opened.
 fn kernel_world(spec: &RunSpec<'_>, tree: &Tree, mounts: &Mounts) -> Option<KernelWorld> {
-    let to_be_had = world::is_to_be_had(spec.choice, spec.facts) && mounts.secrets().is_empty();
-    to_be_had.then_some(())?;
+    if spec.choice.world == World::Supervisor || !mounts.secrets().is_empty() {
+        return None;
+    }
     Some(KernelWorld {
         tree: tree.path().to_str()?.to_owned(),
         shm_size: shm_size(spec),

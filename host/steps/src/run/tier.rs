@@ -7,10 +7,10 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use stepwell_model::request::Isolation;
-use stepwell_sys::probe::Facts;
+use stepwell_sys::probe::{Attempt, Facts};
 
 use super::causes::{Cause, Facility, causes};
-use super::types::{Ids, Tier};
+use super::types::{Ids, Tier, World};
 
 /// The tier and the ids that steps get.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,6 +19,8 @@ pub struct TierChoice {
     pub tier: Tier,
     /// Who holds owners and ids.
     pub ids: Ids,
+    /// Who makes `/proc`, `/dev` and `/sys`.
+    pub world: World,
     /// Why no better tier, best first; empty where it is the best.
     pub reasons: Vec<Reason>,
 }
@@ -144,6 +146,7 @@ pub fn choose_tier(wanted: Isolation, facts: &Facts) -> Result<TierChoice, Refus
                 return Ok(TierChoice {
                     tier: *tier,
                     ids,
+                    world: world(*tier, ids, facts),
                     reasons,
                 });
             }
@@ -155,6 +158,19 @@ pub fn choose_tier(wanted: Isolation, facts: &Facts) -> Result<TierChoice, Refus
         offered: None,
         reasons,
     })
+}
+
+/// Says who makes `/proc`, `/dev` and `/sys`.
+///
+/// Where ids are emulated the supervisor has to be asked about most calls all the same, and the kernel's `/proc` would tell the
+/// kernel's ids.
+fn world(tier: Tier, ids: Ids, facts: &Facts) -> World {
+    let works = facts.own_file_systems.as_ref().is_some_and(Attempt::works);
+    if works && tier == Tier::Userns && ids == Ids::Real {
+        World::Kernel
+    } else {
+        World::Supervisor
+    }
 }
 
 /// Refuses a choice that is weaker than what is required, with the reasons for it.
@@ -316,7 +332,6 @@ fn how(n: usize, cause: &Cause) -> String {
 pub(super) mod tests {
     use super::*;
     use stepwell_sys::namespace::IdRange;
-    use stepwell_sys::probe::Attempt;
 
     fn refused(call: &str, errno: i32) -> Attempt {
         Attempt::Refused {

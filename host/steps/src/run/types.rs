@@ -24,6 +24,16 @@ pub enum Ids {
     Emulated,
 }
 
+/// Who makes a step's `/proc`, `/dev` and `/sys`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum World {
+    /// The kernel, in a mount namespace of the step's own ([`super::world`]).
+    Kernel,
+    /// The supervisor: nothing is mounted.
+    Supervisor,
+}
+
 /// How a step is kept apart from the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

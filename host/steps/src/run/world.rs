@@ -7,11 +7,8 @@
 
 use serde::{Deserialize, Serialize};
 use stepwell_sys::mount::Limits;
-use stepwell_sys::probe::{Attempt, Facts};
 
 use super::plan::SetupStep;
-use super::tier::TierChoice;
-use super::types::{Ids, Tier};
 
 /// What the kernel is to make.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,16 +57,6 @@ pub enum Entry {
     File,
     /// A link to this.
     Link(String),
-}
-
-/// Says whether the kernel may make the world of steps.
-///
-/// Where ids are emulated the supervisor has to be asked about most calls all the same, and `/proc` would tell the kernel's ids.
-/// The machine's own root would be root over what is in them.
-pub fn is_to_be_had(choice: &TierChoice, facts: &Facts) -> bool {
-    choice.tier == Tier::Userns
-        && choice.ids == Ids::Real
-        && facts.own_file_systems.as_ref().is_some_and(Attempt::works)
 }
 
 /// Parts of `/proc` that are only to be read, as in docker.

@@ -1,6 +1,6 @@
 //! open(2) and its kin: the file is opened here, beneath the tree's root, and the step is given the descriptor.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
