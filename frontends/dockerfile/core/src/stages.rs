@@ -312,7 +312,11 @@ impl<'a> Splitter<'a, '_> {
             ));
             return Base::Scratch;
         }
-        self.stages.find(&text, &self.request.contexts)
+        // A stage's name is lower case, and FROM takes it as it is written; `--from` takes it in any case.
+        match self.stages.names.get(&text) {
+            Some(index) => Base::Stage(*index),
+            None => self.stages.elsewhere(&text, &self.request.contexts),
+        }
     }
 
     /// Warns of a base that is no image where nothing is given for the arguments in its name.
@@ -416,11 +420,16 @@ impl<'a> Splitter<'a, '_> {
 }
 
 impl Stages<'_> {
-    /// Says what a name behind FROM or `--from=` means.
+    /// Says what a name behind `--from=` means.
     pub fn find(&self, name: &str, contexts: &[NamedContext]) -> Base {
-        if let Some(index) = self.names.get(&name.to_ascii_lowercase()) {
-            return Base::Stage(*index);
+        match self.names.get(&name.to_ascii_lowercase()) {
+            Some(index) => Base::Stage(*index),
+            None => self.elsewhere(name, contexts),
         }
+    }
+
+    /// Says what a name means that is no stage's.
+    fn elsewhere(&self, name: &str, contexts: &[NamedContext]) -> Base {
         match context(contexts, name) {
             _ if name == "scratch" => Base::Scratch,
             Some(index) => Base::Context(index),

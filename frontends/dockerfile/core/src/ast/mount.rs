@@ -92,7 +92,7 @@ pub static KEYS: &[Key] = &[
     key("uid", &[], &[Cache, Secret, Ssh]),
     key("gid", &[], &[Cache, Secret, Ssh]),
     flag("required", &[], &[Secret, Ssh]),
-    key("env", &[], &[Secret]),
+    key("env", &[], ALL),
 ];
 
 /// One `key=value` of a flag.

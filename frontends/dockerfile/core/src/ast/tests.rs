@@ -27,7 +27,11 @@ const FORMS: &[(&str, &str)] = &[
     ("RUN [ -f x ] && y", "RUN [ -f x ] && y"),
     ("RUN --network=none  x --y", "RUN --network=none x --y"),
     ("RUN -- --x", "RUN -- --x"),
-    ("CMD", "CMD []"),
+    ("CMD", "CMD"),
+    ("RUN", "RUN"),
+    ("ARG --x a=1", "ARG a=1"),
+    ("HEALTHCHECK --x NONE", "HEALTHCHECK NONE"),
+    ("VOLUME [\" /a \"]", "VOLUME /a"),
     ("CMD []", "CMD []"),
     ("ENTRYPOINT [\"/x\"]", "ENTRYPOINT [\"/x\"]"),
     (
@@ -132,7 +136,6 @@ const FAULTS: &[(&str, &str)] = &[
         "FROM --plattform=x a",
         "1:6 UnknownFlag: FROM has no flag `--plattform` (did you mean `--platform`?)",
     ),
-    ("RUN", "1:1 MissingArgument: RUN needs a command"),
     ("RUN []", "1:1 MissingArgument: RUN needs a command"),
     (
         "RUN [1]",

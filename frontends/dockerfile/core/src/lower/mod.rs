@@ -185,6 +185,7 @@ impl<H: Host> Lowering<'_, H> {
             .list()
             .iter()
             .filter(|d| d.severity == Severity::Warning)
+            .filter(|d| !rules::OWN.iter().any(|own| own.code == d.code))
             .count();
         if self.strict && warnings > 0 {
             let message = format!(
@@ -314,7 +315,9 @@ impl<H: Host> Lowering<'_, H> {
         if state.step > 0 {
             self.root_image(&mut state, from)?;
         }
+        let mut last = [None; 3];
         for step in steps {
+            self.repeated(step, &mut last);
             if let Err(fault) = self.step(&mut state, index, step, depth) {
                 let too_large = fault.rule == &rules::TOO_LARGE;
                 self.fault(step, fault);
@@ -325,6 +328,28 @@ impl<H: Host> Lowering<'_, H> {
             }
         }
         Some(state)
+    }
+
+    /// Warns of what does not count within a stage: all but the last of these.
+    fn repeated<'s>(&mut self, step: Step<'s>, last: &mut [Option<Step<'s>>; 3]) {
+        let slot = match step.node.keyword {
+            Keyword::Cmd => 0,
+            Keyword::Entrypoint => 1,
+            Keyword::Healthcheck => 2,
+            _ => return,
+        };
+        if let Some(earlier) = last[slot].replace(step) {
+            let message = format!(
+                "the {} on line {} takes the place of this one",
+                step.node.keyword.text(),
+                step.line.first + 1
+            );
+            let at = earlier.node.written.at;
+            self.fault(
+                earlier,
+                Fault::new(&rules::MULTIPLE_INSTRUCTIONS, at, message),
+            );
+        }
     }
 
     fn step(

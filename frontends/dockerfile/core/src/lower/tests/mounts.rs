@@ -234,10 +234,6 @@ const WRONG: &[(&str, &str)] = &[
         "2:34 InvalidFlag: a mount of type `cache` has no key `required` (`required` is a key of `secret`, `ssh`)",
     ),
     (
-        "type=cache,target=/x,env=A",
-        "2:34 InvalidFlag: a mount of type `cache` has no key `env` (`env` is a key of `secret`)",
-    ),
-    (
         "type=cache,target=/x,sharing=lokced",
         "2:34 InvalidFlag: `lokced` is not a way to share a cache (did you mean `locked`?)",
     ),
