@@ -79,7 +79,7 @@ pub fn split<'a>(
         .position(|i| i.node.keyword == Keyword::From)
         .unwrap_or(instructions.len());
     splitter.stages.preamble = &instructions[..first];
-    splitter.globals(instructions, first);
+    splitter.globals(instructions, first, file.broken_from);
     let starts: Vec<usize> = (first..instructions.len())
         .filter(|i| instructions[*i].node.keyword == Keyword::From)
         .collect();
@@ -110,7 +110,12 @@ struct Splitter<'a, 'b> {
 
 impl<'a> Splitter<'a, '_> {
     /// Sets the arguments of the builder, then those that the file declares before its first stage.
-    fn globals(&mut self, instructions: &'a [Instruction], first: usize) {
+    fn globals(
+        &mut self,
+        instructions: &'a [Instruction],
+        first: usize,
+        broken_from: Option<usize>,
+    ) {
         for (name, value) in self.builder_args(instructions) {
             let given = self.given(name).map(str::to_owned);
             self.stages.defaults.set(name, value.clone());
@@ -119,6 +124,7 @@ impl<'a> Splitter<'a, '_> {
         for instruction in &instructions[..first] {
             match &instruction.node.body {
                 Body::Arg(list) => list.iter().for_each(|d| self.global(d, instruction)),
+                _ if broken_from.is_some_and(|line| line < instruction.line.first) => {}
                 _ => {
                     let name = instruction.node.keyword.text();
                     let fault = Fault::new(

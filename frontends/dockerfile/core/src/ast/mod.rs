@@ -24,6 +24,8 @@ pub struct File {
     pub directives: Directives,
     /// Its instructions.
     pub instructions: Vec<Instruction>,
+    /// The line (from 0) of the first FROM that could not be understood: what comes behind it is in some stage.
+    pub broken_from: Option<usize>,
 }
 
 /// One instruction.

@@ -64,19 +64,26 @@ pub fn report(faults: Vec<Fault>, line: &Line, source: &Source, diagnostics: &mu
 /// Understands every line of a file.
 pub fn parse(lexed: Lexed, source: &Source, diagnostics: &mut Diagnostics) -> File {
     let escape = lexed.directives.escape;
-    let mut instructions = Vec::new();
+    let (mut instructions, mut broken_from) = (Vec::new(), None);
     for line in lexed.lines.into_iter().filter(|l| !l.broken) {
         if diagnostics.full() {
             break;
         }
         match parse_line(&line, escape) {
             Ok(node) => instructions.push(Instruction { node, line }),
-            Err(faults) => report(faults, &line, source, diagnostics),
+            Err(faults) => {
+                let is_from = line.text.trim_start().get(..4);
+                if is_from.is_some_and(|k| k.eq_ignore_ascii_case("FROM")) {
+                    broken_from.get_or_insert(line.first);
+                }
+                report(faults, &line, source, diagnostics);
+            }
         }
     }
     File {
         directives: lexed.directives,
         instructions,
+        broken_from,
     }
 }
 

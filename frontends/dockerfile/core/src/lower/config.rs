@@ -191,9 +191,13 @@ impl<H: Host> Lowering<'_, H> {
         } else {
             format!("write `{name} [\"program\", \"argument\"]`")
         };
+        let at = match text.text.is_empty() {
+            true => step.node.written.at,
+            false => text.at,
+        };
         self.fault(
             step,
-            Fault::new(&rules::JSON_ARGS, text.at, message).hint(hint),
+            Fault::new(&rules::JSON_ARGS, at, message).hint(hint),
         );
     }
 

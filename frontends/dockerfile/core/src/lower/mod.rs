@@ -25,7 +25,7 @@ use self::sources::Ignored;
 use self::state::{Histories, State};
 use crate::ast::{self, Fault, Instruction, Keyword, Node};
 use crate::diagnostic::{Diagnostic, Diagnostics, Rule, Severity, Span, did_you_mean, rules};
-use crate::expand::Expander;
+use crate::expand::{ExpandError, Expander};
 use crate::lexer::split::Word;
 use crate::lexer::{At, Line};
 use crate::source::Source;
@@ -381,8 +381,10 @@ impl<H: Host> Lowering<'_, H> {
         word: &Word,
     ) -> Result<crate::expand::Expanded, Fault> {
         let done = Expander::new(self.escape_of(step)).expand(&word.text, &state.scope);
-        let done =
-            done.map_err(|e| Fault::new(&rules::INVALID_EXPANSION, word.at, e.to_string()))?;
+        let done = done.map_err(|e| {
+            Fault::new(&rules::INVALID_EXPANSION, word.at, e.to_string())
+                .hint(unclosed(step.node.keyword, &e))
+        })?;
         self.undefined(state, step, &done.missing, word.at);
         self.spend(done.text.len(), word.at)?;
         Ok(done)
@@ -495,6 +497,16 @@ impl<H: Host> Lowering<'_, H> {
 
     fn error_at(&mut self, span: Span, rule: &'static Rule, message: String, hint: String) {
         self.diagnostics.add(rule, self.source, span, message, hint);
+    }
+}
+
+/// Says how to close what is not closed: a space ends a word.
+fn unclosed(keyword: Keyword, error: &ExpandError) -> &'static str {
+    let splits = matches!(keyword, Keyword::Env | Keyword::Label | Keyword::Arg);
+    let is_open = matches!(error, ExpandError::MissingBrace | ExpandError::MissingSlash);
+    match splits && is_open {
+        true => "a space outside quotes ends the value: put the value into double quotes",
+        false => "",
     }
 }
 
