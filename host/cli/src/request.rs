@@ -63,7 +63,7 @@ fn request(args: &BuildArgs, context: ContextSource) -> Result<Request, String> 
         )?,
         target: args.target.clone(),
         build_args,
-        labels: pairs("--label", &args.labels)?,
+        labels: labels(&args.labels)?,
         options: pairs("--opt", &args.options)?,
         platform,
         no_cache: args.no_cache,
@@ -185,6 +185,15 @@ fn outputs(args: &BuildArgs) -> Result<Vec<Output>, String> {
         );
     }
     Ok(outputs)
+}
+
+/// Splits `--label NAME=VALUE`; a name alone has an empty value, as with buildx.
+fn labels(texts: &[String]) -> Result<Vec<(String, String)>, String> {
+    let label = |text: &String| match text.split_once('=') {
+        Some(_) => pair("--label", text).map(|(k, v)| (k.to_owned(), v.to_owned())),
+        None => Ok((text.clone(), String::new())),
+    };
+    texts.iter().map(label).collect()
 }
 
 fn pairs(flag: &str, texts: &[String]) -> Result<Vec<(String, String)>, String> {
