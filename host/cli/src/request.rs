@@ -67,6 +67,7 @@ fn request(args: &BuildArgs, context: ContextSource) -> Result<Request, String> 
         options: pairs("--opt", &args.options)?,
         platform,
         no_cache: args.no_cache,
+        no_cache_stages: args.no_cache_filter.clone(),
         extra_hosts: args
             .add_hosts
             .iter()

@@ -195,10 +195,7 @@ impl<H: Host> Lowering<'_, H> {
             true => step.node.written.at,
             false => text.at,
         };
-        self.fault(
-            step,
-            Fault::new(&rules::JSON_ARGS, at, message).hint(hint),
-        );
+        self.fault(step, Fault::new(&rules::JSON_ARGS, at, message).hint(hint));
     }
 
     fn expose(&mut self, state: &mut State, step: Step<'_>, words: &[Word]) -> Result<(), Fault> {

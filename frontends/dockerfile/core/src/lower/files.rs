@@ -246,15 +246,15 @@ impl<H: Host> Lowering<'_, H> {
             }
             self.spend(content.len(), word.at)?;
             let name = &heredoc.name;
-            if into_directory {
+            // With an owner the directories that are made have it too, which copying sees to.
+            if into_directory && options.owner.is_none() {
                 let path = joined(target, name);
                 let mode = document_mode(&options.mode);
-                let (content, owner) = (content.into_bytes(), options.owner.clone());
                 actions.push(FileAction::Mkfile {
                     path,
-                    content,
+                    content: content.into_bytes(),
                     mode,
-                    owner,
+                    owner: None,
                 });
                 continue;
             }

@@ -220,12 +220,13 @@ fn script(text: &str, heredocs: &[Heredoc], files: &mut Vec<(String, Vec<u8>, u3
             .map(|h| format!("\n{}{}", h.content, h.name));
         return std::iter::once(text.to_owned()).chain(bodies).collect();
     }
-    if !first.content.starts_with("#!") {
-        return first.text();
+    let content = first.text();
+    if !content.starts_with("#!") {
+        return content;
     }
     // The name may hold slashes; the file must not leave its directory.
     let path = format!("{SCRIPTS}/{}", first.name.replace('/', "_"));
-    files.push((path.clone(), first.text().into_bytes(), 0o755));
+    files.push((path.clone(), content.into_bytes(), 0o755));
     path
 }
 

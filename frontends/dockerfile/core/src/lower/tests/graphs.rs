@@ -101,7 +101,7 @@ const GRAPHS: &[(&str, &str)] = &[
     ),
     (
         "FROM scratch\nCOPY --chown=1 --chmod=0600 <<'A' <<-B /d/\n$N\nA\n\tt\n\tB",
-        "0 files on scratch: mkfile /d/A 600 \"$N\\n\" owner 1:-; mkfile /d/B 600 \"t\\n\" owner 1:-",
+        "0 files on scratch: mkfile /A 644 \"$N\\n\"\n1 files on scratch: mkfile /B 644 \"t\\n\"\n2 files on scratch: copy [\"A\"] of 0 to /d/ owner 1:- mode 0600; copy [\"B\"] of 1 to /d/ owner 1:- mode 0600",
     ),
     (
         "FROM scratch\nCOPY a <<B c /d/\n1\nB",

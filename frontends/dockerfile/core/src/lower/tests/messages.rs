@@ -166,7 +166,7 @@ const ERRORS: &[(&str, &str)] = &[
     ),
     (
         "FROM uses",
-        "1:1 ImageNotResolved: the image `tools` cannot be used: no such image\n1:1 Refused: nothing can be copied from `tools`",
+        "1:1 ImageNotResolved: the image `tools` cannot be used: no such image",
     ),
     (
         "FROM debian\nCOPY --from=missing a b\nFROM 0x",
