@@ -228,7 +228,8 @@ impl<'a> Splitter<'a, '_> {
             }
             Err(error) => {
                 self.faults.push((
-                    Fault::new(&rules::INVALID_EXPANSION, word.at, error.to_string()),
+                    Fault::new(&rules::INVALID_EXPANSION, word.at, error.to_string())
+                        .hint(error.hint()),
                     instruction,
                 ));
                 None

@@ -422,7 +422,10 @@ impl Rest<'_> {
                 .for_each(|w| w.text = w.text.trim().to_owned());
         }
         if words.is_empty() {
-            return Err(self.missing("an argument"));
+            return Err(self.missing(match self.keyword {
+                Keyword::Expose => "a port, for example `80` or `53/udp`",
+                _ => "a mount point",
+            }));
         }
         match words.iter().find(|w| w.text.trim().is_empty()) {
             Some(empty) => Err(Fault::new(
@@ -444,7 +447,11 @@ impl Rest<'_> {
                     .missing("a source and a destination")
                     .hint(format!("write `{name} source destination`")));
             }
-            None => return Err(self.missing("a source and a destination")),
+            None => {
+                return Err(self
+                    .missing("a source and a destination")
+                    .hint(format!("write `{name} source destination`")));
+            }
         };
         if !is_json && Heredoc::parse(&dest.text).is_some() {
             let message = format!("a here-document cannot be the destination of {name}");
@@ -471,7 +478,12 @@ impl Rest<'_> {
 
     fn one_text(&self) -> Result<Body, Fault> {
         match self.text() {
-            "" => Err(self.missing("one argument")),
+            "" => Err(self.missing(match self.keyword {
+                Keyword::User => "a user, for example `USER app` or `USER 1000:1000`",
+                Keyword::Workdir => "a directory",
+                Keyword::Stopsignal => "a signal, for example `SIGTERM`",
+                _ => "a name",
+            })),
             text => Ok(Body::Text(Word {
                 text: text.to_owned(),
                 at: self.at,
@@ -503,7 +515,13 @@ impl Rest<'_> {
                 command => Ok(Body::Healthcheck(Some(command))),
             },
             _ => {
-                let hint = did_you_mean(kind, ["CMD", "NONE"]);
+                let hint = match did_you_mean(kind, ["CMD", "NONE"]) {
+                    near if near.is_empty() => {
+                        let shown: String = text.chars().take(60).collect();
+                        format!("write `HEALTHCHECK CMD {shown}`")
+                    }
+                    near => near,
+                };
                 Err(Fault::new(
                     &rules::INVALID_ARGUMENT,
                     kind_at,

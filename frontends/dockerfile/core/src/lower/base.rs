@@ -143,6 +143,18 @@ impl<H: Host> Lowering<'_, H> {
                     ..host::ResolvedImage::default()
                 });
             }
+            Err(ResolveError::Unavailable(_))
+                if self.request.call == Call::Check && !reference::is_valid(reference) =>
+            {
+                let why = match reference::is_valid(&reference.to_ascii_lowercase()) {
+                    true => ": it has to be lower case",
+                    false => "",
+                };
+                (
+                    &rules::INVALID_REFERENCE,
+                    format!("`{reference}` is not the name of an image{why}"),
+                )
+            }
             Err(ResolveError::Failed(why) | ResolveError::Unavailable(why)) => (
                 &rules::IMAGE_NOT_RESOLVED,
                 format!("the image `{reference}` cannot be used: {why}"),

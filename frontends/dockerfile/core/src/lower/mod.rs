@@ -383,7 +383,7 @@ impl<H: Host> Lowering<'_, H> {
         let done = Expander::new(self.escape_of(step)).expand(&word.text, &state.scope);
         let done = done.map_err(|e| {
             Fault::new(&rules::INVALID_EXPANSION, word.at, e.to_string())
-                .hint(unclosed(step.node.keyword, &e))
+                .hint(expansion_hint(step, word, &e))
         })?;
         self.undefined(state, step, &done.missing, word.at);
         self.spend(done.text.len(), word.at)?;
@@ -500,13 +500,25 @@ impl<H: Host> Lowering<'_, H> {
     }
 }
 
-/// Says how to close what is not closed: a space ends a word.
-fn unclosed(keyword: Keyword, error: &ExpandError) -> &'static str {
-    let splits = matches!(keyword, Keyword::Env | Keyword::Label | Keyword::Arg);
-    let is_open = matches!(error, ExpandError::MissingBrace | ExpandError::MissingSlash);
-    match splits && is_open {
-        true => "a space outside quotes ends the value: put the value into double quotes",
-        false => "",
+/// Says how to mend a word that cannot be expanded: where it was cut at a space, that may be why.
+fn expansion_hint(step: Step<'_>, word: &Word, error: &ExpandError) -> String {
+    let behind = step.line.text.get(word.at.end..).unwrap_or_default();
+    match (step.node.keyword, error) {
+        (
+            Keyword::Env | Keyword::Label | Keyword::Arg,
+            ExpandError::MissingBrace | ExpandError::MissingSlash,
+        ) if behind.contains('}') => {
+            "a space outside quotes ends the value: put the value into double quotes".into()
+        }
+        (Keyword::Copy | Keyword::Add | Keyword::Volume, ExpandError::Quote(quote))
+            if behind.contains(*quote) =>
+        {
+            let keyword = step.node.keyword.text();
+            format!(
+                "a space parts words within quotes too: write an array, `{keyword} [\"a b\", …]`"
+            )
+        }
+        _ => error.hint(),
     }
 }
 

@@ -67,7 +67,10 @@ const ERRORS: &[(&str, &str)] = &[
         "1:1 InvalidDirective: `skp` is not an option of checks: did you mean `skip`? (write `# check=skip=RuleA,RuleB;error=true`)",
     ),
     ("FROM ${X", "1:6 InvalidExpansion: `${` lacks its `}`"),
-    ("FROM ${X:?needed}", "1:6 InvalidExpansion: X: needed"),
+    (
+        "FROM ${X:?needed}",
+        "1:6 InvalidExpansion: X: needed (declare `ARG X` and give `--build-arg X=…`, or set it with ENV)",
+    ),
     (
         "FROM --platform=x/y/z/w debian",
         "1:6 InvalidArgument: `x/y/z/w` is not a platform (a platform is `os/architecture[/variant]`, for example `linux/amd64`)",
@@ -122,11 +125,11 @@ const ERRORS: &[(&str, &str)] = &[
     ),
     (
         "FROM debian\nENV A='x",
-        "2:7 InvalidExpansion: `'` lacks the quote that ends it",
+        "2:7 InvalidExpansion: `'` lacks the quote that ends it (close it, or put the escape character before a `'` that is meant as it is)",
     ),
     (
         "FROM debian\nENV A=${B^^}",
-        "2:7 InvalidExpansion: `^` is not a modifier of `${…}`",
+        "2:7 InvalidExpansion: `^` is not a modifier of `${…}` (the modifiers are `:-` `-` `:+` `+` `:?` `?` `#` `##` `%` `%%` `/` and `//`)",
     ),
     (
         "FROM debian\nEXPOSE 80/icmp",

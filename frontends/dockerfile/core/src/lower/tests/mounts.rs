@@ -269,7 +269,10 @@ const WRONG: &[(&str, &str)] = &[
         "type=ssh,source=a",
         "2:22 InvalidFlag: a mount of type `ssh` has no key `source` (`source` is a key of `bind`, `cache`, `tmpfs`, `secret`)",
     ),
-    ("target=/x,source=${A:?b}", "2:30 InvalidExpansion: A: b"),
+    (
+        "target=/x,source=${A:?b}",
+        "2:30 InvalidExpansion: A: b (declare `ARG A` and give `--build-arg A=…`, or set it with ENV)",
+    ),
 ];
 
 #[test]
