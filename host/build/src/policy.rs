@@ -1,5 +1,7 @@
 //! Asks the cache policy about a graph.
 
+use stepwell_model::graph::{Graph, Vertex};
+use stepwell_model::op::Op;
 use stepwell_model::request::Request;
 use stepwell_solve::{Decision, KeyContext};
 use stepwell_wasm::GuestEngine;
@@ -21,12 +23,15 @@ pub fn plan(
             &settings(session.request),
         )
         .map_err(BuildError::Guest)?;
-    let no_cache = session.request.no_cache;
+    let request = session.request;
+    let again = carried_out_again(session.graph, &request.no_cache_stages);
     let decisions = answers
         .into_iter()
-        .map(|a| Decision {
+        .zip(session.graph.iter())
+        .map(|(a, (_, vertex))| Decision {
             normal_form: a.normal_form,
-            reuse: a.reuse && !no_cache,
+            reuse: a.reuse && !request.no_cache && !is_filtered(vertex, &request.no_cache_stages),
+            definition_key: !vertex.inputs.iter().any(|i| again[i.index()]),
             content_key: a.content_key,
             ttl: a.ttl,
         })
@@ -41,6 +46,30 @@ pub fn plan(
             .unwrap_or_default(),
     };
     Ok((context, decisions))
+}
+
+/// Says of each vertex whether it, or anything that it is made of, belongs to one of the stages that are carried out again.
+fn carried_out_again(graph: &Graph, stages: &[String]) -> Vec<bool> {
+    let mut again: Vec<bool> = Vec::new();
+    for (_, vertex) in graph.iter() {
+        let is_again =
+            is_filtered(vertex, stages) || vertex.inputs.iter().any(|i| again[i.index()]);
+        again.push(is_again);
+    }
+    again
+}
+
+/// Says whether a step belongs to one of the stages that are carried out again.  What a stage is called stands in front of the
+/// number of the step: `name 2/5`.
+fn is_filtered(vertex: &Vertex, stages: &[String]) -> bool {
+    if stages.is_empty() || matches!(vertex.op, Op::Image(_) | Op::Context(_)) {
+        return false;
+    }
+    let origin = vertex.origin.as_ref().map(|o| o.stage.as_str());
+    let name = origin
+        .and_then(|stage| stage.split_once(' '))
+        .map(|(name, _)| name);
+    name.is_some_and(|name| stages.iter().any(|s| s.eq_ignore_ascii_case(name)))
 }
 
 fn settings(request: &Request) -> Vec<(String, String)> {

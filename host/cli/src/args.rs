@@ -141,6 +141,9 @@ pub struct BuildArgs {
     /// Carries every step out again
     #[arg(long)]
     pub no_cache: bool,
+    /// Carries the steps of these stages out again
+    #[arg(long, value_name = "STAGE,…", value_delimiter = ',')]
+    pub no_cache_filter: Vec<String>,
     /// Platform of the image [default: this machine's]
     #[arg(long, value_name = "OS/ARCH")]
     pub platform: Option<String>,

@@ -4,7 +4,6 @@ use std::cell::Cell;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use serde_json::json;
 use stepwell_build::{BuildError, Inspection};
 use stepwell_model::Diagnostic;
 use stepwell_model::event::{Event, EventSink};
@@ -12,7 +11,7 @@ use stepwell_model::inspection::{Argument, SupplyKind, Target};
 use stepwell_model::request::{Call, Request};
 
 use crate::args::BuildArgs;
-use crate::{build, check, report};
+use crate::{build, check, docker, report};
 
 /// What is asked, and how it is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,7 +105,7 @@ impl EventSink for Silent {
 
 fn print_check(diagnostics: &[Diagnostic], json: bool) {
     if json {
-        println!("{:#}", json!({ "diagnostics": diagnostics }));
+        println!("{:#}", docker::check(diagnostics));
     } else if diagnostics.is_empty() {
         println!("check complete, nothing found");
     } else {
@@ -116,7 +115,7 @@ fn print_check(diagnostics: &[Diagnostic], json: bool) {
 
 fn print_targets(targets: &[Target], json: bool) {
     if json {
-        return println!("{:#}", json!({ "targets": targets }));
+        return println!("{:#}", docker::targets(targets));
     }
     let name = |t: &Target| match (t.name.as_str(), t.default) {
         ("", true) => "(default)".to_owned(),
@@ -132,10 +131,7 @@ fn print_targets(targets: &[Target], json: bool) {
 fn print_outline(answer: &Inspection, json: bool) {
     let target = answer.targets.first().cloned().unwrap_or_default();
     if json {
-        return println!(
-            "{:#}",
-            json!({ "target": target, "arguments": answer.arguments, "supplies": answer.supplies })
-        );
+        return println!("{:#}", docker::outline(&target, answer));
     }
     if !target.name.is_empty() {
         println!("TARGET:      {}", report::plain(&target.name));

@@ -6,6 +6,7 @@
 mod args;
 mod build;
 mod check;
+mod docker;
 mod doctor;
 mod environment;
 mod exit;

@@ -63,10 +63,11 @@ fn request(args: &BuildArgs, context: ContextSource) -> Result<Request, String> 
         )?,
         target: args.target.clone(),
         build_args,
-        labels: pairs("--label", &args.labels)?,
+        labels: labels(&args.labels)?,
         options: pairs("--opt", &args.options)?,
         platform,
         no_cache: args.no_cache,
+        no_cache_stages: args.no_cache_filter.clone(),
         extra_hosts: args
             .add_hosts
             .iter()
@@ -185,6 +186,15 @@ fn outputs(args: &BuildArgs) -> Result<Vec<Output>, String> {
         );
     }
     Ok(outputs)
+}
+
+/// Splits `--label NAME=VALUE`; a name alone has an empty value, as with buildx.
+fn labels(texts: &[String]) -> Result<Vec<(String, String)>, String> {
+    let label = |text: &String| match text.split_once('=') {
+        Some(_) => pair("--label", text).map(|(k, v)| (k.to_owned(), v.to_owned())),
+        None => Ok((text.clone(), String::new())),
+    };
+    texts.iter().map(label).collect()
 }
 
 fn pairs(flag: &str, texts: &[String]) -> Result<Vec<(String, String)>, String> {

@@ -30,6 +30,8 @@ pub struct Request {
     pub platform: Platform,
     /// `--no-cache`.
     pub no_cache: bool,
+    /// `--no-cache-filter`: names of stages whose steps are carried out again, in any case.
+    pub no_cache_stages: Vec<String>,
     /// `--add-host`.
     pub extra_hosts: Vec<crate::op::HostEntry>,
     /// `--network`.

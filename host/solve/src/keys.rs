@@ -19,10 +19,19 @@ pub struct Decision {
     pub normal_form: Vec<u8>,
     /// Whether an earlier result may be taken.
     pub reuse: bool,
+    /// Whether the definition key is tried; not where an input is carried out again, whose result counts then.
+    pub definition_key: bool,
     /// Whether the content key is tried after the definition key missed.
     pub content_key: bool,
     /// Longest age of a reused result, in seconds.
     pub ttl: Option<u64>,
+}
+
+impl Decision {
+    /// Says whether an earlier result may be taken before the inputs are known.
+    pub fn by_definition(&self) -> bool {
+        self.reuse && self.definition_key
+    }
 }
 
 /// What is the same for all keys of a build.

@@ -259,7 +259,7 @@ impl<'a, R> Solver<'a, R> {
             // An image is known by its digest; getting it is carrying it out, which is cheap when it is there.
             Op::Image(_) => self.act(vertex, State::Execute, Action::Execute { vertex }),
             Op::Http(_) | Op::Git(_) | Op::Run(_) | Op::Files(_) | Op::Merge(_)
-                if self.decisions[vertex.index()].reuse =>
+                if self.decisions[vertex.index()].by_definition() =>
             {
                 let key = self.preimages[&vertex].key();
                 self.act(vertex, State::Lookup, Action::Lookup { vertex, key });

@@ -37,6 +37,30 @@ fn the_second_build_carries_out_nothing_and_gives_the_same_digest() {
 }
 
 #[test]
+fn the_steps_of_named_stages_are_carried_out_again() {
+    let world = World::new();
+    world.dockerfile(
+        "FROM @BUSYBOX@ AS one\nRUN echo ran-one\nFROM @BUSYBOX@ AS two\nRUN echo ran-two\nFROM @BUSYBOX@\nCOPY --from=one /bin/sh /1\nCOPY --from=two /bin/sh /2\nRUN echo ran-last\n",
+    );
+    let ran = |flags: &[&str]| -> Vec<&'static str> {
+        let err = world.built(flags).err;
+        let second: Vec<&str> = err
+            .lines()
+            .filter_map(|l| l.split_whitespace().nth(1))
+            .collect();
+        let all = ["ran-one", "ran-two", "ran-last"];
+        all.into_iter().filter(|w| second.contains(w)).collect()
+    };
+    assert_eq!(ran(&[]).len(), 3);
+    assert_eq!(ran(&[]), [""; 0]);
+    assert_eq!(ran(&["--no-cache-filter=TWO"]), ["ran-two"]);
+    assert_eq!(
+        ran(&["--no-cache-filter=one,two", "--no-cache-filter=none"]),
+        ["ran-one", "ran-two"]
+    );
+}
+
+#[test]
 fn one_changed_file_reruns_exactly_what_depends_on_it() {
     let world = World::new();
     world.file("a", "1").file("b", "1").dockerfile("FROM @BUSYBOX@\nRUN echo ran-first\nCOPY b /b\nRUN echo ran-b $(cat /b)\nFROM @BUSYBOX@\nRUN echo ran-other\nCOPY --from=0 /b /b\nCOPY a /a\nRUN echo ran-a $(cat /a)\n");

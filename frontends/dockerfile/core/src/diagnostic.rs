@@ -118,6 +118,8 @@ pub mod rules {
         DEFAULT_ARG_IN_FROM "InvalidDefaultArgInFrom" Warning "FROM names no image where the arguments that it uses have their defaults."
         COPY_IGNORED "CopyIgnoredFile" Warning "COPY or ADD takes a file that the ignore file leaves out."
         DEFINITION_DESCRIPTION "InvalidDefinitionDescription" Warning "The comment above FROM or ARG should begin with the name of the stage or argument (experimental)."
+        EMPTY_COMMAND "EmptyCommand" Note "RUN has no command."
+        IGNORED_FLAG "IgnoredFlag" Note "A flag of an instruction that looks at no flags."
         UNKNOWN_CHECK "UnknownCheck" Note "`check=` names a check that does not exist."
         EXPOSE_FORMAT "ExposeInvalidFormat" Warning "EXPOSE takes ports of the container only; addresses and ports of the host are dropped."
         UNUSED_BUILD_ARG "BuildArgNotDeclared" Warning "A `--build-arg` is given that no ARG declares."
@@ -126,6 +128,9 @@ pub mod rules {
 
     /// The checks that are made only where the file or the user asks for them (`check=experimental=…`).
     pub static EXPERIMENTAL: &[&Rule] = &[&DEFINITION_DESCRIPTION];
+
+    /// The warnings that docker does not have: `check=error=true` is not about them, so that what docker builds is built here.
+    pub static OWN: &[&Rule] = &[&DIRECTIVE_NAME, &UNUSED_BUILD_ARG, &SEVERAL_SOURCES];
 }
 
 /// How many messages are kept: a hostile file cannot fill the host's memory with them.
@@ -146,8 +151,7 @@ pub struct Diagnostics {
 pub fn named<'a>(list: impl IntoIterator<Item = &'a str>) -> Vec<&'static str> {
     let mut codes = Vec::new();
     for name in list {
-        let is_named =
-            |r: &&&Rule| name.eq_ignore_ascii_case(r.code) || name.eq_ignore_ascii_case("all");
+        let is_named = |r: &&&Rule| name == r.code || name == "all";
         for rule in rules::ALL.iter().filter(is_named) {
             if !codes.contains(&rule.code) {
                 codes.push(rule.code);
@@ -164,6 +168,14 @@ impl Diagnostics {
         self.experimental = named(experimental.iter().map(String::as_str));
     }
 
+    /// Says whether warnings of a rule are let in.  Those that are experimental are asked for, the others are left out.
+    fn admits(&self, rule: &'static Rule) -> bool {
+        match rules::EXPERIMENTAL.contains(&rule) {
+            true => self.experimental.contains(&rule.code),
+            false => !self.skipped.contains(&rule.code),
+        }
+    }
+
     /// Adds a message; `span` points into `source`.
     pub fn add(
         &mut self,
@@ -173,13 +185,21 @@ impl Diagnostics {
         message: String,
         hint: String,
     ) {
-        let unasked =
-            || rules::EXPERIMENTAL.contains(&rule) && !self.experimental.contains(&rule.code);
-        if rule.severity == Severity::Error {
-            self.errors += 1;
-        } else if self.skipped.contains(&rule.code) || unasked() {
-            return;
+        if self.admits(rule) || rule.severity == Severity::Error {
+            self.add_admitted(rule, source, span, message, hint);
         }
+    }
+
+    /// Adds a message whatever is said about its rule.
+    pub fn add_admitted(
+        &mut self,
+        rule: &'static Rule,
+        source: &Source,
+        span: Span,
+        message: String,
+        hint: String,
+    ) {
+        self.errors += usize::from(rule.severity == Severity::Error);
         if self.list.len() < MOST_MESSAGES {
             let (file, source) = (source.name().to_owned(), source.excerpt(span));
             self.list.push(Diagnostic {

@@ -4,7 +4,8 @@
 
 use crate::ast::{self, File};
 use crate::diagnostic::{Diagnostic, Diagnostics, Span, rules};
-use crate::lexer::{Checks, Directives, lex};
+use crate::lexer::directive::key_and_value;
+use crate::lexer::{Checks, Directives, json, lex};
 use crate::lower::host::Request;
 use crate::source::Source;
 
@@ -49,6 +50,11 @@ pub(crate) fn read(request: &Request) -> Result<Front, Vec<Diagnostic>> {
     let checks = checks(&directives, request, &source, &mut diagnostics);
     diagnostics.configure(&checks.skip, &checks.experimental);
     let lexed = lex(&source, &mut diagnostics);
+    if let Some((value, line)) = foreign_syntax(&source) {
+        let span = line_span(&source, line);
+        unsupported(&value, &source, span, &mut diagnostics);
+        return Err(diagnostics.into_list());
+    }
     syntax(&lexed.directives, request, &source, &mut diagnostics);
     let file = ast::parse(lexed, &source, &mut diagnostics);
     Ok(Front {
@@ -85,7 +91,23 @@ fn checks(
 ) -> Checks {
     let (text, span) = match (argument(request, CHECK_ARGUMENT), &directives.check) {
         (Some(text), _) => (text, Span::default()),
-        (None, Some((text, line))) => (text.as_str(), line_span(source, *line)),
+        (None, Some((text, line))) => {
+            let span = line_span(source, *line);
+            let (counts, rest) = text.split_once(' ').unwrap_or((text, ""));
+            if !rest.trim().is_empty() {
+                diagnostics.add(
+                    &rules::UNKNOWN_CHECK,
+                    source,
+                    span,
+                    format!(
+                        "`{}` does not count: the directive ends at its first space",
+                        rest.trim()
+                    ),
+                    "write it without spaces: `# check=skip=RuleA,RuleB;error=true`".into(),
+                );
+            }
+            (counts, span)
+        }
         (None, None) => return Checks::default(),
     };
     match Checks::parse(text) {
@@ -121,6 +143,11 @@ fn syntax(
         (None, Some((value, line))) => (value.as_str(), line_span(source, *line)),
         (None, None) => return,
     };
+    unsupported(value, source, span, diagnostics);
+}
+
+/// Refuses a frontend that is not this one.
+fn unsupported(value: &str, source: &Source, span: Span, diagnostics: &mut Diagnostics) {
     let image = value.split_whitespace().next().unwrap_or("");
     let bare = image.strip_prefix("docker.io/").unwrap_or(image);
     let name = bare.split(['@', ':']).next().unwrap_or("");
@@ -133,4 +160,27 @@ fn syntax(
     let message =
         format!("the file asks for the frontend `{image}`, which is not the built-in one");
     diagnostics.add(&rules::UNSUPPORTED_SYNTAX, source, span, message, hint);
+}
+
+/// Finds what a file that is no Dockerfile says about its frontend, as docker looks for it: `// syntax=…` in the first line, or a
+/// JSON object with a member `syntax`.  Returns it with its line.
+fn foreign_syntax(source: &Source) -> Option<(String, usize)> {
+    let first = usize::from(
+        source
+            .line(0)
+            .trim_start_matches('\u{feff}')
+            .starts_with("#!"),
+    );
+    let text = source.line(first).trim_start_matches('\u{feff}');
+    if let Some(comment) = text.strip_prefix("//") {
+        let (key, value) = key_and_value(comment)?;
+        return (key == "syntax").then(|| (value.to_owned(), first));
+    }
+    if !text.trim_start().starts_with('{') {
+        return None;
+    }
+    let text: String = (first..source.line_count())
+        .map(|index| source.line(index))
+        .collect();
+    Some((json::member(&text, "syntax")?, first))
 }

@@ -2,19 +2,24 @@
 //!
 //! Warnings about single words (undefined variables, secrets, …) come from where the words are expanded.
 
-use crate::ast::{Body, Fault, File, Instruction, Keyword};
+use crate::ast::{Body, Command, Fault, File, Instruction, Keyword, ignores_flags};
 use crate::diagnostic::rules;
-use crate::lexer::At;
+use crate::lexer::{At, check_of, split};
 use crate::stages::StageFault;
 
 /// Looks over a file.
 pub fn check<'a>(file: &'a File, faults: &mut Vec<StageFault<'a>>) {
-    casing(&file.instructions, faults);
+    let first = file
+        .instructions
+        .iter()
+        .position(|i| i.node.keyword == Keyword::From);
+    // docker does not count what stands before the first stage.
+    casing(&file.instructions[first.unwrap_or_default()..], faults);
     for instruction in &file.instructions {
         one(instruction, faults);
+        flags(instruction, faults);
         described(instruction, faults);
     }
-    repeated(&file.instructions, faults);
 }
 
 fn is_lower(text: &str) -> bool {
@@ -75,7 +80,9 @@ fn one<'a>(instruction: &'a Instruction, faults: &mut Vec<StageFault<'a>>) {
                     "",
                 );
             }
-            if is_lower(&node.written.text) != is_lower(&word.text) {
+            let (from, text) = (&node.written.text, &word.text);
+            // A mixed FROM is found fault with already.
+            if is_lower(from) && !is_lower(text) || is_upper(from) && !is_upper(text) {
                 warn(
                     &rules::FROM_AS_CASING,
                     word.at,
@@ -87,20 +94,15 @@ fn one<'a>(instruction: &'a Instruction, faults: &mut Vec<StageFault<'a>>) {
                 );
             }
         }
-        Body::Pairs(pairs) => {
-            for pair in pairs.iter().filter(|p| p.legacy) {
-                let hint = format!("write `{} {}=…`", node.keyword.text(), pair.key.text);
-                warn(
-                    &rules::LEGACY_KEY_VALUE,
-                    pair.key.at,
-                    format!(
-                        "`{0} {1} …` is the old form of `{0} {1}=…`",
-                        node.keyword.text(),
-                        pair.key.text
-                    ),
-                    &hint,
-                );
-            }
+        Body::Command(Command::Shell(text))
+            if node.keyword == Keyword::Run && text.text.is_empty() =>
+        {
+            warn(
+                &rules::EMPTY_COMMAND,
+                node.written.at,
+                "RUN without a command runs a shell that does nothing".into(),
+                "remove it, or write the command behind it",
+            );
         }
         Body::Text(_) if node.keyword == Keyword::Maintainer => {
             warn(
@@ -111,6 +113,26 @@ fn one<'a>(instruction: &'a Instruction, faults: &mut Vec<StageFault<'a>>) {
             );
         }
         _ => {}
+    }
+}
+
+/// Flags that docker takes away and never looks at.
+fn flags<'a>(instruction: &'a Instruction, faults: &mut Vec<StageFault<'a>>) {
+    let (keyword, line) = (instruction.node.keyword, &instruction.line);
+    let split = split::split(&line.text, '\\');
+    if !ignores_flags(line, keyword, &split) {
+        return;
+    }
+    for flag in &split.flags {
+        let message = format!(
+            "`{}` counts for nothing: {} here has no flags",
+            flag.text,
+            keyword.text()
+        );
+        faults.push((
+            Fault::new(&rules::IGNORED_FLAG, flag.at, message).hint("remove it"),
+            instruction,
+        ));
     }
 }
 
@@ -128,7 +150,7 @@ fn described<'a>(instruction: &'a Instruction, faults: &mut Vec<StageFault<'a>>)
         return;
     };
     let first = comment.split(' ').next().unwrap_or_default();
-    if names.iter().any(|n| n == first) || comment.starts_with("check=") {
+    if names.iter().any(|n| n == first) || check_of(comment).is_some() {
         return;
     }
     let keyword = instruction.node.keyword.text();
@@ -144,36 +166,4 @@ fn described<'a>(instruction: &'a Instruction, faults: &mut Vec<StageFault<'a>>)
         message,
     );
     faults.push((fault.hint(hint), instruction));
-}
-
-/// Within a stage only the last of these counts.
-fn repeated<'a>(instructions: &'a [Instruction], faults: &mut Vec<StageFault<'a>>) {
-    let mut last: [Option<&'a Instruction>; 3] = [None; 3];
-    for instruction in instructions {
-        let slot = match instruction.node.keyword {
-            Keyword::From => {
-                last = [None; 3];
-                continue;
-            }
-            Keyword::Cmd => 0,
-            Keyword::Entrypoint => 1,
-            Keyword::Healthcheck => 2,
-            _ => continue,
-        };
-        if let Some(earlier) = last[slot].replace(instruction) {
-            let message = format!(
-                "the {} on line {} takes the place of this one",
-                instruction.node.keyword.text(),
-                instruction.line.first + 1
-            );
-            faults.push((
-                Fault::new(
-                    &rules::MULTIPLE_INSTRUCTIONS,
-                    earlier.node.written.at,
-                    message,
-                ),
-                earlier,
-            ));
-        }
-    }
 }

@@ -79,7 +79,7 @@ pub fn split<'a>(
         .position(|i| i.node.keyword == Keyword::From)
         .unwrap_or(instructions.len());
     splitter.stages.preamble = &instructions[..first];
-    splitter.globals(instructions, first);
+    splitter.globals(instructions, first, file.broken_from);
     let starts: Vec<usize> = (first..instructions.len())
         .filter(|i| instructions[*i].node.keyword == Keyword::From)
         .collect();
@@ -110,7 +110,12 @@ struct Splitter<'a, 'b> {
 
 impl<'a> Splitter<'a, '_> {
     /// Sets the arguments of the builder, then those that the file declares before its first stage.
-    fn globals(&mut self, instructions: &'a [Instruction], first: usize) {
+    fn globals(
+        &mut self,
+        instructions: &'a [Instruction],
+        first: usize,
+        broken_from: Option<usize>,
+    ) {
         for (name, value) in self.builder_args(instructions) {
             let given = self.given(name).map(str::to_owned);
             self.stages.defaults.set(name, value.clone());
@@ -119,6 +124,7 @@ impl<'a> Splitter<'a, '_> {
         for instruction in &instructions[..first] {
             match &instruction.node.body {
                 Body::Arg(list) => list.iter().for_each(|d| self.global(d, instruction)),
+                _ if broken_from.is_some_and(|line| line < instruction.line.first) => {}
                 _ => {
                     let name = instruction.node.keyword.text();
                     let fault = Fault::new(
@@ -222,7 +228,8 @@ impl<'a> Splitter<'a, '_> {
             }
             Err(error) => {
                 self.faults.push((
-                    Fault::new(&rules::INVALID_EXPANSION, word.at, error.to_string()),
+                    Fault::new(&rules::INVALID_EXPANSION, word.at, error.to_string())
+                        .hint(error.hint()),
                     instruction,
                 ));
                 None
@@ -312,7 +319,11 @@ impl<'a> Splitter<'a, '_> {
             ));
             return Base::Scratch;
         }
-        self.stages.find(&text, &self.request.contexts)
+        // A stage's name is lower case, and FROM takes it as it is written; `--from` takes it in any case.
+        match self.stages.names.get(&text) {
+            Some(index) => Base::Stage(*index),
+            None => self.stages.elsewhere(&text, &self.request.contexts),
+        }
     }
 
     /// Warns of a base that is no image where nothing is given for the arguments in its name.
@@ -416,11 +427,16 @@ impl<'a> Splitter<'a, '_> {
 }
 
 impl Stages<'_> {
-    /// Says what a name behind FROM or `--from=` means.
+    /// Says what a name behind `--from=` means.
     pub fn find(&self, name: &str, contexts: &[NamedContext]) -> Base {
-        if let Some(index) = self.names.get(&name.to_ascii_lowercase()) {
-            return Base::Stage(*index);
+        match self.names.get(&name.to_ascii_lowercase()) {
+            Some(index) => Base::Stage(*index),
+            None => self.elsewhere(name, contexts),
         }
+    }
+
+    /// Says what a name means that is no stage's.
+    fn elsewhere(&self, name: &str, contexts: &[NamedContext]) -> Base {
         match context(contexts, name) {
             _ if name == "scratch" => Base::Scratch,
             Some(index) => Base::Context(index),

@@ -107,6 +107,7 @@ impl Store {
                 normal_form: format!("{:?}", (&v.op, matches!(v.op, Op::Image(_)).then_some(id)))
                     .into_bytes(),
                 reuse: self.reuse,
+                definition_key: true,
                 content_key: true,
                 ttl: None,
             })
@@ -245,6 +246,7 @@ fn namespaces_policies_and_settings_do_not_share_keys() {
         .map(|_| Decision {
             normal_form: vec![1, 255],
             reuse: true,
+            definition_key: true,
             content_key: true,
             ttl: None,
         })

@@ -12,7 +12,7 @@ mod print;
 
 pub use flags::Flag;
 pub use keyword::Keyword;
-pub use parse::{Fault, parse, parse_line, report};
+pub use parse::{Fault, ignores_flags, parse, parse_line, report};
 
 use crate::lexer::split::Word;
 use crate::lexer::{Directives, Heredoc, Line};
@@ -24,6 +24,8 @@ pub struct File {
     pub directives: Directives,
     /// Its instructions.
     pub instructions: Vec<Instruction>,
+    /// The line (from 0) of the first FROM that could not be understood: what comes behind it is in some stage.
+    pub broken_from: Option<usize>,
 }
 
 /// One instruction.

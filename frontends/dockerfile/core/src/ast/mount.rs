@@ -92,7 +92,7 @@ pub static KEYS: &[Key] = &[
     key("uid", &[], &[Cache, Secret, Ssh]),
     key("gid", &[], &[Cache, Secret, Ssh]),
     flag("required", &[], &[Secret, Ssh]),
-    key("env", &[], &[Secret]),
+    key("env", &[], ALL),
 ];
 
 /// One `key=value` of a flag.
@@ -118,6 +118,16 @@ impl Kind {
 
 /// Takes the value of a `--mount` apart.
 pub fn fields(flag: &Word) -> Result<Vec<Field>, Fault> {
+    if flag.text.is_empty() {
+        let fault = Fault::new(
+            &rules::INVALID_FLAG,
+            flag.at,
+            "`--mount` says nothing".into(),
+        );
+        return Err(
+            fault.hint("say what is mounted, for example `--mount=type=cache,target=/directory`")
+        );
+    }
     let pieces = pieces(&flag.text).map_err(|()| {
         Fault::new(
             &rules::INVALID_FLAG,

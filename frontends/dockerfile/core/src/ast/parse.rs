@@ -46,41 +46,50 @@ impl Fault {
 /// Adds faults of a line to the messages.
 pub fn report(faults: Vec<Fault>, line: &Line, source: &Source, diagnostics: &mut Diagnostics) {
     for fault in faults {
-        if fault.rule.severity != Severity::Error && line.skips(fault.rule.code) {
+        let is_experimental = rules::EXPERIMENTAL.contains(&fault.rule);
+        if fault.rule.severity != Severity::Error && !is_experimental && line.skips(fault.rule.code)
+        {
             continue;
         }
-        diagnostics.add(
-            fault.rule,
-            source,
-            line.span(source, fault.at),
-            fault.message,
-            fault.hint,
-        );
+        let span = line.span(source, fault.at);
+        let (rule, message, hint) = (fault.rule, fault.message, fault.hint);
+        if is_experimental && line.asks_for(rule.code) {
+            diagnostics.add_admitted(rule, source, span, message, hint);
+        } else {
+            diagnostics.add(rule, source, span, message, hint);
+        }
     }
 }
 
 /// Understands every line of a file.
 pub fn parse(lexed: Lexed, source: &Source, diagnostics: &mut Diagnostics) -> File {
     let escape = lexed.directives.escape;
-    let mut instructions = Vec::new();
+    let (mut instructions, mut broken_from) = (Vec::new(), None);
     for line in lexed.lines.into_iter().filter(|l| !l.broken) {
         if diagnostics.full() {
             break;
         }
         match parse_line(&line, escape) {
             Ok(node) => instructions.push(Instruction { node, line }),
-            Err(faults) => report(faults, &line, source, diagnostics),
+            Err(faults) => {
+                let is_from = line.text.trim_start().get(..4);
+                if is_from.is_some_and(|k| k.eq_ignore_ascii_case("FROM")) {
+                    broken_from.get_or_insert(line.first);
+                }
+                report(faults, &line, source, diagnostics);
+            }
         }
     }
     File {
         directives: lexed.directives,
         instructions,
+        broken_from,
     }
 }
 
 /// Understands one line.
 pub fn parse_line(line: &Line, escape: char) -> Result<Node, Vec<Fault>> {
-    let split = split::split(&line.text);
+    let split = split::split(&line.text, escape);
     let written = Word {
         text: split.keyword_text(&line.text).to_owned(),
         at: split.keyword,
@@ -88,10 +97,10 @@ pub fn parse_line(line: &Line, escape: char) -> Result<Node, Vec<Fault>> {
     let keyword =
         Keyword::parse(&written.text).ok_or_else(|| vec![unknown_instruction(&written)])?;
     let mut faults = Vec::new();
-    let flags = if keyword == Keyword::Onbuild {
-        Vec::new()
-    } else {
-        flags::parse(keyword, &split.flags, &mut faults)
+    let flags = match keyword {
+        Keyword::Onbuild => Vec::new(),
+        _ if ignores_flags(line, keyword, &split) => Vec::new(),
+        _ => flags::parse(keyword, &split.flags, &mut faults),
     };
     let rest = Rest {
         line,
@@ -121,6 +130,16 @@ pub fn parse_line(line: &Line, escape: char) -> Result<Node, Vec<Fault>> {
             faults.push(fault);
             Err(faults)
         }
+    }
+}
+
+/// Says whether docker takes flags away from an instruction and then looks at none of them.
+pub fn ignores_flags(line: &Line, keyword: Keyword, split: &split::Split) -> bool {
+    let rest = &line.text[split.rest.start..split.rest.end];
+    match keyword {
+        Keyword::Arg | Keyword::Stopsignal => true,
+        Keyword::Healthcheck => rest.eq_ignore_ascii_case("NONE"),
+        _ => false,
     }
 }
 
@@ -351,16 +370,13 @@ impl Rest<'_> {
         Fault::new(&rules::INVALID_JSON, at, message).hint("put every element into double quotes")
     }
 
-    /// RUN needs something to run; an empty CMD or ENTRYPOINT takes back what the base says.
+    /// RUN needs something to run.  An empty text is run by the shell, which does nothing; an empty array of CMD or ENTRYPOINT
+    /// takes back what the base says.
     fn check_command(&self, command: Command) -> Result<Command, Fault> {
         match &command {
             Command::Exec(list) if list.is_empty() && self.keyword == Keyword::Run => {
                 Err(self.missing("a command"))
             }
-            Command::Shell(text) if text.text.is_empty() => match self.keyword {
-                Keyword::Run => Err(self.missing("a command")),
-                _ => Ok(Command::Exec(Vec::new())),
-            },
             _ => Ok(command),
         }
     }
@@ -396,12 +412,20 @@ impl Rest<'_> {
     }
 
     fn words(&self) -> Result<Body, Fault> {
-        let words = match self.keyword {
+        let mut words = match self.keyword {
             Keyword::Expose => split::blank_separated(&self.line.text, self.at),
             _ => self.list()?.0,
         };
+        if self.keyword == Keyword::Volume {
+            words
+                .iter_mut()
+                .for_each(|w| w.text = w.text.trim().to_owned());
+        }
         if words.is_empty() {
-            return Err(self.missing("an argument"));
+            return Err(self.missing(match self.keyword {
+                Keyword::Expose => "a port, for example `80` or `53/udp`",
+                _ => "a mount point",
+            }));
         }
         match words.iter().find(|w| w.text.trim().is_empty()) {
             Some(empty) => Err(Fault::new(
@@ -423,7 +447,11 @@ impl Rest<'_> {
                     .missing("a source and a destination")
                     .hint(format!("write `{name} source destination`")));
             }
-            None => return Err(self.missing("a source and a destination")),
+            None => {
+                return Err(self
+                    .missing("a source and a destination")
+                    .hint(format!("write `{name} source destination`")));
+            }
         };
         if !is_json && Heredoc::parse(&dest.text).is_some() {
             let message = format!("a here-document cannot be the destination of {name}");
@@ -450,7 +478,12 @@ impl Rest<'_> {
 
     fn one_text(&self) -> Result<Body, Fault> {
         match self.text() {
-            "" => Err(self.missing("one argument")),
+            "" => Err(self.missing(match self.keyword {
+                Keyword::User => "a user, for example `USER app` or `USER 1000:1000`",
+                Keyword::Workdir => "a directory",
+                Keyword::Stopsignal => "a signal, for example `SIGTERM`",
+                _ => "a name",
+            })),
             text => Ok(Body::Text(Word {
                 text: text.to_owned(),
                 at: self.at,
@@ -482,7 +515,13 @@ impl Rest<'_> {
                 command => Ok(Body::Healthcheck(Some(command))),
             },
             _ => {
-                let hint = did_you_mean(kind, ["CMD", "NONE"]);
+                let hint = match did_you_mean(kind, ["CMD", "NONE"]) {
+                    near if near.is_empty() => {
+                        let shown: String = text.chars().take(60).collect();
+                        format!("write `HEALTHCHECK CMD {shown}`")
+                    }
+                    near => near,
+                };
                 Err(Fault::new(
                     &rules::INVALID_ARGUMENT,
                     kind_at,
@@ -510,7 +549,7 @@ impl Rest<'_> {
                 At::new(at.start + offset, at.end + offset)
             }
         };
-        let split = split::split(trigger);
+        let split = split::split(trigger, self.escape);
         let word = Word {
             text: split.keyword_text(trigger).to_owned(),
             at: shift(split.keyword),

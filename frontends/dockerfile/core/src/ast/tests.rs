@@ -27,7 +27,11 @@ const FORMS: &[(&str, &str)] = &[
     ("RUN [ -f x ] && y", "RUN [ -f x ] && y"),
     ("RUN --network=none  x --y", "RUN --network=none x --y"),
     ("RUN -- --x", "RUN -- --x"),
-    ("CMD", "CMD []"),
+    ("CMD", "CMD"),
+    ("RUN", "RUN"),
+    ("ARG --x a=1", "ARG a=1"),
+    ("HEALTHCHECK --x NONE", "HEALTHCHECK NONE"),
+    ("VOLUME [\" /a \"]", "VOLUME /a"),
     ("CMD []", "CMD []"),
     ("ENTRYPOINT [\"/x\"]", "ENTRYPOINT [\"/x\"]"),
     (
@@ -132,7 +136,6 @@ const FAULTS: &[(&str, &str)] = &[
         "FROM --plattform=x a",
         "1:6 UnknownFlag: FROM has no flag `--plattform` (did you mean `--platform`?)",
     ),
-    ("RUN", "1:1 MissingArgument: RUN needs a command"),
     ("RUN []", "1:1 MissingArgument: RUN needs a command"),
     (
         "RUN [1]",
@@ -148,7 +151,7 @@ const FAULTS: &[(&str, &str)] = &[
     ),
     (
         "COPY",
-        "1:1 MissingArgument: COPY needs a source and a destination",
+        "1:1 MissingArgument: COPY needs a source and a destination (write `COPY source destination`)",
     ),
     (
         "COPY a",
@@ -210,13 +213,19 @@ const FAULTS: &[(&str, &str)] = &[
         "SHELL",
         "1:1 MissingArgument: SHELL needs a JSON array of strings (write `SHELL [\"/bin/bash\", \"-c\"]`)",
     ),
-    ("EXPOSE", "1:1 MissingArgument: EXPOSE needs an argument"),
-    ("VOLUME []", "1:1 MissingArgument: VOLUME needs an argument"),
+    (
+        "EXPOSE",
+        "1:1 MissingArgument: EXPOSE needs a port, for example `80` or `53/udp`",
+    ),
+    (
+        "VOLUME []",
+        "1:1 MissingArgument: VOLUME needs a mount point",
+    ),
     (
         "VOLUME [\"\"]",
         "1:8 InvalidArgument: an argument of VOLUME is empty",
     ),
-    ("WORKDIR", "1:1 MissingArgument: WORKDIR needs one argument"),
+    ("WORKDIR", "1:1 MissingArgument: WORKDIR needs a directory"),
     (
         "HEALTHCHECK",
         "1:1 MissingArgument: HEALTHCHECK needs `NONE`, or `CMD` and a command",

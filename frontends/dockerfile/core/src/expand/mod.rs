@@ -80,6 +80,28 @@ pub struct Expanded {
     pub missing: Vec<String>,
 }
 
+impl ExpandError {
+    /// Returns how to mend it, where that does not depend on the instruction.
+    pub fn hint(&self) -> String {
+        match self {
+            Self::Modifier(_) => {
+                "the modifiers are `:-` `-` `:+` `+` `:?` `?` `#` `##` `%` `%%` `/` and `//`".into()
+            }
+            Self::BadSubstitution => {
+                "write `${name}`; put the escape character before a `$` that is meant as it is"
+                    .into()
+            }
+            Self::Required { name, .. } => {
+                format!("declare `ARG {name}` and give `--build-arg {name}=…`, or set it with ENV")
+            }
+            Self::Quote(quote) => format!(
+                "close it, or put the escape character before a `{quote}` that is meant as it is"
+            ),
+            _ => String::new(),
+        }
+    }
+}
+
 impl Expander {
     /// Makes one for ordinary words.
     pub const fn new(escape: char) -> Self {
@@ -330,12 +352,16 @@ impl Run<'_> {
         modifier: char,
         empty_is_unset: bool,
     ) -> Result<String, ExpandError> {
-        let word = self.until(Some('}'), matches!(modifier, '#' | '%'))?.all;
         let written = if empty_is_unset {
             format!(":{modifier}")
         } else {
             modifier.to_string()
         };
+        let cuts = matches!(modifier, '#' | '%');
+        if cuts && empty_is_unset {
+            return Err(ExpandError::Modifier(written));
+        }
+        let word = self.until(Some('}'), cuts)?.all;
         // A text for the unset case says that the variable may well be unset, so it is not missed.
         let value = if matches!(modifier, '-' | '+' | '?') {
             self.look_up(name)

@@ -73,9 +73,7 @@ impl Checks {
         let named = self.skip.iter().chain(&self.experimental);
         named
             .filter(|name| {
-                !name.is_empty()
-                    && !name.eq_ignore_ascii_case("all")
-                    && !warnings().any(|r| r.code.eq_ignore_ascii_case(name))
+                !name.is_empty() && *name != "all" && !warnings().any(|r| r.code == *name)
             })
             .map(|name| (name.clone(), did_you_mean(name, warnings().map(|r| r.code))))
             .collect()
@@ -95,9 +93,11 @@ fn truth(text: &str) -> Result<bool, String> {
 pub fn read(source: &Source, diagnostics: &mut Diagnostics) -> Directives {
     let mut found = Directives::default();
     let mut seen: Vec<(String, usize)> = Vec::new();
+    let mut shebang = false;
     for index in 0..source.line_count() {
         let text = source.line(index).trim_start_matches('\u{feff}');
         if index == 0 && text.starts_with("#!") {
+            shebang = true;
             continue;
         }
         let Some((key, value)) = parse(text) else {
@@ -120,6 +120,14 @@ pub fn read(source: &Source, diagnostics: &mut Diagnostics) -> Directives {
         match key.as_str() {
             "syntax" => found.syntax = Some((value.to_owned(), index)),
             "check" => found.check = Some((value.to_owned(), index)),
+            // docker finds `syntax` and `check` below such a line, and reads the rest of the file as if the line were a comment.
+            "escape" if shebang => diagnostics.add(
+                &rules::DIRECTIVE_NAME,
+                source,
+                span,
+                "below a line that begins with `#!`, the directive `escape` is a comment".into(),
+                "take the first line away".into(),
+            ),
             "escape" => match value {
                 "\\" => found.escape = '\\',
                 "`" => found.escape = '`',
@@ -156,7 +164,12 @@ pub fn read(source: &Source, diagnostics: &mut Diagnostics) -> Directives {
 
 /// Takes `# key = value` apart; the key comes back in lower case.
 fn parse(line: &str) -> Option<(String, &str)> {
-    let (key, value) = line.trim_start().strip_prefix('#')?.split_once('=')?;
+    key_and_value(line.trim_start().strip_prefix('#')?)
+}
+
+/// Takes `key = value` apart; the key comes back in lower case.
+pub(crate) fn key_and_value(text: &str) -> Option<(String, &str)> {
+    let (key, value) = text.split_once('=')?;
     let (key, value) = (key.trim(), value.trim());
     let is_name = key.starts_with(|c: char| c.is_ascii_alphabetic())
         && key.chars().all(|c| c.is_ascii_alphanumeric());

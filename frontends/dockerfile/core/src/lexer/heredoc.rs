@@ -28,7 +28,7 @@ impl Heredoc {
             .collect()
     }
 
-    /// Understands a word such as `<<EOF` or `3<<-"EOF"`.
+    /// Understands a word such as `<<EOF` or `3<<-"EOF"`; blanks may stand before the name.
     pub fn parse(word: &str) -> Option<Self> {
         let rest = word
             .trim_start_matches(|c: char| c.is_ascii_digit())
@@ -37,6 +37,7 @@ impl Heredoc {
             Some(rest) => (true, rest),
             None => (false, rest),
         };
+        let rest = rest.trim_start_matches([' ', '\t', '\r', '\u{c}']);
         if rest.is_empty() || rest.contains('<') {
             return None;
         }
@@ -63,12 +64,22 @@ impl Heredoc {
     }
 }
 
+/// A here-document that a line seems to begin.
+#[derive(Debug)]
+pub struct Opened {
+    /// The document, still without content.
+    pub heredoc: Heredoc,
+    /// Whether it surely is one.  `<< name` with a blank may be a shift in arithmetic too, unless it begins the command: then it
+    /// is a document where a line ends it.
+    pub sure: bool,
+}
+
 /// Returns the here-documents that an instruction begins, still without content.
-pub fn opened_by(line: &str) -> Vec<Heredoc> {
-    let mut split = split::split(line);
+pub fn opened_by(line: &str, escape: char) -> Vec<Opened> {
+    let mut split = split::split(line, escape);
     if split.keyword_text(line).eq_ignore_ascii_case("ONBUILD") {
         let rest = split.rest;
-        split = split::split(&line[rest.start..rest.end]).moved(rest.start);
+        split = split::split(&line[rest.start..rest.end], escape).moved(rest.start);
     }
     let may = ["RUN", "COPY", "ADD"]
         .iter()
@@ -90,5 +101,27 @@ pub fn opened_by(line: &str) -> Vec<Heredoc> {
         .expand(line, &Env::default())
         .map(|e| e.words)
         .unwrap_or_default();
-    words.iter().filter_map(|w| Heredoc::parse(w)).collect()
+    let command = &line[split.rest.start..split.rest.end];
+    let (mut opened, mut words) = (Vec::new(), words.iter().peekable());
+    while let Some(word) = words.next() {
+        if !is_bare(word) {
+            opened.extend(Heredoc::parse(word).map(|heredoc| Opened {
+                heredoc,
+                sure: true,
+            }));
+            continue;
+        }
+        let Some(name) = words.peek() else { break };
+        if let Some(heredoc) = Heredoc::parse(&format!("<<{name}")) {
+            words.next();
+            let sure = command.starts_with("<<");
+            opened.push(Opened { heredoc, sure });
+        }
+    }
+    opened
+}
+
+/// Says whether a word is `<<` alone, so that the name of the document comes behind a blank.
+fn is_bare(word: &str) -> bool {
+    word.trim_start_matches(|c: char| c.is_ascii_digit()) == "<<"
 }

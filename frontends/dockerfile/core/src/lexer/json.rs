@@ -29,6 +29,39 @@ pub fn strings(text: &str) -> Outcome {
     }
 }
 
+/// Returns the text that a member of an object has, where the whole text is one object and that member is a text.
+pub(crate) fn member(text: &str, name: &str) -> Option<String> {
+    let mut reader = Reader {
+        text: text.trim_start().trim_start_matches('\u{feff}'),
+        at: 0,
+    };
+    if !reader.take('{') {
+        return None;
+    }
+    let mut found = None;
+    while !reader.take('}') {
+        reader.blanks();
+        let key = reader.string()?;
+        reader.take(':').then_some(())?;
+        reader.blanks();
+        let value = match reader.peek() {
+            Some('"') => Some(reader.string()?),
+            _ => {
+                reader.other_value()?;
+                None
+            }
+        };
+        if key == name {
+            found = value;
+        }
+        if !reader.take(',') {
+            reader.take('}').then_some(())?;
+            break;
+        }
+    }
+    found.filter(|_| reader.at_end())
+}
+
 struct Reader<'a> {
     text: &'a str,
     at: usize,
@@ -233,6 +266,21 @@ mod tests {
             ("[\"\\u00\"]", Outcome::NotJson),
         ] {
             assert_eq!(strings(text), want, "{text}");
+        }
+    }
+
+    #[test]
+    fn members_of_objects() {
+        for (text, want) in [
+            (r#"{"syntax": "a/b"}"#, Some("a/b")),
+            (r#" { "x": [1, {}], "syntax" : "a" } "#, Some("a")),
+            (r#"{"syntax": 1}"#, None),
+            (r#"{"syntax": "a"} FROM b"#, None),
+            (r#"{"syntax": "a""#, None),
+            ("{}", None),
+            ("FROM a", None),
+        ] {
+            assert_eq!(member(text, "syntax").as_deref(), want, "{text}");
         }
     }
 

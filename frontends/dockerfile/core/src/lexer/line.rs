@@ -1,5 +1,6 @@
 //! One instruction as text on one line, and where each part of it stands in the file.
 
+use super::directive::{self, Checks};
 use super::heredoc::Heredoc;
 use crate::diagnostic::{Span, named};
 use crate::source::Source;
@@ -41,6 +42,8 @@ pub struct Line {
     pub comments: Vec<String>,
     /// Codes of the rules that those comments leave out.
     skipped: Vec<&'static str>,
+    /// Codes of the experimental rules that those comments ask for.
+    asked: Vec<&'static str>,
     /// Here-documents, in the order in which the line names them.
     pub heredocs: Vec<Heredoc>,
     /// Whether a here-document lacks its end, so that nothing more can be said about the line.
@@ -95,14 +98,18 @@ impl Line {
         self.skipped.contains(&rule)
     }
 
-    /// Takes the comment lines directly above.
+    /// Says whether a comment directly above asks for an experimental rule: `# check=experimental=RuleName`.
+    pub fn asks_for(&self, rule: &str) -> bool {
+        self.asked.contains(&rule)
+    }
+
+    /// Takes the comment lines directly above.  The first of them that is about checks counts, where it can be understood.
     pub(super) fn take_comments(&mut self, comments: Vec<String>) {
-        let lists = comments
-            .iter()
-            .filter_map(|c| c.strip_prefix("check="))
-            .flat_map(|c| c.split(';'));
-        let skips = lists.filter_map(|part| part.trim().strip_prefix("skip="));
-        self.skipped = named(skips.flat_map(|list| list.split(',')).map(str::trim));
+        let check = comments.iter().find_map(|c| check_of(c));
+        if let Some(Ok(checks)) = check.map(Checks::parse) {
+            self.skipped = named(checks.skip.iter().map(String::as_str));
+            self.asked = named(checks.experimental.iter().map(String::as_str));
+        }
         self.comments = comments;
     }
 
@@ -128,4 +135,11 @@ impl Line {
             .unwrap_or_default();
         start + at.saturating_sub(begin)
     }
+}
+
+/// Returns what a comment (without its `#`) says about the checks of the instruction below it.
+pub(crate) fn check_of(comment: &str) -> Option<&str> {
+    let (name, value) = directive::key_and_value(comment)?;
+    // docker reads as far as the first space.
+    (name == "check").then(|| value.split(' ').next().unwrap_or_default())
 }

@@ -10,6 +10,7 @@ pub mod split;
 
 pub use directive::{Checks, Directives};
 pub use heredoc::Heredoc;
+pub(crate) use line::check_of;
 pub use line::{At, Line};
 
 use crate::diagnostic::{Diagnostics, rules};
@@ -65,8 +66,8 @@ impl<'a> Lexer<'a> {
         let mut line = Line::new(first);
         let mut goes_on = line.push(trimmed, start + text.len() - trimmed.len(), self.escape);
         if !goes_on && trimmed.is_empty() {
-            // A blank line parts a comment from what follows.
-            self.comments.clear();
+            // A blank line parts a comment from what follows, but for what it says about checks.
+            self.comments.retain(|c| line::check_of(c).is_some());
             return None;
         }
         let mut blank = None;
@@ -87,12 +88,15 @@ impl<'a> Lexer<'a> {
         }
         line.take_comments(std::mem::take(&mut self.comments));
         if let Some(start) = blank {
-            let span = self.source.span(start, start);
+            // Where the instruction ends, as docker's check has it.
+            let end = self.source.line_start(self.next - 1);
+            let empty = self.source.span(start, start).line;
             diagnostics.add(
                 &rules::NO_EMPTY_CONTINUATION,
                 self.source,
-                span,
-                "an empty line within an instruction".into(),
+                self.source
+                    .span(end, end + self.source.line(self.next - 1).trim_end().len()),
+                format!("line {empty}, within this instruction, is empty"),
                 "remove the empty line, or end the instruction before it".into(),
             );
         }
@@ -132,7 +136,7 @@ impl<'a> Lexer<'a> {
 
     /// Reads the here-documents that `line` begins.
     fn heredocs(&mut self, line: &mut Line, diagnostics: &mut Diagnostics) {
-        for mut heredoc in heredoc::opened_by(&line.text) {
+        for heredoc::Opened { mut heredoc, sure } in heredoc::opened_by(&line.text, self.escape) {
             let body = self.next;
             let is_end = |text: &str| {
                 let text = text.trim_end_matches(['\r', '\n']);
@@ -145,6 +149,9 @@ impl<'a> Lexer<'a> {
             };
             let Some(end) = (body..self.source.line_count()).find(|i| is_end(self.source.line(*i)))
             else {
+                if !sure {
+                    continue;
+                }
                 let span = line.span(self.source, opening(&line.text, &heredoc));
                 let message = format!("the here-document `{}` does not end", heredoc.name);
                 let hint = self.nearly_ends(&heredoc, body);

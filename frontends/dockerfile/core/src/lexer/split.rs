@@ -43,12 +43,12 @@ pub fn is_blank(c: char) -> bool {
     matches!(c, '\t' | '\u{b}' | '\u{c}' | '\r' | ' ')
 }
 
-/// Splits an instruction.
-pub fn split(line: &str) -> Split {
+/// Splits an instruction; `escape` is the file's escape character, which counts within flags.
+pub fn split(line: &str, escape: char) -> Split {
     let start = line.len() - line.trim_start().len();
     let end = start + line.trim().len();
     let keyword_end = line[start..end].find(is_blank).map_or(end, |i| start + i);
-    let (flags, rest) = flags(line, keyword_end, end);
+    let (flags, rest) = flags(line, keyword_end, end, escape);
     Split {
         keyword: At::new(start, keyword_end),
         flags,
@@ -63,7 +63,7 @@ fn trimmed(line: &str, start: usize, end: usize) -> At {
 }
 
 /// Reads the words that begin with `--`; returns them and where the rest begins.
-fn flags(line: &str, from: usize, end: usize) -> (Vec<Word>, usize) {
+fn flags(line: &str, from: usize, end: usize, escape: char) -> (Vec<Word>, usize) {
     let mut flags = Vec::new();
     let mut at = from;
     loop {
@@ -72,7 +72,7 @@ fn flags(line: &str, from: usize, end: usize) -> (Vec<Word>, usize) {
         if !line[at..end].starts_with("--") {
             return (flags, at);
         }
-        let (word, next) = flag(line, at, end);
+        let (word, next) = flag(line, at, end, escape);
         if word == "--" {
             return (flags, next);
         }
@@ -87,14 +87,14 @@ fn flags(line: &str, from: usize, end: usize) -> (Vec<Word>, usize) {
 }
 
 /// Reads one flag up to an unquoted space.
-fn flag(line: &str, start: usize, end: usize) -> (String, usize) {
+fn flag(line: &str, start: usize, end: usize, escape: char) -> (String, usize) {
     let mut word = String::new();
     let mut quote = None;
     let mut chars = line[start..end].char_indices();
     while let Some((i, c)) = chars.next() {
         match (c, quote) {
             (c, None) if c.is_whitespace() => return (word, start + i),
-            ('\\', _) => word.extend(chars.next().map(|(_, c)| c)),
+            (c, _) if c == escape => word.extend(chars.next().map(|(_, c)| c)),
             (c, Some(q)) if c == q => quote = None,
             ('\'' | '"', None) => quote = Some(c),
             (c, _) => word.push(c),

@@ -84,7 +84,7 @@ fn directives_end_with_the_first_other_line() {
         ("\n# escape=x\nFROM a", vec![]),
         (
             "#!/usr/bin/env build\n# escape=x\nFROM a",
-            vec!["2:1 InvalidDirective"],
+            vec!["2:1 MisspeltDirective"],
         ),
     ] {
         assert_eq!(lexed(text).1, want, "{text:?}");
@@ -232,7 +232,13 @@ fn options_of_checks() {
         Checks::parse("skip=StageNameCase,fromascasing,all")
             .unwrap()
             .unknown(),
-        [("StageNameCase".to_owned(), String::new())]
+        [
+            ("StageNameCase".to_owned(), String::new()),
+            (
+                "fromascasing".to_owned(),
+                "did you mean `FromAsCasing`?".to_owned()
+            )
+        ]
     );
     assert_eq!(
         Checks::parse("experimental=UndefinedVra")

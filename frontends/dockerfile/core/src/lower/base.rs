@@ -108,6 +108,18 @@ impl<H: Host> Lowering<'_, H> {
         step: Step<'_>,
         at: At,
     ) -> Option<host::ResolvedImage> {
+        let found = self.resolved(reference, platform, step, at);
+        found.map_err(|fault| self.fault(step, fault)).ok()
+    }
+
+    /// Finds an image.
+    pub(super) fn resolved(
+        &mut self,
+        reference: &str,
+        platform: &Platform,
+        step: Step<'_>,
+        at: At,
+    ) -> Result<host::ResolvedImage, Fault> {
         let (rule, message) = match self.host.resolve(reference, platform) {
             Ok(image) => {
                 if !image.platform.runs_on(platform) && !image.platform.os.is_empty() {
@@ -117,7 +129,7 @@ impl<H: Host> Lowering<'_, H> {
                     );
                     self.fault(step, Fault::new(&rules::BASE_PLATFORM, at, message));
                 }
-                return Some(image);
+                return Ok(image);
             }
             Err(ResolveError::Invalid(why)) => (
                 &rules::INVALID_REFERENCE,
@@ -126,10 +138,22 @@ impl<H: Host> Lowering<'_, H> {
             Err(ResolveError::Unavailable(_))
                 if self.request.call == Call::Check && reference::is_valid(reference) =>
             {
-                return Some(host::ResolvedImage {
+                return Ok(host::ResolvedImage {
                     reference: reference.to_owned(),
                     ..host::ResolvedImage::default()
                 });
+            }
+            Err(ResolveError::Unavailable(_))
+                if self.request.call == Call::Check && !reference::is_valid(reference) =>
+            {
+                let why = match reference::is_valid(&reference.to_ascii_lowercase()) {
+                    true => ": it has to be lower case",
+                    false => "",
+                };
+                (
+                    &rules::INVALID_REFERENCE,
+                    format!("`{reference}` is not the name of an image{why}"),
+                )
             }
             Err(ResolveError::Failed(why) | ResolveError::Unavailable(why)) => (
                 &rules::IMAGE_NOT_RESOLVED,
@@ -142,8 +166,7 @@ impl<H: Host> Lowering<'_, H> {
             }
             near => near,
         };
-        self.fault(step, Fault::new(rule, at, message).hint(hint));
-        None
+        Err(Fault::new(rule, at, message).hint(hint))
     }
 
     /// Understands a trigger of the base.

@@ -3,10 +3,11 @@
 use super::host::{Healthcheck, Host};
 use super::run::with_shell;
 use super::state::State;
-use super::text::{quoted, quoted_list, quoted_number};
+use super::text::quoted_list;
 use super::{Lowering, Step, ports, signal};
 use crate::ast::{Body, Command, Fault, Keyword, Pair, duration};
 use crate::diagnostic::rules;
+use crate::expand::Expander;
 use crate::lexer::At;
 use crate::lexer::split::Word;
 
@@ -78,6 +79,9 @@ impl<H: Host> Lowering<'_, H> {
         pairs: &[Pair],
     ) -> Result<Vec<(String, String, At)>, Fault> {
         let one = |pair: &Pair| {
+            if pair.legacy {
+                self.legacy(step, pair);
+            }
             let name = self.word(state, step, &pair.key)?;
             if name.is_empty() {
                 return Err(Fault::new(
@@ -92,6 +96,16 @@ impl<H: Host> Lowering<'_, H> {
             Ok((name, self.word(state, step, &pair.value)?, pair.key.at))
         };
         pairs.iter().map(one).collect()
+    }
+
+    fn legacy(&mut self, step: Step<'_>, pair: &Pair) {
+        let (name, key) = (step.node.keyword.text(), &pair.key.text);
+        let message = format!("`{name} {key} …` is the old form of `{name} {key}=…`");
+        self.fault(
+            step,
+            Fault::new(&rules::LEGACY_KEY_VALUE, pair.key.at, message)
+                .hint(format!("write `{name} {key}=…`")),
+        );
     }
 
     /// Declares arguments: the user's value, else the default, else what was declared before the first FROM.
@@ -146,7 +160,7 @@ impl<H: Host> Lowering<'_, H> {
         let args = match command {
             Command::Exec(list) => list.clone(),
             Command::Shell(text) => {
-                if state.config().shell.is_none() {
+                if state.config().shell.as_ref().is_none_or(Vec::is_empty) {
                     self.json_advised(step, text, keyword);
                 }
                 with_shell(state, &text.text)
@@ -177,16 +191,25 @@ impl<H: Host> Lowering<'_, H> {
         } else {
             format!("write `{name} [\"program\", \"argument\"]`")
         };
-        self.fault(
-            step,
-            Fault::new(&rules::JSON_ARGS, text.at, message).hint(hint),
-        );
+        let at = match text.text.is_empty() {
+            true => step.node.written.at,
+            false => text.at,
+        };
+        self.fault(step, Fault::new(&rules::JSON_ARGS, at, message).hint(hint));
     }
 
     fn expose(&mut self, state: &mut State, step: Step<'_>, words: &[Word]) -> Result<(), Fault> {
         let mut all = Vec::new();
+        // docker sorts the words as they are written.
+        let mut words: Vec<&Word> = words.iter().collect();
+        words.sort_by(|a, b| a.text.cmp(&b.text));
         for word in words {
-            for spec in self.words(state, step, word)?.words {
+            let done = Expander::new(self.escape_of(step)).expand(&word.text, &state.scope);
+            let done =
+                done.map_err(|e| Fault::new(&rules::INVALID_EXPANSION, word.at, e.to_string()))?;
+            // An undefined variable is no finding here: docker's check does not look at EXPOSE.
+            self.spend(done.text.len(), word.at)?;
+            for spec in done.words {
                 let exposed = ports::parse(&spec).map_err(|why| {
                     Fault::new(&rules::INVALID_ARGUMENT, word.at, why)
                         .hint("write `80`, `80/udp` or `8000-8010/tcp`")
@@ -271,18 +294,14 @@ impl<H: Host> Lowering<'_, H> {
                 .and_then(|w| w.text.parse().ok())
                 .unwrap_or(0),
         };
-        let times = [
-            check.interval,
-            check.timeout,
-            check.start_period,
-            check.start_interval,
-        ]
-        .map(|t| quoted(&duration::format(t)));
         let line = format!(
-            "HEALTHCHECK &{{{} {} {}}}",
-            quoted_list(&check.test),
-            times.join(" "),
-            quoted_number(check.retries)
+            "HEALTHCHECK {{Test:[{}] Interval:{} Timeout:{} StartPeriod:{} StartInterval:{} Retries:{}}}",
+            check.test.join(" "),
+            duration::format(check.interval),
+            duration::format(check.timeout),
+            duration::format(check.start_period),
+            duration::format(check.start_interval),
+            check.retries
         );
         state.config_mut().healthcheck = Some(check);
         self.note(state, line, false)

@@ -246,15 +246,15 @@ impl<H: Host> Lowering<'_, H> {
             }
             self.spend(content.len(), word.at)?;
             let name = &heredoc.name;
-            if into_directory {
+            // With an owner the directories that are made have it too, which copying sees to.
+            if into_directory && options.owner.is_none() {
                 let path = joined(target, name);
                 let mode = document_mode(&options.mode);
-                let (content, owner) = (content.into_bytes(), options.owner.clone());
                 actions.push(FileAction::Mkfile {
                     path,
-                    content,
+                    content: content.into_bytes(),
                     mode,
-                    owner,
+                    owner: None,
                 });
                 continue;
             }
@@ -293,32 +293,25 @@ impl<H: Host> Lowering<'_, H> {
             return Ok(());
         };
         let path = self.word(state, step, word)?;
-        if path.is_empty() {
-            return Err(Fault::new(
-                &rules::INVALID_ARGUMENT,
-                word.at,
-                format!(
-                    "`{}` expands to nothing, which is not a directory",
-                    word.text
-                ),
-            ));
-        }
         if !state.workdir_set && !path.starts_with('/') {
-            let message = format!("`{path}` is relative to whatever directory the base image sets");
+            let shown = if path.is_empty() { &word.text } else { &path };
+            let message =
+                format!("`{shown}` is relative to whatever directory the base image sets");
             self.fault(
                 step,
                 Fault::new(&rules::WORKDIR_RELATIVE, word.at, message)
-                    .hint(format!("write `WORKDIR /{path}`")),
+                    .hint(format!("write `WORKDIR /{shown}`")),
             );
         }
         state.workdir_set = true;
-        let dir = joined(&state.config().working_dir, &path);
+        let dir = work_dir(&state.config().working_dir, &path);
         state.config_mut().working_dir.clone_from(&dir);
-        let made = dir != "/";
+        let cleaned = joined("/", &dir);
+        let made = cleaned != "/";
         if made {
             let owner = owner(&state.config().user);
             let action = FileAction::Mkdir {
-                path: dir.clone(),
+                path: cleaned,
                 mode: 0o755,
                 owner,
             };
@@ -349,6 +342,16 @@ fn owner(text: &str) -> Option<Owner> {
         user: user.to_owned(),
         group: group.filter(|g| !g.is_empty()).map(str::to_owned),
     })
+}
+
+/// Returns the working directory behind WORKDIR: an absolute one stays as it is written, slashes and all, a relative one goes on
+/// from the one before, and nothing changes nothing.
+fn work_dir(before: &str, written: &str) -> String {
+    match written {
+        "" if before.starts_with('/') => before.to_owned(),
+        absolute if absolute.starts_with('/') => absolute.to_owned(),
+        relative => joined(before, relative),
+    }
 }
 
 /// Makes a destination absolute; one that means a directory ends in a slash.
@@ -415,5 +418,14 @@ mod tests {
             assert_eq!(source_path(path, false), want, "{path}");
         }
         assert_eq!(source_path("a/./b/../c", true), "a/./c");
+        for (before, written, want) in [
+            ("", "", "/"),
+            ("/w/", "", "/w/"),
+            ("/w", "/a//b/../", "/a//b/../"),
+            ("/w/", "a/", "/w/a"),
+            ("/w", "..", "/"),
+        ] {
+            assert_eq!(work_dir(before, written), want, "{before} {written}");
+        }
     }
 }

@@ -25,7 +25,7 @@ use self::sources::Ignored;
 use self::state::{Histories, State};
 use crate::ast::{self, Fault, Instruction, Keyword, Node};
 use crate::diagnostic::{Diagnostic, Diagnostics, Rule, Severity, Span, did_you_mean, rules};
-use crate::expand::Expander;
+use crate::expand::{ExpandError, Expander};
 use crate::lexer::split::Word;
 use crate::lexer::{At, Line};
 use crate::source::Source;
@@ -185,6 +185,7 @@ impl<H: Host> Lowering<'_, H> {
             .list()
             .iter()
             .filter(|d| d.severity == Severity::Warning)
+            .filter(|d| !rules::OWN.iter().any(|own| own.code == d.code))
             .count();
         if self.strict && warnings > 0 {
             let message = format!(
@@ -314,7 +315,9 @@ impl<H: Host> Lowering<'_, H> {
         if state.step > 0 {
             self.root_image(&mut state, from)?;
         }
+        let mut last = [None; 3];
         for step in steps {
+            self.repeated(step, &mut last);
             if let Err(fault) = self.step(&mut state, index, step, depth) {
                 let too_large = fault.rule == &rules::TOO_LARGE;
                 self.fault(step, fault);
@@ -325,6 +328,28 @@ impl<H: Host> Lowering<'_, H> {
             }
         }
         Some(state)
+    }
+
+    /// Warns of what does not count within a stage: all but the last of these.
+    fn repeated<'s>(&mut self, step: Step<'s>, last: &mut [Option<Step<'s>>; 3]) {
+        let slot = match step.node.keyword {
+            Keyword::Cmd => 0,
+            Keyword::Entrypoint => 1,
+            Keyword::Healthcheck => 2,
+            _ => return,
+        };
+        if let Some(earlier) = last[slot].replace(step) {
+            let message = format!(
+                "the {} on line {} takes the place of this one",
+                step.node.keyword.text(),
+                step.line.first + 1
+            );
+            let at = earlier.node.written.at;
+            self.fault(
+                earlier,
+                Fault::new(&rules::MULTIPLE_INSTRUCTIONS, at, message),
+            );
+        }
     }
 
     fn step(
@@ -356,8 +381,10 @@ impl<H: Host> Lowering<'_, H> {
         word: &Word,
     ) -> Result<crate::expand::Expanded, Fault> {
         let done = Expander::new(self.escape_of(step)).expand(&word.text, &state.scope);
-        let done =
-            done.map_err(|e| Fault::new(&rules::INVALID_EXPANSION, word.at, e.to_string()))?;
+        let done = done.map_err(|e| {
+            Fault::new(&rules::INVALID_EXPANSION, word.at, e.to_string())
+                .hint(expansion_hint(step, word, &e))
+        })?;
         self.undefined(state, step, &done.missing, word.at);
         self.spend(done.text.len(), word.at)?;
         Ok(done)
@@ -470,6 +497,28 @@ impl<H: Host> Lowering<'_, H> {
 
     fn error_at(&mut self, span: Span, rule: &'static Rule, message: String, hint: String) {
         self.diagnostics.add(rule, self.source, span, message, hint);
+    }
+}
+
+/// Says how to mend a word that cannot be expanded: where it was cut at a space, that may be why.
+fn expansion_hint(step: Step<'_>, word: &Word, error: &ExpandError) -> String {
+    let behind = step.line.text.get(word.at.end..).unwrap_or_default();
+    match (step.node.keyword, error) {
+        (
+            Keyword::Env | Keyword::Label | Keyword::Arg,
+            ExpandError::MissingBrace | ExpandError::MissingSlash,
+        ) if behind.contains('}') => {
+            "a space outside quotes ends the value: put the value into double quotes".into()
+        }
+        (Keyword::Copy | Keyword::Add | Keyword::Volume, ExpandError::Quote(quote))
+            if behind.contains(*quote) =>
+        {
+            let keyword = step.node.keyword.text();
+            format!(
+                "a space parts words within quotes too: write an array, `{keyword} [\"a b\", …]`"
+            )
+        }
+        _ => error.hint(),
     }
 }
 

@@ -4,8 +4,7 @@
 
 /// Says whether a text is a mode: octal up to 07777, or symbolic.
 pub(super) fn is_mode(text: &str) -> bool {
-    let octal = text.len() <= 5 && text.bytes().all(|b| (b'0'..=b'7').contains(&b));
-    if octal {
+    if !text.is_empty() && text.bytes().all(|b| (b'0'..=b'7').contains(&b)) {
         return u32::from_str_radix(text, 8).is_ok_and(|m| m <= 0o7777);
     }
     text.split(',').all(|clause| {
@@ -113,6 +112,7 @@ mod tests {
         for (text, want) in [
             ("0755", 0o755),
             ("4711", 0o4711),
+            ("0000755", 0o755),
             ("u+x", 0o744),
             ("a+x", 0o755),
             ("+x", 0o755),

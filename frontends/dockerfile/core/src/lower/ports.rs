@@ -38,7 +38,7 @@ pub(super) fn parse(spec: &str) -> Result<Exposed, String> {
     let (first, last) =
         ports(range).ok_or_else(|| format!("`{range}` is not a port or a range of ports"))?;
     host_part(host, last - first).map_err(|why| format!("`{spec}`: {why}"))?;
-    let (odd_case, has_host) = (protocol != lower, spec.contains(':'));
+    let (odd_case, has_host) = (protocol != lower, !host.trim_matches(':').is_empty());
     let protocol = if lower.is_empty() {
         "tcp".to_owned()
     } else {
@@ -55,11 +55,8 @@ pub(super) fn parse(spec: &str) -> Result<Exposed, String> {
 
 /// Reads `80` or `80-90`.
 fn ports(text: &str) -> Option<(u16, u16)> {
-    let number = |text: &str| {
-        text.bytes()
-            .all(|b| b.is_ascii_digit())
-            .then(|| text.parse::<u16>().ok())?
-    };
+    // A leading `+` is part of a number for Go, and for Rust.
+    let number = |text: &str| text.parse::<u16>().ok();
     let (first, last) = text.split_once('-').unwrap_or((text, text));
     let (first, last) = (number(first)?, number(last)?);
     (first <= last).then_some((first, last))
@@ -112,7 +109,10 @@ mod tests {
             ),
             ("x", Err("`x` is not a port or a range of ports")),
             ("65536", Err("`65536` is not a port or a range of ports")),
-            ("+80", Err("`+80` is not a port or a range of ports")),
+            ("+80", Ok("80/tcp")),
+            (":80", Ok("80/tcp")),
+            ("80-80", Ok("80/tcp")),
+            ("80-", Err("`80-` is not a port or a range of ports")),
             ("82-80", Err("`82-80` is not a port or a range of ports")),
             ("1-2-3", Err("`1-2-3` is not a port or a range of ports")),
             ("x:80", Err("`x:80`: `x` is not a port of the host")),

@@ -2,6 +2,7 @@
 
 use super::host::{Host, Network, Op, Run};
 use super::state::State;
+use super::text::joined;
 use super::{Lowering, Step};
 use crate::ast::{Body, Command, Fault};
 use crate::diagnostic::{did_you_mean, rules};
@@ -85,11 +86,7 @@ impl<H: Host> Lowering<'_, H> {
             args: args.clone(),
             uncounted_env: self.proxies(state),
             env,
-            cwd: if config.working_dir.is_empty() {
-                "/".into()
-            } else {
-                config.working_dir.clone()
-            },
+            cwd: joined("/", &config.working_dir),
             user: config.user.clone(),
             network,
             files,
@@ -223,12 +220,13 @@ fn script(text: &str, heredocs: &[Heredoc], files: &mut Vec<(String, Vec<u8>, u3
             .map(|h| format!("\n{}{}", h.content, h.name));
         return std::iter::once(text.to_owned()).chain(bodies).collect();
     }
-    if !first.content.starts_with("#!") {
-        return first.text();
+    let content = first.text();
+    if !content.starts_with("#!") {
+        return content;
     }
     // The name may hold slashes; the file must not leave its directory.
     let path = format!("{SCRIPTS}/{}", first.name.replace('/', "_"));
-    files.push((path.clone(), first.text().into_bytes(), 0o755));
+    files.push((path.clone(), content.into_bytes(), 0o755));
     path
 }
 
@@ -245,7 +243,7 @@ fn build_args(state: &State) -> String {
     }
     let pairs: Vec<String> = names
         .iter()
-        .map(|n| format!("{n}={}", state.scope.get(n).unwrap_or("")))
+        .map(|n| format!("{n}={}", state.value_of(n)))
         .collect();
     format!("|{} {} ", pairs.len(), pairs.join(" "))
 }

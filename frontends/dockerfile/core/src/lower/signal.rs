@@ -10,15 +10,20 @@ const NAMES: &[&str] = &[
 
 /// Says whether a text is a signal: a number, or a name with or without `SIG`, in any case.
 pub(super) fn is_signal(text: &str) -> bool {
-    if let Ok(number) = text.parse::<u32>() {
-        return number > 0;
+    if let Ok(number) = text.parse::<i64>() {
+        return number != 0;
     }
     let upper = text.to_ascii_uppercase();
     let name = upper.strip_prefix("SIG").unwrap_or(&upper);
-    let real_time = |rest: &str| rest.parse::<u32>().is_ok_and(|n| (1..=15).contains(&n));
+    let real_time =
+        |rest: &str, most: u32| (1..=most).any(|number| rest == number.to_string().as_str());
     NAMES.contains(&name)
-        || name.strip_prefix("RTMIN+").is_some_and(real_time)
-        || name.strip_prefix("RTMAX-").is_some_and(real_time)
+        || name
+            .strip_prefix("RTMIN+")
+            .is_some_and(|rest| real_time(rest, 15))
+        || name
+            .strip_prefix("RTMAX-")
+            .is_some_and(|rest| real_time(rest, 14))
 }
 
 /// Returns a hint for a text that is none.
@@ -50,7 +55,16 @@ mod tests {
         ] {
             assert!(is_signal(good), "{good}");
         }
-        for bad in ["", "0", "-1", "SIGTREM", "SIGRTMIN+99", "x"] {
+        for bad in [
+            "",
+            "0",
+            "SIGTREM",
+            "SIGRTMIN+99",
+            "RTMAX-15",
+            "RTMIN+01",
+            "SIGSIGTERM",
+            "x",
+        ] {
             assert!(!is_signal(bad), "{bad}");
         }
         assert_eq!(hint("SIGTREM"), "did you mean `SIGTERM`?");

@@ -49,12 +49,13 @@ impl<H: Host> Lowering<'_, H> {
             )
             .hint(hint));
         }
-        if let Ok(number) = word.text.parse::<usize>() {
-            if number >= self.stages.list.len() {
+        if let Ok(number) = word.text.parse::<i64>() {
+            let index_of = usize::try_from(number).ok();
+            let Some(number) = index_of.filter(|n| *n < self.stages.list.len()) else {
                 let message = format!("there is no stage number {number}");
                 return Err(Fault::new(&rules::UNKNOWN_STAGE, word.at, message)
                     .hint(format!("stages of the file: {}", self.stage_list())));
-            }
+            };
             return self.stage_files(number, index, word, state, step, depth);
         }
         match self.stages.find(&word.text, &self.request.contexts) {
@@ -138,16 +139,7 @@ impl<H: Host> Lowering<'_, H> {
         step: Step<'_>,
         at: At,
     ) -> Result<VertexId, Fault> {
-        let failed = || {
-            Fault::new(
-                &rules::REFUSED,
-                at,
-                format!("nothing can be copied from `{reference}`"),
-            )
-        };
-        let image = self
-            .resolve(reference, &state.platform.clone(), step, at)
-            .ok_or_else(failed)?;
+        let image = self.resolved(reference, &state.platform.clone(), step, at)?;
         self.add(
             Op::Image {
                 reference: image.reference,

@@ -10,6 +10,9 @@ use crate::expand::Env;
 /// `PATH` where the base sets none, as docker has it.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// Arguments that say what is scanned and are no variables of steps.
+const NO_VARIABLES: &[&str] = &["BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"];
+
 /// What is known at one point of a stage.
 #[derive(Debug, Clone)]
 pub(super) struct State {
@@ -31,7 +34,7 @@ pub(super) struct State {
     config: Rc<ImageConfig>,
     /// Variables of ENV.
     env: Rc<Env>,
-    /// What words are expanded with: ENV, and below it ARG.
+    /// What words are expanded with, and what steps see: ENV and ARG, of which the later one counts.
     pub scope: Rc<Env>,
     /// Arguments declared so far, with their values.
     pub args: Rc<Vec<(String, Option<String>)>>,
@@ -88,11 +91,18 @@ impl State {
 
     /// Makes the state of a stage that begins where this one ends.
     pub(super) fn child(&self) -> Self {
-        Self {
+        let mut child = Self {
             cmd_set: false,
             image: None,
             ..self.clone()
+        };
+        // What an ARG of the base stage hid is seen again.
+        for (name, value) in self.env.iter() {
+            if child.scope.get(name) != Some(value) {
+                Rc::make_mut(&mut child.scope).set(name, value);
+            }
         }
+        child
     }
 
     /// Makes sure that there is a `PATH`.
@@ -108,12 +118,21 @@ impl State {
         Rc::make_mut(&mut self.scope).set(name, value);
     }
 
-    /// Declares an argument; a variable of ENV with its name stays what it is.
+    /// Declares an argument.  With a value it hides a variable of ENV with its name from what follows in the stage, not from
+    /// the image.
     pub(super) fn declare(&mut self, name: &str, value: Option<String>) {
-        if let Some(value) = value.as_ref().filter(|_| self.env.get(name).is_none()) {
+        if let Some(value) = value.as_ref().filter(|_| !NO_VARIABLES.contains(&name)) {
             Rc::make_mut(&mut self.scope).set(name, value);
         }
         Rc::make_mut(&mut self.args).push((name.to_owned(), value));
+    }
+
+    /// Returns the value of an argument that is declared, as it is seen now.
+    pub(super) fn value_of(&self, name: &str) -> &str {
+        let declared = || self.args.iter().rev().find(|(n, _)| n == name);
+        let seen = self.scope.get(name);
+        seen.or_else(|| declared()?.1.as_deref())
+            .unwrap_or_default()
     }
 
     /// Says whether an argument is declared, with a value or without.

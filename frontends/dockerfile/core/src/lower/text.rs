@@ -74,22 +74,6 @@ pub(super) fn quoted(text: &str) -> String {
     out
 }
 
-/// Writes a small number as Go's `%q` does: as the character that it numbers.
-pub(super) fn quoted_number(number: u64) -> String {
-    let c = u32::try_from(number)
-        .ok()
-        .and_then(char::from_u32)
-        .unwrap_or(char::REPLACEMENT_CHARACTER);
-    match c {
-        '\'' => "'\\''".to_owned(),
-        '"' => "'\"'".to_owned(),
-        c => {
-            let text = quoted(c.encode_utf8(&mut [0; 4]));
-            format!("'{}'", &text[1..text.len() - 1])
-        }
-    }
-}
-
 /// Cleans a path as Go's `path.Join(base, path)` does: the result is absolute, without `.`, `..` or a last slash.
 pub(super) fn joined(base: &str, path: &str) -> String {
     let mut parts: Vec<&str> = Vec::new();
@@ -115,16 +99,6 @@ mod tests {
             "[\"/bin/sh\" \"-c\" \"a \\\"b\\\"\\n\\x01ä\"]"
         );
         assert_eq!(quoted_list(&[]), "[]");
-        for (number, want) in [
-            (0, "'\\x00'"),
-            (3, "'\\x03'"),
-            (10, "'\\n'"),
-            (39, "'\\''"),
-            (34, "'\"'"),
-            (65, "'A'"),
-        ] {
-            assert_eq!(quoted_number(number), want);
-        }
     }
 
     #[test]

@@ -30,7 +30,7 @@ const GRAPHS: &[(&str, &str)] = &[
     // Environment: ENV and ARG, in order; ENV wins over ARG; values of one ENV do not see each other.
     (
         "FROM debian\nARG A=1\nENV B=$A C=$B\nARG B=9 D=$B\nRUN x",
-        "0 image docker.io/library/debian\n1 run on 0 [\"/bin/sh\", \"-c\", \"x\"] env [\"A=1\", \"B=1\", \"C=\", \"D=1\"] in /",
+        "0 image docker.io/library/debian\n1 run on 0 [\"/bin/sh\", \"-c\", \"x\"] env [\"A=1\", \"B=9\", \"C=\", \"D=9\"] in /",
     ),
     (
         "ARG V=1\nFROM debian\nRUN a\nARG V\nRUN b",
@@ -101,7 +101,7 @@ const GRAPHS: &[(&str, &str)] = &[
     ),
     (
         "FROM scratch\nCOPY --chown=1 --chmod=0600 <<'A' <<-B /d/\n$N\nA\n\tt\n\tB",
-        "0 files on scratch: mkfile /d/A 600 \"$N\\n\" owner 1:-; mkfile /d/B 600 \"t\\n\" owner 1:-",
+        "0 files on scratch: mkfile /A 644 \"$N\\n\"\n1 files on scratch: mkfile /B 644 \"t\\n\"\n2 files on scratch: copy [\"A\"] of 0 to /d/ owner 1:- mode 0600; copy [\"B\"] of 1 to /d/ owner 1:- mode 0600",
     ),
     (
         "FROM scratch\nCOPY a <<B c /d/\n1\nB",

@@ -68,7 +68,7 @@ const HISTORY: &[(&str, &[&str])] = &[
     ("ENTRYPOINT [\"/x\"]", &["ENTRYPOINT [\"/x\"] (empty)"]),
     (
         "EXPOSE 80 53/udp 1-2",
-        &["EXPOSE [80/tcp 53/udp 1/tcp 2/tcp] (empty)"],
+        &["EXPOSE [1/tcp 2/tcp 53/udp 80/tcp] (empty)"],
     ),
     ("VOLUME /a $LANG", &["VOLUME [/a C] (empty)"]),
     ("USER me:us", &["USER me:us (empty)"]),
@@ -81,11 +81,15 @@ const HISTORY: &[(&str, &[&str])] = &[
     ("ONBUILD RUN x", &[]),
     (
         "HEALTHCHECK --interval=30s --retries=3 CMD curl x",
-        &["HEALTHCHECK &{[\"CMD-SHELL\" \"curl x\"] \"30s\" \"0s\" \"0s\" \"0s\" '\\x03'} (empty)"],
+        &[
+            "HEALTHCHECK {Test:[CMD-SHELL curl x] Interval:30s Timeout:0s StartPeriod:0s StartInterval:0s Retries:3} (empty)",
+        ],
     ),
     (
         "HEALTHCHECK NONE",
-        &["HEALTHCHECK &{[\"NONE\"] \"0s\" \"0s\" \"0s\" \"0s\" '\\x00'} (empty)"],
+        &[
+            "HEALTHCHECK {Test:[NONE] Interval:0s Timeout:0s StartPeriod:0s StartInterval:0s Retries:0} (empty)",
+        ],
     ),
 ];
 

@@ -234,10 +234,6 @@ const WRONG: &[(&str, &str)] = &[
         "2:34 InvalidFlag: a mount of type `cache` has no key `required` (`required` is a key of `secret`, `ssh`)",
     ),
     (
-        "type=cache,target=/x,env=A",
-        "2:34 InvalidFlag: a mount of type `cache` has no key `env` (`env` is a key of `secret`)",
-    ),
-    (
         "type=cache,target=/x,sharing=lokced",
         "2:34 InvalidFlag: `lokced` is not a way to share a cache (did you mean `locked`?)",
     ),
@@ -273,7 +269,10 @@ const WRONG: &[(&str, &str)] = &[
         "type=ssh,source=a",
         "2:22 InvalidFlag: a mount of type `ssh` has no key `source` (`source` is a key of `bind`, `cache`, `tmpfs`, `secret`)",
     ),
-    ("target=/x,source=${A:?b}", "2:30 InvalidExpansion: A: b"),
+    (
+        "target=/x,source=${A:?b}",
+        "2:30 InvalidExpansion: A: b (declare `ARG A` and give `--build-arg A=…`, or set it with ENV)",
+    ),
 ];
 
 #[test]
