@@ -176,8 +176,9 @@ pub struct BuildArgs {
     /// Something confidential for RUN --mount=type=secret: `id=ID[,src=FILE|,env=VARIABLE]`
     #[arg(long = "secret", value_name = "id=…")]
     pub secrets: Vec<String>,
-    /// SSH agent for RUN --mount=type=ssh: `default` or `ID[=SOCKET]` [default socket: $SSH_AUTH_SOCK]
-    #[arg(long = "ssh", value_name = "ID[=SOCKET]")]
+    /// SSH agent for RUN --mount=type=ssh, and `default` for repositories behind ssh: `ID[=SOCKET|KEYFILE[,…]]`
+    /// [default socket: $SSH_AUTH_SOCK]
+    #[arg(long = "ssh", value_name = "ID[=SOCKET|KEY]")]
     pub agents: Vec<String>,
     /// Size of /dev/shm as RUN steps see it; it is told, and not enforced [default: 64mb]
     #[arg(long, value_name = "SIZE", value_parser = crate::values::size)]

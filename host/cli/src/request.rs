@@ -6,17 +6,19 @@ use stepwell_model::op::{HostEntry, Network};
 use stepwell_model::request::{
     ContextSource, Frontend, GuestLimits, Isolation, NamedContext, Output, Request, StepLimits,
 };
-use stepwell_model::{Platform, parse_reference};
+use stepwell_model::{Platform, parse_reference, remote};
 
 use crate::args::{BuildArgs, GuestArgs, IsolationArg, NetworkArg};
 use crate::sources::{self, Input};
+use crate::supplies::{self, KeyAgent};
 use crate::values::pair;
-use crate::{output, supplies};
+use crate::{environment, output};
 
 /// A request, and what it needs as long as it is worked on.
 pub struct Prepared {
     request: Request,
     _input: Option<Input>,
+    _agents: Vec<KeyAgent>,
 }
 
 impl std::ops::Deref for Prepared {
@@ -30,14 +32,45 @@ impl std::ops::Deref for Prepared {
 /// Checks the arguments and takes what comes on standard input; the error is what is wrong, for people.
 pub fn from_args(args: &BuildArgs) -> Result<Prepared, String> {
     let (context, input) = sources::context(args)?;
-    let request = request(args, context)?;
+    let (agents, held) = agents(args, &context)?;
+    let request = request(args, context, agents)?;
     Ok(Prepared {
         request,
         _input: input,
+        _agents: held,
     })
 }
 
-fn request(args: &BuildArgs, context: ContextSource) -> Result<Request, String> {
+/// Id and socket of an agent.
+type Agent = (String, PathBuf);
+
+/// The agents that were given, and those that were started for keys.  Without any, that of the user's is for a context behind
+/// ssh, as with buildx: the user named the address.
+fn agents(
+    args: &BuildArgs,
+    context: &ContextSource,
+) -> Result<(Vec<Agent>, Vec<KeyAgent>), String> {
+    let (mut agents, mut held) = (Vec::new(), Vec::new());
+    for text in &args.agents {
+        let (id, socket, started) = supplies::agent(text)?;
+        agents.push((id, socket));
+        held.extend(started);
+    }
+    let is_ssh = matches!(context, ContextSource::Remote(address) if remote::is_ssh(address));
+    if agents.is_empty()
+        && is_ssh
+        && let Ok((id, socket, _)) = supplies::agent("default")
+    {
+        agents.push((id, socket));
+    }
+    Ok((agents, held))
+}
+
+fn request(
+    args: &BuildArgs,
+    context: ContextSource,
+    agents: Vec<Agent>,
+) -> Result<Request, String> {
     let platform = match &args.platform {
         Some(text) => text.parse().map_err(|e| format!("--platform: {e}"))?,
         None => Platform::host(),
@@ -82,11 +115,8 @@ fn request(args: &BuildArgs, context: ContextSource) -> Result<Request, String> 
             .iter()
             .map(|t| supplies::secret(t))
             .collect::<Result<_, _>>()?,
-        agents: args
-            .agents
-            .iter()
-            .map(|t| supplies::agent(t))
-            .collect::<Result<_, _>>()?,
+        agents,
+        known_hosts: environment::known_hosts(),
         shm_size: args.shm_size,
         limits: args
             .ulimits

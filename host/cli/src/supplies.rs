@@ -3,7 +3,10 @@
 
 use std::io::Read as _;
 use std::os::unix::fs::FileTypeExt as _;
-use std::path::PathBuf;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use stepwell_model::mount::Limit;
 use stepwell_model::request::SecretValue;
@@ -12,6 +15,9 @@ use crate::values::fields;
 
 /// Largest secret, as docker has it.
 const LARGEST_SECRET: u64 = 500 << 10;
+
+/// Longest time until an agent listens.
+const AGENT_STARTS: Duration = Duration::from_secs(20);
 
 /// `--secret id=ID[,type=file|env][,src=FILE][,env=VARIABLE]`.
 pub fn secret(text: &str) -> Result<(String, SecretValue), String> {
@@ -81,8 +87,9 @@ fn file(path: &str) -> Result<Vec<u8>, String> {
     }
 }
 
-/// `--ssh default`, `--ssh ID`, `--ssh ID=SOCKET`.
-pub fn agent(text: &str) -> Result<(String, PathBuf), String> {
+/// `--ssh default`, `--ssh ID`, `--ssh ID=SOCKET`, `--ssh ID=KEYFILE[,KEYFILE…]`: id, socket, and the agent that was started
+/// for keys.
+pub fn agent(text: &str) -> Result<(String, PathBuf, Option<KeyAgent>), String> {
     let wrong = |why: String| format!("--ssh `{text}`: {why}");
     let (id, place) = match text.split_once('=') {
         Some((id, place)) => (id, Some(place)),
@@ -93,31 +100,116 @@ pub fn agent(text: &str) -> Result<(String, PathBuf), String> {
             "it lacks its id; write `default` or `ID=SOCKET`".to_owned(),
         ));
     }
-    let socket = match place.filter(|p| !p.is_empty()) {
-        Some(place) => PathBuf::from(place),
+    let places: Vec<PathBuf> = match place.filter(|p| !p.is_empty()) {
+        Some(places) => places.split(',').map(PathBuf::from).collect(),
         None => std::env::var_os("SSH_AUTH_SOCK")
             .filter(|v| !v.is_empty())
-            .map(PathBuf::from)
+            .map(|v| vec![PathBuf::from(v)])
             .ok_or_else(|| {
                 wrong(
-                    "there is no agent: SSH_AUTH_SOCK is not set; start one with `eval $(ssh-agent)` and `ssh-add`"
+                    "there is no agent: SSH_AUTH_SOCK is not set; start one with `eval $(ssh-agent)` and `ssh-add`, or name the file of a key: `ID=FILE`"
                         .to_owned(),
                 )
             })?,
     };
-    let kind = std::fs::metadata(&socket)
-        .map_err(|e| wrong(format!("`{}` cannot be used: {e}", socket.display())))?
-        .file_type();
-    if !kind.is_socket() {
-        return Err(wrong(format!(
-            "`{}` is not the socket of an agent; keys are not read from files here: `ssh-agent sh -c 'ssh-add KEY && stepwell build --ssh {id} …'` does it",
-            socket.display()
-        )));
+    let unusable =
+        |path: &Path, e: std::io::Error| wrong(format!("`{}` cannot be used: {e}", path.display()));
+    for place in &places {
+        let kind = std::fs::metadata(place)
+            .map_err(|e| unusable(place, e))?
+            .file_type();
+        if !kind.is_socket() {
+            let agent = KeyAgent::start(&places).map_err(wrong)?;
+            return Ok((id.to_owned(), agent.socket(), Some(agent)));
+        }
     }
-    let socket = socket
-        .canonicalize()
-        .map_err(|e| wrong(format!("`{}` cannot be used: {e}", socket.display())))?;
-    Ok((id.to_owned(), socket))
+    let [socket] = &places[..] else {
+        return Err(wrong(
+            "it has more than one socket; give one, or files of keys".to_owned(),
+        ));
+    };
+    let socket = socket.canonicalize().map_err(|e| unusable(socket, e))?;
+    Ok((id.to_owned(), socket, None))
+}
+
+/// An agent with keys from files; it ends with this value.
+pub struct KeyAgent {
+    dir: tempfile::TempDir,
+    agent: Child,
+}
+
+impl KeyAgent {
+    /// Starts the `ssh-agent` program and gives it keys, which have to be free of passphrases: nobody is asked.
+    fn start(keys: &[PathBuf]) -> Result<Self, String> {
+        let dir = tempfile::Builder::new()
+            .prefix("stepwell-agent-")
+            .tempdir()
+            .map_err(|e| format!("there is no place for an agent's socket: {e}"))?;
+        let socket = dir.path().join("agent");
+        let needs = |name: &str, e: std::io::Error| {
+            format!(
+                "keys are held by an agent, and `{name}` cannot be run: {e}; install it (openssh-client), or name the socket of an agent"
+            )
+        };
+        let agent = Command::new("ssh-agent")
+            .args(["-D", "-a"])
+            .arg(&socket)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            // What interrupts the build is for the build to hear, which ends the agent when it is done.
+            .process_group(0)
+            .spawn()
+            .map_err(|e| needs("ssh-agent", e))?;
+        let mut this = Self { dir, agent };
+        this.wait_for_socket()?;
+        let added = Command::new("ssh-add")
+            .arg("-q")
+            .arg("--")
+            .args(keys)
+            .env("SSH_AUTH_SOCK", &socket)
+            .env("SSH_ASKPASS_REQUIRE", "never")
+            .env_remove("DISPLAY")
+            .process_group(0)
+            .stdin(Stdio::null())
+            .output()
+            .map_err(|e| needs("ssh-add", e))?;
+        if added.status.success() {
+            return Ok(this);
+        }
+        let said = String::from_utf8_lossy(&added.stderr);
+        let said: Vec<&str> = said
+            .lines()
+            .map(|l| l.trim_matches(|c: char| c == '@' || c.is_whitespace()))
+            .filter(|l| !l.is_empty())
+            .collect();
+        Err(format!(
+            "`ssh-add` does not take the key: {}; it has to be a private key of this user alone (chmod 600) and without a passphrase, else add it to an agent",
+            said.join("; ")
+        ))
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.dir.path().join("agent")
+    }
+
+    fn wait_for_socket(&mut self) -> Result<(), String> {
+        let end = Instant::now() + AGENT_STARTS;
+        while !self.socket().exists() {
+            if self.agent.try_wait().is_ok_and(|ended| ended.is_some()) || Instant::now() > end {
+                return Err("`ssh-agent` does not start".to_owned());
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for KeyAgent {
+    fn drop(&mut self) {
+        let _ = self.agent.kill();
+        let _ = self.agent.wait();
+    }
 }
 
 /// `--ulimit NAME=SOFT[:HARD]`.
@@ -211,9 +303,10 @@ mod tests {
         for (text, part) in [
             ("=x", "lacks its id"),
             ("a=/nonesuch", "cannot be used"),
-            ("a=/etc/passwd", "not the socket of an agent"),
+            ("a=/etc/passwd", "`ssh-add` does not take the key"),
         ] {
-            assert!(agent(text).unwrap_err().contains(part), "{text}");
+            let error = agent(text).map(|(id, ..)| id).unwrap_err();
+            assert!(error.contains(part), "{text}: {error}");
         }
         for (text, part) in [
             ("nofile", "the form NAME=SOFT[:HARD]"),

@@ -38,6 +38,8 @@ pub struct Request {
     pub secrets: Vec<(String, SecretValue)>,
     /// `--ssh`: id and socket of an agent.
     pub agents: Vec<(String, PathBuf)>,
+    /// Files with the keys of hosts that are spoken to over ssh (known_hosts, sshd(8)); the first that knows a host counts.
+    pub known_hosts: Vec<PathBuf>,
     /// `--shm-size`, in bytes.
     pub shm_size: Option<u64>,
     /// `--ulimit`.

@@ -106,6 +106,11 @@ pub const PACKAGES: &[Package] = &[
         why: "the agent that RUN --mount=type=ssh is for",
     },
     Package {
+        name: "openssh-server",
+        program: "sshd",
+        why: "serves repositories over ssh",
+    },
+    Package {
         name: "gcc",
         program: "gcc",
         why: "compiles C parts of dependencies (zstd, ring)",

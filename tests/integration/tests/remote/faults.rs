@@ -1,6 +1,9 @@
 //! Servers that fail, lie, or want to keep the builder busy.
 
+use std::net::TcpListener;
+
 use stepwell_integration_tests::World;
+use stepwell_integration_tests::children::{finished, nobody_stays, signal, started, wait_until};
 use stepwell_integration_tests::proxy::{Proxy, Tamper};
 
 use crate::{built, content, page};
@@ -116,4 +119,33 @@ fn what_a_server_says_cannot_control_the_terminal() {
     let ran = world.build(&[]);
     ran.failed_with(71, &["500", "gone"]);
     assert!(!ran.err.contains('\u{1b}'), "{}", ran.err);
+}
+
+/// Ids of the processes that name `text` in their arguments.
+fn processes_with(text: &str) -> Vec<String> {
+    let names = |id: &str| {
+        std::fs::read(format!("/proc/{id}/cmdline"))
+            .is_ok_and(|line| String::from_utf8_lossy(&line).contains(text))
+    };
+    let all = std::fs::read_dir("/proc").expect("/proc").flatten();
+    let ids = all.map(|e| e.file_name().to_string_lossy().into_owned());
+    ids.filter(|id| names(id)).collect()
+}
+
+#[test]
+fn a_build_that_waits_for_a_silent_repository_can_be_given_up() {
+    // Whoever connects waits in its backlog.
+    let silent = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+    let port = silent.local_addr().expect("the port").port();
+    for scheme in ["git", "http"] {
+        let world = World::new();
+        let address = format!("{scheme}://127.0.0.1:{port}/x.git");
+        world.dockerfile(&format!("FROM scratch\nADD {address} /d\n"));
+        let build = started(world.build_command(&[]));
+        wait_until("git", || !processes_with(&address).is_empty());
+        signal(&build, "INT");
+        finished(build).failed_with(130, &[]);
+        assert_eq!(processes_with(&address), Vec::<String>::new());
+        nobody_stays(&world, "store");
+    }
 }

@@ -5,6 +5,7 @@ mod faults;
 mod files;
 mod git;
 mod repository;
+mod ssh;
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -3,7 +3,9 @@
 //! A ref is asked about in each build; a commit is fetched once, as a layer, whatever refs lead to it.  The work is that of the
 //! `git` program, run as [`program`] says; what it checked out is copied into a layer by the code of COPY.
 
+mod child;
 mod program;
+mod ssh;
 
 use std::path::Path;
 
