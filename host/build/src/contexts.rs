@@ -17,7 +17,7 @@ use stepwell_store::{Layer, LayerOptions, ReadCheckout, Record, Store};
 
 use crate::definition::LARGEST_DEFINITION;
 use crate::error::{BuildError, StepError};
-use crate::remote::{RemoteError, Remotes};
+use crate::remote::{Material, RemoteError, Remotes};
 use crate::session::now;
 
 /// What a file is called that is a context, as BuildKit has it.
@@ -32,6 +32,8 @@ pub struct Contexts {
     lone: Option<(String, Vec<u8>)>,
     /// Trees by name and ignore patterns: a pattern set is compiled once.
     trees: Mutex<HashMap<ContextOp, SourceTree>>,
+    /// What the main context is, where it is elsewhere.
+    material: Option<Material>,
     /// What contexts are checkouts of; nobody changes them as long as they are held.
     _held: Vec<ReadCheckout>,
 }
@@ -42,6 +44,8 @@ struct Opener<'a> {
     remotes: &'a Remotes<'a>,
     request: &'a Request,
     held: Vec<ReadCheckout>,
+    /// What was opened last from elsewhere.
+    material: Option<Material>,
 }
 
 impl Contexts {
@@ -56,6 +60,7 @@ impl Contexts {
             remotes,
             request,
             held: Vec::new(),
+            material: None,
         };
         let mut dirs = HashMap::new();
         let mut lone = None;
@@ -75,6 +80,7 @@ impl Contexts {
             }
         };
         dirs.insert(String::new(), main);
+        let material = opener.material.take();
         for (name, context) in &request.named_contexts {
             let dir = match context {
                 NamedContext::Directory(path) => directory(path)?,
@@ -90,6 +96,7 @@ impl Contexts {
             dirs,
             lone,
             trees: Mutex::default(),
+            material,
             _held: opener.held,
         })
     }
@@ -97,6 +104,11 @@ impl Contexts {
     /// Name and content of the definition, where the main context is nothing else.
     pub fn lone_definition(&self) -> Option<&(String, Vec<u8>)> {
         self.lone.as_ref()
+    }
+
+    /// What the main context is, where it is elsewhere.
+    pub fn main_material(&self) -> Option<&Material> {
+        self.material.as_ref()
     }
 
     /// Returns the whole directory `name`, nothing ignored.
@@ -148,6 +160,7 @@ impl Opener<'_> {
             Some(Ok(Remote::Git(source))) => {
                 let op = self.repository(source);
                 let layer = self.remotes.repository(&op)?.layer;
+                self.material = self.remotes.material(&op);
                 Ok((self.checkout(layer)?, false))
             }
             Some(Ok(Remote::File(url))) => {
@@ -157,6 +170,7 @@ impl Opener<'_> {
                     checksum: None,
                 };
                 let fetched = self.remotes.file(&op, &|_, _| ())?.layer;
+                self.material = self.remotes.material(&op);
                 let dir = self.checkout(fetched)?;
                 let archive = self.unpacked(dir.tree(), FILE, Some(fetched.diff_id))?;
                 match archive {

@@ -21,6 +21,16 @@ use crate::error::{BuildError, ImageError};
 use crate::images::Images;
 use crate::remote::Remotes;
 
+/// What the frontend made of a definition.
+pub struct Read {
+    /// Its answer.
+    pub output: FrontendOutput,
+    /// Says which definition it was among all.
+    pub place: String,
+    /// What the definition is called.
+    pub name: String,
+}
+
 /// Asks the frontend about the definition, for its graph most of all, and says which definition that was; diagnostics are told as
 /// events.
 pub fn run(
@@ -31,7 +41,7 @@ pub fn run(
     remotes: &Remotes<'_>,
     images: &Images<'_>,
     events: &Arc<dyn EventSink>,
-) -> Result<(FrontendOutput, String), BuildError> {
+) -> Result<Read, BuildError> {
     let source = match &request.frontend {
         Frontend::Dockerfile => FrontendSource::BuiltinDockerfile,
         Frontend::Component(path) => FrontendSource::File(path.clone()),
@@ -39,6 +49,7 @@ pub fn run(
     let frontend =
         stepwell_wasm::frontend::Frontend::load(engine, &source).map_err(BuildError::Guest)?;
     let found = definition::find(&frontend, request, contexts, remotes)?;
+    let name = found.definition.name.clone();
     let input = FrontendInput {
         call,
         ..input(found.definition, found.ignore_file, request)
@@ -57,7 +68,11 @@ pub fn run(
         events.event(Event::Diagnostic(diagnostic.clone()));
     }
     result
-        .map(|output| (output, found.place))
+        .map(|output| Read {
+            output,
+            place: found.place,
+            name,
+        })
         .map_err(|error| match error {
             GuestError::Refused { diagnostics } => refused(diagnostics, host.failed),
             other => BuildError::Guest(other),

@@ -156,6 +156,16 @@ pub struct BuildArgs {
     /// Writes the digest of the image's configuration to this file
     #[arg(long, value_name = "FILE")]
     pub iidfile: Option<PathBuf>,
+    /// Says beside the image how it was made: `true`, `false`, `mode=min|max[,builder-id=URI][,reproducible=true]`; short for
+    /// `--attest=type=provenance,…` [default: false; `--metadata-file` has it always]
+    #[arg(long, value_name = "HOW", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub provenance: Option<String>,
+    /// Attestation beside the image: `type=provenance[,mode=min|max][,…]`
+    #[arg(long = "attest", value_name = "type=…")]
+    pub attests: Vec<String>,
+    /// Lists of what is in an image are not made here: only `false` is taken
+    #[arg(long, value_name = "HOW", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide = true)]
+    pub sbom: Option<String>,
     /// How RUN steps are kept apart from the machine
     #[arg(long, value_name = "TIER", default_value = "auto")]
     pub isolation: IsolationArg,

@@ -12,7 +12,7 @@ use crate::args::{BuildArgs, GuestArgs, IsolationArg, NetworkArg};
 use crate::sources::{self, Input};
 use crate::supplies::{self, KeyAgent};
 use crate::values::pair;
-use crate::{environment, output};
+use crate::{attest, environment, output};
 
 /// A request, and what it needs as long as it is worked on.
 pub struct Prepared {
@@ -80,6 +80,7 @@ fn request(
     }
     let build_args = build_args(args)?;
     let source_date_epoch = source_date_epoch(&build_args)?;
+    let outputs = outputs(args)?;
     Ok(Request {
         frontend: args
             .frontend
@@ -124,7 +125,9 @@ fn request(
             .map(|t| supplies::limit(t))
             .collect::<Result<_, _>>()?,
         tags: args.tags.clone(),
-        outputs: outputs(args)?,
+        provenance: attest::provenance(args, &outputs)?,
+        told_provenance: attest::told(args)?,
+        outputs,
         isolation: isolation(args.isolation),
         require_isolation: required(args)?,
         source_date_epoch,

@@ -12,7 +12,7 @@ use stepwell_model::{Digest, Hasher, remote};
 use stepwell_registry::{Download, Fetch, FetchAuth, Fetched, RegistryError, Validators};
 use stepwell_store::Layer;
 
-use super::{Found, RemoteError, Remotes, Tell};
+use super::{Found, Material, RemoteError, Remotes, Tell};
 
 /// Largest file that is fetched: ends a body without end before the disk does.
 const LARGEST: u64 = 64 << 30;
@@ -45,6 +45,7 @@ impl Remotes<'_> {
             layer: kept.map(|(_, _, layer)| layer),
             fetched: false,
             resolved: None,
+            material: Material::file(&op.url, &checksum),
         })
     }
 
@@ -84,6 +85,7 @@ impl Remotes<'_> {
             layer: Some(layer),
             fetched: false,
             resolved: None,
+            material: Material::file(&op.url, &digest),
         })
     }
 
@@ -109,6 +111,7 @@ impl Remotes<'_> {
             layer: Some(layer),
             fetched: true,
             resolved: None,
+            material: Material::file(&op.url, &came.digest),
         })
     }
 

@@ -9,6 +9,7 @@ mod credentials;
 mod error;
 mod git;
 mod http;
+mod material;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -22,6 +23,7 @@ use stepwell_store::{Layer, LayerOptions, Record, Store};
 use tokio::runtime::Handle;
 
 pub use error::RemoteError;
+pub use material::Material;
 
 use crate::session::{lock, now};
 
@@ -50,6 +52,8 @@ pub struct Found {
     fetched: bool,
     /// What its ref is, of a repository.
     resolved: Option<git::Resolved>,
+    /// It, as provenance names it.
+    material: Material,
 }
 
 /// The layer of something that is here.
@@ -126,6 +130,25 @@ impl<'a> Remotes<'a> {
             }
         })?;
         Ok(here(found))
+    }
+
+    /// All that was used from elsewhere so far, sorted.
+    pub fn materials(&self) -> Vec<Material> {
+        let found: Vec<_> = lock(&self.found).values().cloned().collect();
+        let mut materials: Vec<_> = found
+            .iter()
+            .filter_map(|cell| lock(cell).as_ref().map(|f| f.material.clone()))
+            .collect();
+        materials.sort();
+        materials.dedup();
+        materials
+    }
+
+    /// What an operation took from elsewhere, where that is known.
+    pub fn material(&self, op: &impl serde::Serialize) -> Option<Material> {
+        let cell = lock(&self.found).get(&op_key(op))?.clone();
+        let known = lock(&cell);
+        known.as_ref().map(|f| f.material.clone())
     }
 
     /// Works on what is known of an operation's source, one at a time.

@@ -4,6 +4,7 @@ mod contexts;
 mod faults;
 mod files;
 mod git;
+mod provenance;
 mod repository;
 mod ssh;
 

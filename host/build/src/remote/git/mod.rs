@@ -17,7 +17,7 @@ use stepwell_steps::source::node::Kind;
 use stepwell_steps::source::root::Root;
 use stepwell_store::{Layer, LayerOptions};
 
-use super::{Found, RemoteError, Remotes};
+use super::{Found, Material, RemoteError, Remotes};
 use program::Git;
 
 /// Permissions of a checkout, whatever the umask of this process is.
@@ -56,6 +56,7 @@ impl Remotes<'_> {
             identity: identity(op, &resolved),
             layer: layer.map(|(_, layer)| layer),
             fetched: false,
+            material: Material::commit(op, &resolved),
             resolved: Some(resolved),
         })
     }
