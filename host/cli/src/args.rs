@@ -125,7 +125,7 @@ pub struct BuildArgs {
     /// Value of an ARG; without `=VALUE`, that of the environment
     #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
     pub build_args: Vec<String>,
-    /// Named context: a directory, `docker-image://REFERENCE`, `oci-layout://DIR[:TAG|@DIGEST]`, or the address of a
+    /// Named context, or one for a platform (`NAME::OS/ARCH`): a directory, `docker-image://REFERENCE`, `oci-layout://DIR[:TAG|@DIGEST]`, or the address of a
     /// repository, an archive or a file
     #[arg(long = "build-context", value_name = "NAME=WHERE")]
     pub build_contexts: Vec<String>,

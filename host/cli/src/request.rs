@@ -88,12 +88,11 @@ fn request(
             .map_or(Frontend::Dockerfile, Frontend::Component),
         context,
         file: sources::definition(args)?,
-        named_contexts: for_platform(
+        named_contexts: with_platforms(
             args.build_contexts
                 .iter()
                 .map(|t| named_context(t))
                 .collect::<Result<_, _>>()?,
-            &platform,
         )?,
         target: args.target.clone(),
         build_args,
@@ -291,28 +290,23 @@ fn named_context(text: &str) -> Result<(String, NamedContext), String> {
     Ok((name.to_owned(), context))
 }
 
-/// Of the contexts that are for one platform (`NAME::PLATFORM`), those for this build's take the place of the others.
-fn for_platform(
+/// Writes the platforms of contexts that are for one (`NAME::PLATFORM`) as they are written everywhere; which one counts is decided where it
+/// is used.
+fn with_platforms(
     contexts: Vec<(String, NamedContext)>,
-    platform: &Platform,
 ) -> Result<Vec<(String, NamedContext)>, String> {
-    let (mut plain, mut own) = (Vec::new(), Vec::new());
-    for (name, context) in contexts {
-        match name.split_once("::") {
-            None => plain.push((name, context)),
-            Some((name, wanted)) => {
-                let parsed: Platform = wanted
-                    .parse()
-                    .map_err(|e| format!("--build-context `{name}::{wanted}`: {e}"))?;
-                if parsed == *platform {
-                    own.push((name.to_owned(), context));
-                }
-            }
-        }
-    }
-    plain.retain(|(name, _)| !own.iter().any(|(n, _)| n == name));
-    plain.extend(own);
-    Ok(plain)
+    let normal = |name: String| -> Result<String, String> {
+        let Some((name, wanted)) = name.split_once("::") else {
+            return Ok(name);
+        };
+        let platform: Platform = wanted
+            .parse()
+            .map_err(|e| format!("--build-context `{name}::{wanted}`: {e}"))?;
+        Ok(format!("{name}::{platform}"))
+    };
+    let all = contexts.into_iter();
+    all.map(|(name, context)| Ok((normal(name)?, context)))
+        .collect()
 }
 
 fn host_entry(text: &str) -> Result<HostEntry, String> {
@@ -360,20 +354,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_context_for_the_platform_takes_the_place_of_the_others() {
+    fn platforms_of_contexts_are_written_in_one_way() {
         let image = |text: &str| NamedContext::Image(text.to_owned());
         let given = [
             "a",
-            "a::linux/arm64",
-            "a::linux/amd64",
-            "b::linux/arm64",
-            "c",
+            "a::linux/aarch64",
+            "a::linux/x86_64",
+            "b::linux/arm/v7",
         ];
         let given = given.map(|n| (n.to_owned(), image(n))).to_vec();
-        let kept = for_platform(given, &"linux/amd64".parse().unwrap()).unwrap();
-        let want = [("c", "c"), ("a", "a::linux/amd64")];
-        assert_eq!(kept, want.map(|(n, i)| (n.to_owned(), image(i))));
+        let names = with_platforms(given).unwrap().into_iter().map(|(n, _)| n);
+        let want = ["a", "a::linux/arm64", "a::linux/amd64", "b::linux/arm/v7"];
+        assert_eq!(names.collect::<Vec<_>>(), want);
         let bad = vec![("a::x/y/z/w".to_owned(), image("a"))];
-        assert!(for_platform(bad, &Platform::host()).is_err());
+        assert!(with_platforms(bad).is_err());
     }
 }

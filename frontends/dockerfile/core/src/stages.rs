@@ -258,9 +258,9 @@ impl<'a> Splitter<'a, '_> {
         let Body::From { image, name } = &from.node.body else {
             return;
         };
-        let base = self.base(image, from);
-        self.default_base(image, from);
         let platform = self.platform(from);
+        let base = self.base(image, from, &platform);
+        self.default_base(image, from);
         let at = name.as_ref().map(|(_, n)| n.at).unwrap_or_default();
         let name = name.as_ref().map(|(_, n)| n.text.to_ascii_lowercase());
         if let Some(name) = &name {
@@ -287,7 +287,7 @@ impl<'a> Splitter<'a, '_> {
         // A named context with the name of a stage takes the place of the stage.
         let replaced = name
             .as_deref()
-            .and_then(|n| context(&self.request.contexts, n));
+            .and_then(|n| context(&self.request.contexts, n, &platform));
         let (base, steps) = replaced.map_or((base, steps), |i| (Base::Context(i), &[][..]));
         self.stages.list.push(Stage {
             name,
@@ -298,7 +298,7 @@ impl<'a> Splitter<'a, '_> {
         });
     }
 
-    fn base(&mut self, image: &Word, from: &'a Instruction) -> Base {
+    fn base(&mut self, image: &Word, from: &'a Instruction, platform: &Platform) -> Base {
         let Some(Expanded { text, .. }) = self.expand(image, from) else {
             return Base::Scratch;
         };
@@ -312,7 +312,7 @@ impl<'a> Splitter<'a, '_> {
             ));
             return Base::Scratch;
         }
-        self.stages.find(&text, &self.request.contexts)
+        self.stages.find(&text, &self.request.contexts, platform)
     }
 
     /// Warns of a base that is no image where nothing is given for the arguments in its name.
@@ -416,12 +416,12 @@ impl<'a> Splitter<'a, '_> {
 }
 
 impl Stages<'_> {
-    /// Says what a name behind FROM or `--from=` means.
-    pub fn find(&self, name: &str, contexts: &[NamedContext]) -> Base {
+    /// Says what a name behind FROM or `--from=` means to a stage for `platform`.
+    pub fn find(&self, name: &str, contexts: &[NamedContext], platform: &Platform) -> Base {
         if let Some(index) = self.names.get(&name.to_ascii_lowercase()) {
             return Base::Stage(*index);
         }
-        match context(contexts, name) {
+        match context(contexts, name, platform) {
             _ if name == "scratch" => Base::Scratch,
             Some(index) => Base::Context(index),
             None => Base::Image(name.to_owned()),
@@ -454,7 +454,7 @@ impl Stages<'_> {
         });
         froms.filter_map(move |word| match word.text.parse() {
             Ok(number) => Some(number).filter(|n| *n < self.list.len()),
-            Err(_) => match self.find(&word.text, contexts) {
+            Err(_) => match self.find(&word.text, contexts, &self.list[index].platform) {
                 Base::Stage(index) => Some(index),
                 _ => None,
             },
@@ -477,8 +477,26 @@ impl Stages<'_> {
     }
 }
 
-/// Finds a named context: by the name as given, or by the familiar form of an image's name.
-fn context(contexts: &[NamedContext], name: &str) -> Option<usize> {
+/// Finds a named context: one that is for this platform (`NAME::PLATFORM`), else one that is for all; by the name as given, else
+/// by the familiar form of an image's name.
+fn context(contexts: &[NamedContext], name: &str, platform: &Platform) -> Option<usize> {
+    let is_for = |text: &str| Platform::parse(text, platform).as_ref() == Some(platform);
+    let own = named(contexts, name, |context| {
+        let (name, wanted) = context.split_once(PLATFORM)?;
+        is_for(wanted).then_some(name)
+    });
+    own.or_else(|| named(contexts, name, |c| (!c.contains(PLATFORM)).then_some(c)))
+}
+
+/// What is between the name of a context and the platform that it is for.
+const PLATFORM: &str = "::";
+
+/// Finds a context among those that `of` has a name for.
+fn named<'c>(
+    contexts: &'c [NamedContext],
+    name: &str,
+    of: impl Fn(&'c str) -> Option<&'c str>,
+) -> Option<usize> {
     let familiar = |name: &str| {
         let name = name.strip_prefix("docker.io/").unwrap_or(name);
         let name = name.strip_prefix("library/").unwrap_or(name);
@@ -486,9 +504,7 @@ fn context(contexts: &[NamedContext], name: &str) -> Option<usize> {
             .unwrap_or(name)
             .to_ascii_lowercase()
     };
-    contexts.iter().rposition(|c| c.name == name).or_else(|| {
-        contexts
-            .iter()
-            .rposition(|c| familiar(&c.name) == familiar(name))
-    })
+    let find =
+        |fits: &dyn Fn(&str) -> bool| contexts.iter().rposition(|c| of(&c.name).is_some_and(fits));
+    find(&|c| c == name).or_else(|| find(&|c| familiar(c) == familiar(name)))
 }

@@ -205,3 +205,42 @@ fn named_contexts_are_behind_addresses_too() {
     build_of(&world, &dir, &["--build-context=repo=ftp://x/y"], None)
         .failed_with(64, &["ftp://x/y"]);
 }
+
+#[test]
+fn a_named_context_can_be_for_one_platform() {
+    let world = World::new();
+    for name in ["amd64", "arm64", "all"] {
+        let dir = world.path(&format!("named/{name}"));
+        std::fs::create_dir_all(&dir).expect("a directory");
+        std::fs::write(dir.join("a"), name).expect("a file");
+    }
+    let given = |name: &str, dir: &str| {
+        let dir = world.path(&format!("named/{dir}"));
+        format!("--build-context={name}={}", dir.display())
+    };
+    let (amd64, arm64, all) = (
+        given("src::linux/x86_64", "amd64"),
+        given("src::linux/arm64/v8", "arm64"),
+        given("src", "all"),
+    );
+    world.dockerfile(
+        "FROM --platform=linux/arm64 scratch AS arm\nCOPY --from=src a /\nFROM scratch\nCOPY --from=src a /\nCOPY --from=arm a /arm\n",
+    );
+    let context = world.path("context").display().to_string();
+    let build = |platform: &str, args: &[&String]| {
+        let platform = format!("--platform={platform}");
+        let args: Vec<&str> = args
+            .iter()
+            .map(|a| a.as_str())
+            .chain([&platform[..]])
+            .collect();
+        let files = built_of(&world, &context, &args, None);
+        (content(&files, "a"), content(&files, "arm"))
+    };
+    let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
+    let both = [&amd64, &arm64, &all];
+    assert_eq!(build("linux/amd64", &both), pair("amd64", "arm64"));
+    assert_eq!(build("linux/arm64", &both), pair("arm64", "arm64"));
+    assert_eq!(build("linux/s390x", &both), pair("all", "arm64"));
+    assert_eq!(build("linux/arm64", &[&amd64, &all]), pair("all", "all"));
+}

@@ -59,7 +59,7 @@ pub type Limit = (String, Option<u64>, Option<u64>);
 /// A context that the user gave a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NamedContext {
-    /// The name.
+    /// The name; with `::os/architecture` behind it, it is for stages of that platform only.
     pub name: String,
     /// The reference of an image; nothing for a directory.
     pub image: Option<String>,

@@ -290,6 +290,54 @@ fn named_contexts_replace_images_stages_and_directories() {
 }
 
 #[test]
+fn a_context_for_a_platform_goes_before_the_one_for_all() {
+    let build = |text: &str, names: &[&str]| {
+        let mut asked = request(text);
+        asked.target_platform = Platform::parse("linux/amd64", &Platform::default()).unwrap();
+        asked.build_platform = Platform::parse("linux/arm64", &Platform::default()).unwrap();
+        let named = |n: &&str| NamedContext {
+            name: n.to_string(),
+            image: None,
+        };
+        asked.contexts = names.iter().map(named).collect();
+        let (graph, _) = lowered(&asked, &mut memory());
+        let lines = graph.lines().filter(|l| l.contains(" context "));
+        let names = lines.map(|l| l.split('"').nth(1).unwrap().to_owned());
+        names.collect::<Vec<_>>()
+    };
+    let all = ["src", "src::linux/amd64", "src::linux/arm64/v8"];
+    let copy = "COPY --from=src a /";
+    // The platform is that of the stage that uses it, not the build's.
+    let arm = format!("FROM --platform=$BUILDPLATFORM scratch AS b\n{copy}\n");
+    let both = format!("{arm}FROM scratch\n{copy}\nCOPY --from=b /a /b");
+    assert_eq!(
+        build(&both, &all),
+        ["src::linux/arm64/v8", "src::linux/amd64"]
+    );
+    let own = &all[..2];
+    assert_eq!(build(&both, own), ["src", "src::linux/amd64"]);
+    // As a base, and in the place of a stage and of an image.
+    let base = "FROM --platform=linux/arm64 src\nLABEL x=y";
+    assert_eq!(build(base, &all), ["src::linux/arm64/v8"]);
+    let stage = "FROM --platform=$BUILDPLATFORM missing AS src\nFROM src\nLABEL x=y";
+    assert_eq!(build(stage, &all), ["src::linux/arm64/v8"]);
+    let image = "FROM docker.io/library/src:latest\nLABEL x=y";
+    assert_eq!(build(image, &all), ["src::linux/amd64"]);
+    // One for another platform alone is none.
+    let (other, mut memory) = (request("FROM scratch\nCOPY --from=debian a /"), memory());
+    let mut other = other;
+    other.contexts.push(NamedContext {
+        name: "debian::plan9/amd64".into(),
+        image: None,
+    });
+    assert!(
+        lowered(&other, &mut memory)
+            .0
+            .contains("image docker.io/library/debian")
+    );
+}
+
+#[test]
 fn an_ignore_file_from_outside_the_context_wins() {
     let mut memory = memory();
     memory
