@@ -149,7 +149,7 @@ impl Builder {
         let cancel = cancel_token()?;
         let images = self.images(request);
         let remotes = self.remotes(request, &cancel);
-        let contexts = Contexts::open(request, &self.store, &remotes)?;
+        let contexts = Contexts::open(request, &remotes)?;
         let planned = self.plan(request, &contexts, &remotes, &images, events)?;
         Ok((planned.output.graph, planned.output.result))
     }
@@ -164,7 +164,7 @@ impl Builder {
         let cancel = cancel_token()?;
         let images = self.images(request);
         let remotes = self.remotes(request, &cancel);
-        let contexts = Contexts::open(request, &self.store, &remotes)?;
+        let contexts = Contexts::open(request, &remotes)?;
         let output = frontend::run(
             &self.engine,
             request,
@@ -244,7 +244,7 @@ impl Builder {
         self.store.heed(cancel.flag());
         let images = self.images(request);
         let remotes = self.remotes(request, cancel);
-        let contexts = Contexts::open(request, &self.store, &remotes)?;
+        let contexts = Contexts::open(request, &remotes)?;
         let planned = self.plan(request, &contexts, &remotes, &images, events)?;
         let stat_cache = StatCache::load(&self.store.directory().join("stat-cache"));
         let uploads = Uploads::new(request, &planned.output.graph, planned.output.result)?;

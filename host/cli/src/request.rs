@@ -324,17 +324,20 @@ fn host_entry(text: &str) -> Result<HostEntry, String> {
     })
 }
 
-/// The time that the user asks for.  `context` stands for that of a remote context, and is the frontend's business.
+/// The time that the user asks for.  A name stands for the time of what it names, and is the frontend's business.
 fn source_date_epoch(build_args: &[(String, String)]) -> Result<Option<i64>, String> {
     let given = build_args
         .iter()
         .rev()
         .find(|(n, _)| n == SOURCE_DATE_EPOCH);
     match given.map(|(_, value)| value.as_str()) {
-        None | Some("" | "context") => Ok(None),
-        Some(text) => text.parse().map(Some).map_err(|_| {
-            format!("SOURCE_DATE_EPOCH `{text}` is not a number of seconds since 1970")
-        }),
+        None | Some("") => Ok(None),
+        Some(text) if text.starts_with(|c: char| c.is_ascii_digit() || c == '-') => {
+            text.parse().map(Some).map_err(|_| {
+                format!("SOURCE_DATE_EPOCH `{text}` is not a number of seconds since 1970")
+            })
+        }
+        Some(_) => Ok(None),
     }
 }
 

@@ -118,6 +118,7 @@ pub mod rules {
         DEFAULT_ARG_IN_FROM "InvalidDefaultArgInFrom" Warning "FROM names no image where the arguments that it uses have their defaults."
         COPY_IGNORED "CopyIgnoredFile" Warning "COPY or ADD takes a file that the ignore file leaves out."
         DEFINITION_DESCRIPTION "InvalidDefinitionDescription" Warning "The comment above FROM or ARG should begin with the name of the stage or argument (experimental)."
+        NO_SOURCE_DATE "NoSourceDate" Note "`SOURCE_DATE_EPOCH` stands for the time of something that has none."
         UNKNOWN_CHECK "UnknownCheck" Note "`check=` names a check that does not exist."
         EXPOSE_FORMAT "ExposeInvalidFormat" Warning "EXPOSE takes ports of the container only; addresses and ports of the host are dropped."
         UNUSED_BUILD_ARG "BuildArgNotDeclared" Warning "A `--build-arg` is given that no ARG declares."

@@ -8,7 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::ast::{Body, Declaration, Fault, File, Instruction, Keyword, mount};
 use crate::diagnostic::{did_you_mean, rules};
 use crate::expand::{Env, Expanded, Expander};
+use crate::lexer::At;
 use crate::lexer::split::Word;
+use crate::lower::SOURCE_DATE_EPOCH;
 use crate::lower::host::{NamedContext, Platform, Request};
 use crate::reference;
 
@@ -40,6 +42,17 @@ pub enum Base {
     Image(String),
 }
 
+/// Whose time `SOURCE_DATE_EPOCH` is.
+#[derive(Debug, Clone)]
+pub struct EpochSource<'a> {
+    /// `context`, the name of a context, or that of a stage.
+    pub value: String,
+    /// Place of the name of the argument.
+    pub at: At,
+    /// Where it is declared; nothing where it is only given.
+    pub instruction: Option<&'a Instruction>,
+}
+
 /// All stages and the arguments that they can inherit.
 #[derive(Debug, Clone, Default)]
 pub struct Stages<'a> {
@@ -51,6 +64,8 @@ pub struct Stages<'a> {
     pub globals: Env,
     /// Default of a global `ARG SOURCE_DATE_EPOCH`, or what the user gives for it, in seconds since 1970.
     pub source_date_epoch: Option<i64>,
+    /// Whose time it is, where it is no number.
+    pub epoch_source: Option<EpochSource<'a>>,
     /// The same without anything that the user gives.
     defaults: Env,
     /// Arguments that are declared before the first FROM, with a value or without.
@@ -80,6 +95,11 @@ pub fn split<'a>(
         .unwrap_or(instructions.len());
     splitter.stages.preamble = &instructions[..first];
     splitter.globals(instructions, first);
+    if !splitter.stages.declared.contains(SOURCE_DATE_EPOCH)
+        && let Some(given) = splitter.given(SOURCE_DATE_EPOCH).map(str::to_owned)
+    {
+        splitter.epoch(&given, At::default(), None);
+    }
     let starts: Vec<usize> = (first..instructions.len())
         .filter(|i| instructions[*i].node.keyword == Keyword::From)
         .collect();
@@ -88,17 +108,6 @@ pub fn split<'a>(
         splitter.stage(&instructions[*start], &instructions[start + 1..end]);
     }
     splitter.stages
-}
-
-/// The argument that sets the time of new files and of the image.
-const SOURCE_DATE_EPOCH: &str = "SOURCE_DATE_EPOCH";
-
-/// Reads a time; nothing where there is none.  `context` stands for the time of a remote context, and a directory has none.
-fn epoch(value: &str) -> Option<Option<i64>> {
-    match value {
-        "" | "context" => Some(None),
-        digits => digits.parse().ok().map(Some),
-    }
 }
 
 struct Splitter<'a, 'b> {
@@ -192,23 +201,23 @@ impl<'a> Splitter<'a, '_> {
             return;
         };
         if name == SOURCE_DATE_EPOCH {
-            match epoch(&value) {
-                Some(seconds) => self.stages.source_date_epoch = seconds,
-                None => self.faults.push((
-                    Fault::new(
-                        &rules::INVALID_ARGUMENT,
-                        declaration.name.at,
-                        format!("`{name}` is `{value}`, which is no number of seconds since 1970"),
-                    )
-                    .hint("write it as digits, for example `git log -1 --format=%ct` prints it"),
-                    instruction,
-                )),
-            }
+            self.epoch(&value, declaration.name.at, Some(instruction));
             if self.stages.source_date_epoch.is_none() {
                 value.clear();
             }
         }
         self.stages.globals.set(name.clone(), value);
+    }
+
+    /// Understands a time; whose time it is else is found out when stages are known.
+    fn epoch(&mut self, value: &str, at: At, instruction: Option<&'a Instruction>) {
+        self.stages.source_date_epoch = value.parse().ok();
+        let is_named = self.stages.source_date_epoch.is_none() && !value.is_empty();
+        self.stages.epoch_source = is_named.then(|| EpochSource {
+            value: value.to_owned(),
+            at,
+            instruction,
+        });
     }
 
     /// Expands a word of ARG or FROM with the global arguments.
@@ -428,10 +437,14 @@ impl Stages<'_> {
         }
     }
 
+    /// Returns the stage with a name.
+    pub fn named(&self, name: &str) -> Option<usize> {
+        self.names.get(&name.to_ascii_lowercase()).copied()
+    }
+
     /// Returns the stage with a name, or else with a number.
     pub fn target(&self, wanted: &str) -> Option<usize> {
-        let named = self.names.get(&wanted.to_ascii_lowercase()).copied();
-        named
+        self.named(wanted)
             .or_else(|| wanted.parse().ok())
             .filter(|i| *i < self.list.len())
     }
@@ -479,7 +492,7 @@ impl Stages<'_> {
 
 /// Finds a named context: one that is for this platform (`NAME::PLATFORM`), else one that is for all; by the name as given, else
 /// by the familiar form of an image's name.
-fn context(contexts: &[NamedContext], name: &str, platform: &Platform) -> Option<usize> {
+pub(crate) fn context(contexts: &[NamedContext], name: &str, platform: &Platform) -> Option<usize> {
     let is_for = |text: &str| Platform::parse(text, platform).as_ref() == Some(platform);
     let own = named(contexts, name, |context| {
         let (name, wanted) = context.split_once(PLATFORM)?;

@@ -12,7 +12,7 @@ use stepwell_model::{Digest, Hasher, remote};
 use stepwell_registry::{Download, Fetch, FetchAuth, Fetched, RegistryError, Validators};
 use stepwell_store::Layer;
 
-use super::{Found, Material, RemoteError, Remotes, Tell};
+use super::{Found, Material, RemoteError, Remotes, TIME, Tell};
 
 /// Largest file that is fetched: ends a body without end before the disk does.
 const LARGEST: u64 = 64 << 30;
@@ -29,7 +29,7 @@ struct Came {
     file: File,
     size: u64,
     digest: Digest,
-    modified: i64,
+    modified: Option<i64>,
     validators: Validators,
 }
 
@@ -49,6 +49,12 @@ impl Remotes<'_> {
         })
     }
 
+    /// Says when a file was last changed, where its server says so.  It is fetched unless it is here.
+    pub fn file_time(&self, op: &HttpOp) -> Result<Option<i64>, RemoteError> {
+        self.file(op, &|_, _| ())?;
+        Ok(self.time(&self.address(op)))
+    }
+
     /// What is kept of an address: digest, version, layer.
     fn kept(&self, op: &HttpOp) -> Option<(Digest, Validators, Layer)> {
         let (record, layer) = self.record(&self.address(op))?;
@@ -62,7 +68,7 @@ impl Remotes<'_> {
 
     /// Key of the record of an address.
     fn address(&self, op: &HttpOp) -> Digest {
-        let mut hasher = self.hasher("stepwell.http.v1");
+        let mut hasher = self.hasher("stepwell.http.v2");
         hasher.field(op.url.as_bytes());
         hasher.field(op.name.as_bytes());
         hasher.finish()
@@ -103,6 +109,7 @@ impl Remotes<'_> {
             (DIGEST, Some(came.digest.to_string())),
             (ETAG, came.validators.etag),
             (LAST_MODIFIED, came.validators.last_modified),
+            (TIME, came.modified.map(|secs| secs.to_string())),
         ];
         let summary = format!("fetch {}", remote::redact(&op.url));
         self.keep(&self.address(op), summary, layer, &extra)?;
@@ -123,7 +130,7 @@ impl Remotes<'_> {
             uid: 0,
             gid: 0,
             mtime: Mtime {
-                secs: came.modified,
+                secs: came.modified.unwrap_or(0),
                 nanos: 0,
             },
             xattrs: Default::default(),
@@ -207,7 +214,7 @@ impl Remotes<'_> {
             file,
             size,
             digest: hasher.finish(),
-            modified: body.modified().unwrap_or(0),
+            modified: body.modified(),
             validators: body.validators(),
         })
     }

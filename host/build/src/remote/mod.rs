@@ -27,6 +27,9 @@ pub use material::Material;
 
 use crate::session::{lock, now};
 
+/// Name of what a record has besides the layer: when its source was last changed, in seconds since 1970.
+const TIME: &str = "time";
+
 /// Told how many bytes have come, and how many there are where that is known.
 pub type Tell<'t> = &'t (dyn Fn(u64, Option<u64>) + Sync);
 
@@ -132,6 +135,16 @@ impl<'a> Remotes<'a> {
         Ok(here(found))
     }
 
+    /// The store that what comes is kept in.
+    pub fn store(&self) -> &'a Store {
+        self.store
+    }
+
+    /// What the user asked for.
+    pub fn request(&self) -> &'a Request {
+        self.request
+    }
+
     /// All that was used from elsewhere so far, sorted.
     pub fn materials(&self) -> Vec<Material> {
         let found: Vec<_> = lock(&self.found).values().cloned().collect();
@@ -146,9 +159,13 @@ impl<'a> Remotes<'a> {
 
     /// What an operation took from elsewhere, where that is known.
     pub fn material(&self, op: &impl serde::Serialize) -> Option<Material> {
+        self.known(op).map(|found| found.material)
+    }
+
+    /// What was found out of an operation's source so far.
+    fn known(&self, op: &impl serde::Serialize) -> Option<Found> {
         let cell = lock(&self.found).get(&op_key(op))?.clone();
-        let known = lock(&cell);
-        known.as_ref().map(|f| f.material.clone())
+        lock(&cell).clone()
     }
 
     /// Works on what is known of an operation's source, one at a time.
@@ -201,6 +218,12 @@ impl<'a> Remotes<'a> {
             ..Record::default()
         };
         Ok(self.store.records().put(key, &record)?)
+    }
+
+    /// When the source of something that is kept was last changed.
+    fn time(&self, key: &Digest) -> Option<i64> {
+        let (record, _) = self.record(key)?;
+        record.extra.get(TIME)?.parse().ok()
     }
 
     /// Begins a digest that no other tenant's build computes.

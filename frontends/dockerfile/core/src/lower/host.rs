@@ -434,6 +434,19 @@ pub trait Host {
         platform: &Platform,
     ) -> Result<ResolvedImage, ResolveError>;
 
+    /// Says when what a context (`""` is the main one) is made of was last changed, in seconds since 1970; nothing for a
+    /// directory of the user's.  The error is for people.
+    fn context_time(&mut self, context: &str) -> Result<Option<i64>, String> {
+        let _ = context;
+        Ok(None)
+    }
+
+    /// Says the same of a file or a repository elsewhere, which is fetched for that.
+    fn fetched_time(&mut self, source: VertexId) -> Result<Option<i64>, String> {
+        let _ = source;
+        Ok(None)
+    }
+
     /// Adds a vertex; the error is for people.
     fn add(&mut self, vertex: Vertex) -> Result<VertexId, String>;
 }

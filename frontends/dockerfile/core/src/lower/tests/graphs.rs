@@ -338,6 +338,99 @@ fn a_context_for_a_platform_goes_before_the_one_for_all() {
 }
 
 #[test]
+fn the_epoch_is_the_time_of_what_it_names() {
+    let build = |text: &str, given: Option<&str>| {
+        let mut asked = request(text);
+        asked.contexts = [("src", None), ("img", Some("debian")), ("broken", None)]
+            .map(|(name, image): (&str, Option<&str>)| NamedContext {
+                name: name.into(),
+                image: image.map(str::to_owned),
+            })
+            .to_vec();
+        let given = given.map(|v| ("SOURCE_DATE_EPOCH".to_owned(), v.to_owned()));
+        asked.build_args.extend(given);
+        let mut memory = memory();
+        let times = [
+            ("", 7),
+            ("src", 8),
+            ("https://h/f", 9),
+            ("https://h/x.git", 10),
+        ];
+        memory.times = times.map(|(n, t)| (n.to_owned(), t)).into();
+        match super::super::build(&asked, &mut memory) {
+            Ok(outcome) => {
+                let run = memory.vertices.iter().find_map(|v| match &v.op {
+                    Op::Run(run) => run.env.iter().find(|(n, _)| n == "SOURCE_DATE_EPOCH"),
+                    _ => None,
+                });
+                (
+                    outcome.source_date_epoch,
+                    run.map_or_else(String::new, |(_, value)| value.clone()),
+                    shown(&outcome.diagnostics),
+                )
+            }
+            Err(list) => (None, String::new(), shown(&list)),
+        }
+    };
+    let is = |seconds: i64, found: (Option<i64>, String, String)| {
+        assert_eq!(found, (Some(seconds), seconds.to_string(), String::new()));
+    };
+    let steps = "FROM debian\nARG SOURCE_DATE_EPOCH\nRUN x\n";
+    let of = |value: &str| format!("ARG SOURCE_DATE_EPOCH={value}\n{steps}");
+    is(7, build(&of("context"), None));
+    is(8, build(&of("src"), None));
+    // What the user gives counts, declared before the first stage or not.
+    is(8, build(&of("context"), Some("src")));
+    is(7, build(steps, Some("context")));
+    is(5, build(&of("context"), Some("5")));
+    // A stage that takes one thing from elsewhere.
+    let stage = |lines: &str| {
+        format!(
+            "{}FROM scratch AS src2\n{lines}\n{steps}",
+            "ARG SOURCE_DATE_EPOCH=SRC2\n"
+        )
+    };
+    is(9, build(&stage("ARG U=https://h/f\nADD $U /"), None));
+    is(
+        10,
+        build(&stage("ADD --keep-git-dir https://h/x.git#v1 /"), None),
+    );
+    for lines in [
+        "ADD a /",
+        "ADD https://h/f https://h/g /",
+        "ADD https://h/f /\nADD https://h/f /",
+        "ADD https://h/f /\nLABEL a=b",
+        "RUN x",
+    ] {
+        let (.., told) = build(&stage(lines), None);
+        assert!(told.contains("1:5 InvalidArgument"), "{told}");
+        assert!(told.contains("has no time of its own"), "{told}");
+    }
+    // An image has none, and nobody is asked in vain.
+    let (epoch, _, told) = build(&of("img"), None);
+    assert_eq!(epoch, None);
+    assert!(told.contains("NoSourceDate"), "{told}");
+    for (value, part) in [
+        (
+            "broken",
+            "the time of the context `broken` cannot be found out: no network",
+        ),
+        ("yesterday", "which is no number of seconds since 1970"),
+    ] {
+        let (.., told) = build(&of(value), None);
+        assert!(told.starts_with("1:5 ") && told.contains(part), "{told}");
+    }
+    // A check asks nobody.
+    let mut check = request(&of("broken"));
+    check.call = Call::Check;
+    check.contexts.push(NamedContext {
+        name: "broken".into(),
+        image: None,
+    });
+    super::super::build(&check, &mut memory()).expect("nothing is wrong with it");
+}
+
+#[test]
 fn an_ignore_file_from_outside_the_context_wins() {
     let mut memory = memory();
     memory
