@@ -1,12 +1,11 @@
 //! `--secret`, `--ssh` and `--ulimit`: what the user gives to RUN steps, checked.  The messages say what is wrong and how
 //! to mend it; no message holds anything confidential.
 
-use std::io::Read as _;
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::fs::FileTypeExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
 use stepwell_model::mount::Limit;
 use stepwell_model::request::SecretValue;
@@ -15,9 +14,6 @@ use crate::values::fields;
 
 /// Largest secret, as docker has it.
 const LARGEST_SECRET: u64 = 500 << 10;
-
-/// Longest time until an agent listens.
-const AGENT_STARTS: Duration = Duration::from_secs(20);
 
 /// `--secret id=ID[,type=file|env][,src=FILE][,env=VARIABLE]`.
 pub fn secret(text: &str) -> Result<(String, SecretValue), String> {
@@ -132,11 +128,18 @@ pub fn agent(text: &str) -> Result<(String, PathBuf, Option<KeyAgent>), String> 
     Ok((id.to_owned(), socket, None))
 }
 
-/// An agent with keys from files; it ends with this value.
+/// An agent with keys from files.  It ends with this value; where the process is killed, some seconds later: it goes with a program that
+/// reads from this process.
 pub struct KeyAgent {
     dir: tempfile::TempDir,
-    agent: Child,
+    /// Waits for the end of this process.
+    keeper: Child,
+    /// Id of the agent, and of its process group.
+    agent: u32,
 }
+
+/// What the agent lives as long as: says who it is, and waits.
+const KEEPER: [&str; 3] = ["sh", "-c", "echo $SSH_AGENT_PID; exec cat >/dev/null"];
 
 impl KeyAgent {
     /// Starts the `ssh-agent` program and gives it keys, which have to be free of passphrases: nobody is asked.
@@ -145,71 +148,73 @@ impl KeyAgent {
             .prefix("stepwell-agent-")
             .tempdir()
             .map_err(|e| format!("there is no place for an agent's socket: {e}"))?;
-        let socket = dir.path().join("agent");
         let needs = |name: &str, e: std::io::Error| {
             format!(
                 "keys are held by an agent, and `{name}` cannot be run: {e}; install it (openssh-client), or name the socket of an agent"
             )
         };
-        let agent = Command::new("ssh-agent")
-            .args(["-D", "-a"])
-            .arg(&socket)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
+        let mut keeper = Command::new("ssh-agent")
+            .arg("-a")
+            .arg(dir.path().join("agent"))
+            .args(KEEPER)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
             .stderr(Stdio::null())
             // What interrupts the build is for the build to hear, which ends the agent when it is done.
             .process_group(0)
             .spawn()
             .map_err(|e| needs("ssh-agent", e))?;
-        let mut this = Self { dir, agent };
-        this.wait_for_socket()?;
+        let mut line = String::new();
+        if let Some(said) = keeper.stdout.take() {
+            let _ = BufReader::new(said).read_line(&mut line);
+        }
+        let agent = line.trim().parse().map_err(|_| {
+            let _ = keeper.kill();
+            let _ = keeper.wait();
+            "`ssh-agent` does not start".to_owned()
+        })?;
+        let this = Self { dir, keeper, agent };
         let added = Command::new("ssh-add")
             .arg("-q")
             .arg("--")
             .args(keys)
-            .env("SSH_AUTH_SOCK", &socket)
+            .env("SSH_AUTH_SOCK", this.socket())
             .env("SSH_ASKPASS_REQUIRE", "never")
             .env_remove("DISPLAY")
             .process_group(0)
             .stdin(Stdio::null())
             .output()
             .map_err(|e| needs("ssh-add", e))?;
-        if added.status.success() {
-            return Ok(this);
+        match added.status.success() {
+            true => Ok(this),
+            false => Err(refused(&String::from_utf8_lossy(&added.stderr))),
         }
-        let said = String::from_utf8_lossy(&added.stderr);
-        let said: Vec<&str> = said
-            .lines()
-            .map(|l| l.trim_matches(|c: char| c == '@' || c.is_whitespace()))
-            .filter(|l| !l.is_empty())
-            .collect();
-        Err(format!(
-            "`ssh-add` does not take the key: {}; it has to be a private key of this user alone (chmod 600) and without a passphrase, else add it to an agent",
-            said.join("; ")
-        ))
     }
 
     fn socket(&self) -> PathBuf {
         self.dir.path().join("agent")
     }
-
-    fn wait_for_socket(&mut self) -> Result<(), String> {
-        let end = Instant::now() + AGENT_STARTS;
-        while !self.socket().exists() {
-            if self.agent.try_wait().is_ok_and(|ended| ended.is_some()) || Instant::now() > end {
-                return Err("`ssh-agent` does not start".to_owned());
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        Ok(())
-    }
 }
 
 impl Drop for KeyAgent {
     fn drop(&mut self) {
-        let _ = self.agent.kill();
-        let _ = self.agent.wait();
+        let _ = stepwell_sys::group::kill(self.agent);
+        let _ = self.keeper.kill();
+        let _ = self.keeper.wait();
     }
+}
+
+/// Says that a key is not taken, with what `ssh-add` says of it.
+fn refused(said: &str) -> String {
+    let said: Vec<&str> = said
+        .lines()
+        .map(|l| l.trim_matches(|c: char| c == '@' || c.is_whitespace()))
+        .filter(|l| !l.is_empty())
+        .collect();
+    format!(
+        "`ssh-add` does not take the key: {}; it has to be a private key of this user alone (chmod 600) and without a passphrase, else add it to an agent",
+        said.join("; ")
+    )
 }
 
 /// `--ulimit NAME=SOFT[:HARD]`.

@@ -1,7 +1,9 @@
 //! Process groups: what those in one do, as `/proc` tells (proc(5)), and ending all of them at once.
 
 use std::collections::HashMap;
-use std::fs;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command};
+use std::{fs, io};
 
 use rustix::io::Errno;
 use rustix::process::{self, Pid, Signal};
@@ -15,6 +17,17 @@ pub struct Usage {
     pub bytes: Option<u64>,
     /// Processor time, in clock ticks (a hundredth of a second each).
     pub ticks: u64,
+}
+
+/// Starts a program as the leader of a group of its own.  The kernel kills it when the thread that calls this ends, however that
+/// does: so nobody goes on for a build that is gone.
+pub fn start(command: &mut Command) -> io::Result<Child> {
+    command.process_group(0);
+    let die_with_parent =
+        || process::set_parent_process_death_signal(Some(Signal::KILL)).map_err(io::Error::from);
+    // SAFETY: between fork and exec this makes one system call, and allocates and locks nothing.
+    unsafe { command.pre_exec(die_with_parent) };
+    command.spawn()
 }
 
 /// Says what each process of a group did so far, by its id.
@@ -61,21 +74,14 @@ fn bytes_in(io: &str) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
-    use std::process::Command;
+    use std::os::unix::process::ExitStatusExt as _;
 
     use super::*;
 
     #[test]
     fn what_a_group_does_is_seen_and_ends() {
-        let mut child = Command::new("sh")
-            .args([
-                "-c",
-                "dd if=/dev/zero of=/dev/null bs=1k 2>/dev/null & sleep 1000 & wait",
-            ])
-            .process_group(0)
-            .spawn()
-            .unwrap();
+        let script = "dd if=/dev/zero of=/dev/null bs=1k 2>/dev/null & sleep 1000 & wait";
+        let mut child = start(Command::new("sh").args(["-c", script])).unwrap();
         let bytes = || {
             let all = usage(child.id());
             assert!(all.contains_key(&child.id()), "{all:?}");
@@ -89,6 +95,13 @@ mod tests {
         assert_eq!(status.signal(), Some(9));
         // Whoever it left behind is dead as well, and nobody is looked for in vain.
         kill(child.id()).unwrap();
+    }
+
+    #[test]
+    fn a_leader_dies_with_who_started_it() {
+        let begin = || start(Command::new("sleep").arg("1000")).unwrap();
+        let mut child = std::thread::spawn(begin).join().unwrap();
+        assert_eq!(child.wait().unwrap().signal(), Some(9));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::io::{Seek as _, Write as _};
+use std::time::Duration;
 
 use stepwell_image::layer::{Entry, Kind, Mtime};
 use stepwell_model::op::HttpOp;
@@ -16,6 +17,8 @@ use super::{Found, Material, RemoteError, Remotes, TIME, Tell};
 
 /// Largest file that is fetched: ends a body without end before the disk does.
 const LARGEST: u64 = 64 << 30;
+/// How often it is looked whether the build was given up.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Permission bits of a fetched file, as docker has them.
 const MODE: u32 = 0o600;
 
@@ -166,9 +169,7 @@ impl Remotes<'_> {
                 other => return other,
             };
             let wait = self.registry.wait_to_fetch(tried, failed);
-            self.runtime
-                .block_on(wait)
-                .map_err(|source| fetching(op, source))?;
+            self.until_given_up(async { wait.await.map_err(|source| fetching(op, source)) })?;
         }
     }
 
@@ -178,11 +179,29 @@ impl Remotes<'_> {
         fetch: &Fetch,
         tell: Tell<'_>,
     ) -> Result<Option<Came>, RemoteError> {
-        self.runtime.block_on(async {
+        self.until_given_up(async {
             match self.registry.fetch_file(fetch).await {
                 Ok(Fetched::Unchanged) => Ok(None),
                 Ok(Fetched::Body(body)) => self.receive(op, body, tell).await.map(Some),
                 Err(source) => Err(fetching(op, source)),
+            }
+        })
+    }
+
+    /// Works on something as long as the build goes on, whatever it waits for.
+    fn until_given_up<T>(
+        &self,
+        work: impl Future<Output = Result<T, RemoteError>>,
+    ) -> Result<T, RemoteError> {
+        let given_up = async {
+            while !self.cancel.is_cancelled() {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        };
+        self.runtime.block_on(async {
+            tokio::select! {
+                done = work => done,
+                () = given_up => Err(RemoteError::Interrupted),
             }
         })
     }
@@ -201,9 +220,6 @@ impl Remotes<'_> {
         let (total, mut size, mut hasher) = (body.length(), 0, Hasher::new());
         let mut file = self.store.nameless_file()?;
         while let Some(piece) = body.chunk().await.map_err(|e| fetching(op, e))? {
-            if self.cancel.is_cancelled() {
-                return Err(RemoteError::Interrupted);
-            }
             hasher.update(&piece);
             file.write_all(&piece).map_err(keeping)?;
             size += piece.len() as u64;

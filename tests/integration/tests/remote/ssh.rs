@@ -8,6 +8,7 @@ use stepwell_integration_tests::{Ran, World, ran};
 use stepwell_test_support::cmd::{run, tool, which};
 use stepwell_test_support::{is_root, user};
 
+use crate::faults::processes_with;
 use crate::repository::{ANYBODYS, Daemon, Repositories, as_inetd};
 use crate::{content, is_not_in_store};
 
@@ -215,6 +216,7 @@ fn keys_in_files_are_given_to_an_agent_of_the_builds_own() {
     }
     let secret = std::fs::read_to_string(ssh.path("key")).unwrap();
     is_not_in_store(&ssh.world, secret.lines().nth(2).unwrap());
+    assert_eq!(processes_with("stepwell-agent-"), Vec::<String>::new());
     let mut protect = tool("ssh-keygen");
     protect
         .args(["-q", "-p", "-P", "", "-N", "long enough", "-f"])
@@ -222,6 +224,7 @@ fn keys_in_files_are_given_to_an_agent_of_the_builds_own() {
     run(&mut user::ordinary(protect)).unwrap();
     ssh.build(&[&key("other-key")])
         .failed_with(64, &["`ssh-add` does not take the key", "passphrase"]);
+    assert_eq!(processes_with("stepwell-agent-"), Vec::<String>::new());
 }
 
 #[test]

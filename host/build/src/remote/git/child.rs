@@ -116,19 +116,17 @@ fn ticks(now: &Usage, before: Option<&Usage>) -> u64 {
 #[cfg(test)]
 mod tests {
     use std::net::TcpListener;
-    use std::os::unix::process::CommandExt as _;
     use std::process::{Command, Stdio};
 
     use super::*;
 
     fn start(program: &str, args: &[&str]) -> Child {
-        Command::new(program)
+        let mut command = Command::new(program);
+        command
             .args(args)
-            .process_group(0)
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap()
+            .stderr(Stdio::null());
+        group::start(&mut command).unwrap()
     }
 
     fn timeouts(idle: u64) -> Timeouts {

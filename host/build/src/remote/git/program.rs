@@ -6,7 +6,6 @@
 
 use std::ffi::OsStr;
 use std::io::{Read as _, Seek as _};
-use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -14,6 +13,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use stepwell_model::remote;
 use stepwell_registry::RegistryOptions;
+use stepwell_sys::group;
 
 use super::child::{self, Ended};
 use super::ssh::{self, Ssh};
@@ -44,6 +44,9 @@ const SETTINGS: &[(&str, &str)] = &[
     // Nothing goes on when the program has ended.
     ("gc.auto", "0"),
     ("maintenance.auto", "false"),
+    // Who is looked after by nobody any more gives a server up that says nothing; else that is done sooner from outside.
+    ("http.lowSpeedLimit", "100"),
+    ("http.lowSpeedTime", "90"),
     ("init.defaultBranch", "main"),
     ("advice.detachedHead", "false"),
     // The directory belongs to this process, whatever its user is called here.
@@ -122,7 +125,7 @@ impl<'r, 'a> Git<'r, 'a> {
             .stdin(Stdio::null())
             .stdout(out.try_clone().map_err(failed)?)
             .stderr(err.try_clone().map_err(failed)?);
-        let mut child = command.spawn().map_err(failed)?;
+        let mut child = group::start(&mut command).map_err(failed)?;
         let timeouts = &self.remotes.registry.options().timeouts;
         let is_cancelled = || self.remotes.cancel.is_cancelled();
         let status = match child::wait(&mut child, timeouts, &is_cancelled).map_err(failed)? {
@@ -176,8 +179,6 @@ impl<'r, 'a> Git<'r, 'a> {
             .env("GIT_CONFIG_COUNT", self.settings.len().to_string())
             // Without a directory it must not look for a repository around it.
             .env("GIT_CEILING_DIRECTORIES", "/")
-            // Those that it starts end with it.
-            .process_group(0)
             .current_dir(directory.unwrap_or(Path::new("/")));
         for (n, (key, value)) in self.settings.iter().enumerate() {
             command
