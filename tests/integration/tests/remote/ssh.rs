@@ -280,3 +280,38 @@ fn an_address_is_no_option_of_a_program() {
         .failed_with(65, &["Dockerfile:2"]);
     assert!(!evil.exists());
 }
+
+#[test]
+fn a_submodule_leads_to_ssh_only_where_an_agent_was_given() {
+    let ssh = Ssh::new();
+    ssh.know("home/.ssh/known_hosts", "host-key.pub");
+    ssh.all.init("inner");
+    ssh.all.write("inner", "y", "inner");
+    let inner = ssh.all.commit("inner");
+    let url = ssh.url("inner");
+    let modules = format!("[submodule \"i\"]\n\tpath = inner\n\turl = {url}\n");
+    ssh.all.write("a", ".gitmodules", &modules);
+    ssh.all.git("a", &["add", ".gitmodules"]);
+    let link = format!("160000,{inner},inner");
+    ssh.all
+        .git("a", &["update-index", "--add", "--cacheinfo", &link]);
+    ssh.all.git("a", &["commit", "--quiet", "--message=m"]);
+    let plain = Daemon::start(&ssh.all);
+    ssh.world.dockerfile(&format!(
+        "FROM @BUSYBOX@\nADD {}#main /d/\nRUN echo ran-$(cat /d/inner/y)\n",
+        plain.url("a")
+    ));
+    let before = ssh.daemon.connections();
+    let mut command = ssh.command(&[]);
+    // An agent that nobody gave to this build is none of its business.
+    command.env("SSH_AUTH_SOCK", ssh.path("agent"));
+    let ran = ran(&mut command);
+    assert_ne!(ran.code, Some(0), "{}", ran.err);
+    for part in ["transport 'ssh' not allowed", "add `--ssh default`"] {
+        assert!(ran.err.contains(part), "{}", ran.err);
+    }
+    assert_eq!(ssh.daemon.connections(), before);
+    let built = ssh.build(&[&ssh.agent()]);
+    assert_eq!(built.code, Some(0), "{}", built.err);
+    assert!(built.err.contains("ran-inner"), "{}", built.err);
+}
