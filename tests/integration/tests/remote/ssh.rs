@@ -5,8 +5,8 @@ use std::process::{Child, Command, Stdio};
 
 use stepwell_integration_tests::children::wait_until;
 use stepwell_integration_tests::{Ran, World, ran};
-use stepwell_test_support::cmd::{run, tool, which};
-use stepwell_test_support::{is_root, user};
+use stepwell_test_support::cmd::{run, tool};
+use stepwell_test_support::{is_root, tools, user};
 
 use crate::faults::processes_with;
 use crate::repository::{ANYBODYS, Daemon, Repositories, as_inetd};
@@ -56,12 +56,14 @@ impl Ssh {
             "HostKey {at}/host-key\nPidFile none\nAuthorizedKeysFile {at}/key.pub\nUsePAM no\nStrictModes no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nSetEnv{settings}\n"
         );
         std::fs::write(dir.join("config"), config).expect("the configuration");
+        // It wants its own whole name.
+        let (program, libraries) = tools::reachable("sshd", &dir).expect("sshd");
         let daemon = Daemon::with({
             let config = dir.join("config");
             move |client| {
-                // It wants its own whole name.
-                let mut sshd = Command::new(which("sshd").expect("sshd"));
+                let mut sshd = Command::new(&program);
                 sshd.args(["-i", "-f"]).arg(&config);
+                sshd.envs(libraries.iter().map(|path| ("LD_LIBRARY_PATH", path)));
                 as_inetd(user::ordinary(sshd), &client);
             }
         });
