@@ -1,9 +1,11 @@
 //! Repositories behind ssh: a real sshd on loopback and a real agent, both the ordinary user's.
 
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
-use stepwell_integration_tests::children::wait_until;
+use stepwell_integration_tests::children::{wait_until, within};
 use stepwell_integration_tests::{Ran, World, ran};
 use stepwell_test_support::cmd::{run, tool};
 use stepwell_test_support::{is_root, tools, user};
@@ -76,7 +78,10 @@ impl Ssh {
             all,
             daemon,
         };
-        wait_until("the agent's socket", || ssh.path("agent").exists());
+        // It is there before anybody listens on it.
+        wait_until("the agent", || {
+            UnixStream::connect(ssh.path("agent")).is_ok()
+        });
         let mut load = tool("ssh-add");
         load.arg("-q")
             .arg(ssh.path("key"))
@@ -204,6 +209,15 @@ fn a_host_with_another_key_is_not_spoken_to() {
     ran(&mut command).failed_with(65, &["/nonesuch/hosts", "SSH_KNOWN_HOSTS"]);
 }
 
+/// Asserts that the agents of builds are gone, or about to be: by themselves they would be ten seconds later.
+#[track_caller]
+fn no_agent_stays() {
+    let gone = within(Duration::from_secs(5), || {
+        processes_with("stepwell-agent-").is_empty()
+    });
+    assert!(gone, "{:?}", processes_with("stepwell-agent-"));
+}
+
 #[test]
 fn keys_in_files_are_given_to_an_agent_of_the_builds_own() {
     let ssh = Ssh::new();
@@ -218,7 +232,7 @@ fn keys_in_files_are_given_to_an_agent_of_the_builds_own() {
     }
     let secret = std::fs::read_to_string(ssh.path("key")).unwrap();
     is_not_in_store(&ssh.world, secret.lines().nth(2).unwrap());
-    assert_eq!(processes_with("stepwell-agent-"), Vec::<String>::new());
+    no_agent_stays();
     let mut protect = tool("ssh-keygen");
     protect
         .args(["-q", "-p", "-P", "", "-N", "long enough", "-f"])
@@ -226,7 +240,7 @@ fn keys_in_files_are_given_to_an_agent_of_the_builds_own() {
     run(&mut user::ordinary(protect)).unwrap();
     ssh.build(&[&key("other-key")])
         .failed_with(64, &["`ssh-add` does not take the key", "passphrase"]);
-    assert_eq!(processes_with("stepwell-agent-"), Vec::<String>::new());
+    no_agent_stays();
 }
 
 #[test]
