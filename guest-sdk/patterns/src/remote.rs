@@ -197,6 +197,9 @@ fn git(text: &str) -> Result<Remote, String> {
     if host(url).is_none_or(|h| h.is_empty() || h.starts_with('-')) {
         return Err(bad("it names no host".into()));
     }
+    if is_ssh(url) {
+        ssh(url).map_err(|why| bad(why.into()))?;
+    }
     if let Some(fragment) = fragment {
         let fragment = decode(fragment);
         let (reference, subdir) = cut(&fragment, ':');
@@ -297,6 +300,58 @@ impl Query {
     }
 }
 
+/// Says whether a repository's address is spoken to over ssh.
+pub fn is_ssh(url: &str) -> bool {
+    scheme(url).map_or_else(|| is_scp(url), |(scheme, _)| scheme == "ssh")
+}
+
+/// Says what is wrong with an address for ssh: what of it becomes an argument of a program is a name, a host and a number.
+fn ssh(url: &str) -> Result<(), &'static str> {
+    let Some((_, rest)) = scheme(url) else {
+        // The rest of `user@host:path` is looked at where it is told from a path.
+        let path = url.split_once(':').map_or("", |(_, path)| path);
+        return match path {
+            "" => Err("it names no path"),
+            path if path.starts_with('-') => Err("its path begins with a `-`"),
+            _ => Ok(()),
+        };
+    };
+    let (authority, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
+    let Some((user, host)) = authority.rsplit_once('@') else {
+        // Within a namespace everybody's name is root's.
+        return Err("it names no user; write `ssh://USER@HOST/…`, most often `git@`");
+    };
+    let word = |text: &str, more: &str| {
+        !text.is_empty()
+            && !text.starts_with('-')
+            && text
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || more.contains(c))
+    };
+    if user.contains(':') {
+        return Err("ssh takes no password; give an agent with the key (`--ssh default`)");
+    }
+    let (name, port) = match host.strip_prefix('[') {
+        Some(rest) => rest.split_once(']').unwrap_or(("", "")),
+        None => host.find(':').map_or((host, ""), |at| host.split_at(at)),
+    };
+    let is_number =
+        |p: &str| matches!(p.strip_prefix(':'), Some("")) || p[1..].parse::<u16>().is_ok();
+    if !word(user, "._-+") {
+        return Err("its user is no name");
+    }
+    if !word(name, if host.starts_with('[') { ":." } else { "._-" }) {
+        return Err("its host is no name");
+    }
+    if !port.is_empty() && (!port.starts_with(':') || !is_number(port)) {
+        return Err("its port is no number");
+    }
+    match path {
+        "" | "/" => Err("it names no path"),
+        _ => Ok(()),
+    }
+}
+
 fn prefixed(prefix: &str, name: String) -> String {
     if name.starts_with(prefix) {
         name
@@ -392,6 +447,33 @@ mod tests {
             ("ssh://-oX=y/x", "error `ssh://-oX=y/x`: it names no host"),
             ("git@-h:x", "error `git@-h:x`: it names no host"),
             ("-u@h:x", "path"),
+            ("git@h:", "error `git@h:`: it names no path"),
+            ("git@h:-x", "error `git@h:-x`: its path begins with a `-`"),
+            (
+                "ssh://git@[::1]:22/x",
+                "git ssh://git@[::1]:22/x :  None None false",
+            ),
+            (
+                "ssh://-oProxyCommand=x@h/x",
+                "error `ssh://h/x`: its user is no name",
+            ),
+            (
+                "ssh://g@h%20-oX/x",
+                "error `ssh://h%20-oX/x`: its host is no name",
+            ),
+            (
+                "ssh://g@h:x/x",
+                "error `ssh://h:x/x`: its port is no number",
+            ),
+            ("ssh://g@h", "error `ssh://h`: it names no path"),
+            (
+                "ssh://g:hush@h/x",
+                "error `ssh://h/x`: ssh takes no password; give an agent with the key (`--ssh default`)",
+            ),
+            (
+                "ssh://h/x",
+                "error `ssh://h/x`: it names no user; write `ssh://USER@HOST/…`, most often `git@`",
+            ),
             (
                 "https://h/x.git#--upload-pack=x",
                 "error `https://h/x.git#--upload-pack=x`: `--upload-pack=x` is not a ref",

@@ -23,7 +23,7 @@ use graph::Vertex;
 /// Reading the directories that the user handed over.
 pub mod contexts {
     pub use super::bindings::stepwell::frontend::contexts::{
-        AccessError, DirectoryEntry, EntryKind, EntryStat, list, read, stat,
+        AccessError, DirectoryEntry, EntryKind, EntryStat, list, read, stat, time,
     };
 }
 
@@ -31,7 +31,7 @@ pub mod contexts {
 pub mod graph {
     pub use super::bindings::stepwell::frontend::graph::{
         FileCopy as Copy, Files, GitSource, GraphError, Mount, Run, SourceError, Vertex, context,
-        http, image, merge,
+        fetched_time, http, image, merge,
     };
 }
 

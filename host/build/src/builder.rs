@@ -7,25 +7,25 @@ use std::time::Duration;
 
 use stepwell_model::event::{Event, EventSink};
 use stepwell_model::inspection::{Argument, Supply, Target};
-use stepwell_model::request::{Call, Request};
+use stepwell_model::request::{Call, Provenance, Request};
 use stepwell_model::{Diagnostic, Digest, Graph, VertexId};
 use stepwell_registry::{Registry, RegistryOptions};
 use stepwell_steps::run::{CancelToken, TierChoice};
 use stepwell_steps::source::StatCache;
 use stepwell_store::{Ids, Store, StoreOptions};
 use stepwell_wasm::GuestEngine;
-use stepwell_wasm::frontend::FrontendOutput;
 
 use crate::contexts::Contexts;
 use crate::error::BuildError;
 use crate::explain::{self, Explanation};
+use crate::frontend::Read;
 use crate::images::Images;
 use crate::remote::Remotes;
 use crate::session::{Layers, Session};
 use crate::stages::Stages;
 use crate::tier::Machine;
 use crate::uploads::Uploads;
-use crate::{drive, export, frontend, policy, tier};
+use crate::{drive, export, frontend, policy, provenance, tier};
 
 /// Shorter pauses before a request is sent again are not told.
 const WORTH_TELLING: Duration = Duration::from_secs(1);
@@ -70,6 +70,15 @@ pub struct Outcome {
     pub tier: Option<TierChoice>,
     /// Whether there are RUN steps.
     pub has_run_step: bool,
+    /// How it was made (SLSA's provenance), where that was asked for.
+    pub provenance: Option<serde_json::Value>,
+}
+
+impl Outcome {
+    /// The isolation of RUN steps with its reasons, as JSON.
+    pub fn isolation(&self) -> serde_json::Value {
+        tier::told(self.tier.as_ref(), self.has_run_step)
+    }
 }
 
 /// What one output wrote.
@@ -90,12 +99,6 @@ pub enum Exported {
     },
     /// Files.
     Files,
-}
-
-/// The parts of a build before anything is carried out.
-struct Planned {
-    output: FrontendOutput,
-    definition: String,
 }
 
 impl Builder {
@@ -146,7 +149,7 @@ impl Builder {
         let cancel = cancel_token()?;
         let images = self.images(request);
         let remotes = self.remotes(request, &cancel);
-        let contexts = Contexts::open(request, &self.store, &remotes)?;
+        let contexts = Contexts::open(request, &remotes)?;
         let planned = self.plan(request, &contexts, &remotes, &images, events)?;
         Ok((planned.output.graph, planned.output.result))
     }
@@ -161,8 +164,8 @@ impl Builder {
         let cancel = cancel_token()?;
         let images = self.images(request);
         let remotes = self.remotes(request, &cancel);
-        let contexts = Contexts::open(request, &self.store, &remotes)?;
-        let (output, _) = frontend::run(
+        let contexts = Contexts::open(request, &remotes)?;
+        let output = frontend::run(
             &self.engine,
             request,
             call,
@@ -170,7 +173,8 @@ impl Builder {
             &remotes,
             &images,
             events,
-        )?;
+        )?
+        .output;
         Ok(Inspection {
             diagnostics: output.diagnostics,
             targets: output.targets,
@@ -197,10 +201,18 @@ impl Builder {
                     e
                 }
             })?;
+            let provenance = request.told_provenance.map(|mode| {
+                let wanted = Provenance {
+                    mode,
+                    ..request.provenance.clone().unwrap_or_default()
+                };
+                provenance::predicate(session, planned.output.result, &wanted, clock())
+            });
             Ok(Outcome {
                 exported,
                 tier: session.tier.get().cloned(),
                 has_run_step,
+                provenance,
             })
         })
     }
@@ -226,12 +238,13 @@ impl Builder {
         request: &Request,
         events: &Arc<dyn EventSink>,
         cancel: &CancelToken,
-        work: impl FnOnce(&Session<'_>, &Planned) -> Result<T, BuildError>,
+        work: impl FnOnce(&Session<'_>, &Read) -> Result<T, BuildError>,
     ) -> Result<T, BuildError> {
+        let began = clock();
         self.store.heed(cancel.flag());
         let images = self.images(request);
         let remotes = self.remotes(request, cancel);
-        let contexts = Contexts::open(request, &self.store, &remotes)?;
+        let contexts = Contexts::open(request, &remotes)?;
         let planned = self.plan(request, &contexts, &remotes, &images, events)?;
         let stat_cache = StatCache::load(&self.store.directory().join("stat-cache"));
         let uploads = Uploads::new(request, &planned.output.graph, planned.output.result)?;
@@ -255,7 +268,10 @@ impl Builder {
             created: OnceLock::new(),
             selected: Mutex::default(),
             next_step: AtomicU32::new(planned.output.graph.len() as u32 + 1),
-            definition: planned.definition.clone(),
+            definition: planned.place.clone(),
+            definition_name: planned.name.clone(),
+            began,
+            invocation: invocation(began),
         };
         let result = work(&session, &planned);
         // A cache of digests that cannot be kept costs the next build time, and this one nothing.
@@ -295,9 +311,9 @@ impl Builder {
         remotes: &Remotes<'_>,
         images: &Images<'_>,
         events: &Arc<dyn EventSink>,
-    ) -> Result<Planned, BuildError> {
+    ) -> Result<Read, BuildError> {
         self.tell_retries(events);
-        let (output, definition) = frontend::run(
+        frontend::run(
             &self.engine,
             request,
             Call::Build,
@@ -305,17 +321,31 @@ impl Builder {
             remotes,
             images,
             events,
-        )?;
-        Ok(Planned { output, definition })
+        )
     }
 
-    fn solve(&self, session: &Session<'_>, planned: &Planned) -> Result<Layers, BuildError> {
+    fn solve(&self, session: &Session<'_>, planned: &Read) -> Result<Layers, BuildError> {
         let Some(target) = planned.output.result else {
             return Ok(Layers::default());
         };
         let (context, decisions) = policy::plan(&self.engine, session)?;
         drive::drive(session, target, &context, &decisions)
     }
+}
+
+/// The time, in seconds since 1970 and nanoseconds.
+pub(crate) fn clock() -> provenance::Time {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.map_or((0, 0), |d| {
+        let secs = i64::try_from(d.as_secs()).unwrap_or(0);
+        (secs, d.subsec_nanos())
+    })
+}
+
+/// Tells one build from all others.
+fn invocation(began: provenance::Time) -> String {
+    let text = format!("{} {began:?}", std::process::id());
+    Digest::of(text.as_bytes()).hex()[..25].to_owned()
 }
 
 fn cancel_token() -> Result<CancelToken, BuildError> {

@@ -7,17 +7,18 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use stepwell_image::Kind;
 use stepwell_model::op::{ContextOp, CopyAction, FileAction, FilesOp, GitOp, HttpOp};
 use stepwell_model::remote::{self, GitSource, Remote};
 use stepwell_model::request::{Compression, ContextSource, NamedContext, Request};
-use stepwell_model::{Digest, Hasher};
+use stepwell_model::{Digest, Hasher, Op};
 use stepwell_steps::files;
 use stepwell_steps::source::{ContextDir, SourceError, SourceTree};
 use stepwell_store::{Layer, LayerOptions, ReadCheckout, Record, Store};
 
 use crate::definition::LARGEST_DEFINITION;
 use crate::error::{BuildError, StepError};
-use crate::remote::{RemoteError, Remotes};
+use crate::remote::{Material, RemoteError, Remotes};
 use crate::session::now;
 
 /// What a file is called that is a context, as BuildKit has it.
@@ -32,31 +33,42 @@ pub struct Contexts {
     lone: Option<(String, Vec<u8>)>,
     /// Trees by name and ignore patterns: a pattern set is compiled once.
     trees: Mutex<HashMap<ContextOp, SourceTree>>,
+    /// What the main context is, where it is elsewhere.
+    material: Option<Material>,
+    /// When contexts were last changed, where something says so.
+    times: HashMap<String, i64>,
     /// What contexts are checkouts of; nobody changes them as long as they are held.
     _held: Vec<ReadCheckout>,
 }
 
 /// Opens contexts.
-struct Opener<'a> {
+struct Opener<'r, 'a> {
     store: &'a Store,
-    remotes: &'a Remotes<'a>,
+    remotes: &'r Remotes<'a>,
     request: &'a Request,
     held: Vec<ReadCheckout>,
+    /// What was opened last from elsewhere.
+    material: Option<Material>,
+    /// When that was last changed.
+    time: Option<i64>,
+}
+
+/// When what an operation takes from elsewhere was last changed, in seconds since 1970; it is fetched for that.
+pub fn fetched_time(remotes: &Remotes<'_>, op: &Op) -> Result<Option<i64>, BuildError> {
+    let mut opener = Opener::new(remotes);
+    let (address, time) = match op {
+        Op::Git(op) => (&op.url, remotes.commit_time(op).map_err(StepError::from)),
+        Op::Http(op) => (&op.url, opener.file_time(op)),
+        _ => return Ok(None),
+    };
+    time.map_err(|e| elsewhere(address, e))
 }
 
 impl Contexts {
     /// Opens the contexts of the request; what is elsewhere is fetched.
-    pub fn open(
-        request: &Request,
-        store: &Store,
-        remotes: &Remotes<'_>,
-    ) -> Result<Self, BuildError> {
-        let mut opener = Opener {
-            store,
-            remotes,
-            request,
-            held: Vec::new(),
-        };
+    pub fn open(request: &Request, remotes: &Remotes<'_>) -> Result<Self, BuildError> {
+        let mut opener = Opener::new(remotes);
+        let mut times = HashMap::new();
         let mut dirs = HashMap::new();
         let mut lone = None;
         let main = match &request.context {
@@ -75,6 +87,8 @@ impl Contexts {
             }
         };
         dirs.insert(String::new(), main);
+        let material = opener.material.take();
+        times.extend(opener.time.take().map(|time| (String::new(), time)));
         for (name, context) in &request.named_contexts {
             let dir = match context {
                 NamedContext::Directory(path) => directory(path)?,
@@ -85,11 +99,14 @@ impl Contexts {
                 NamedContext::Image(_) | NamedContext::OciLayout { .. } => continue,
             };
             dirs.insert(name.clone(), dir);
+            times.extend(opener.time.take().map(|time| (name.clone(), time)));
         }
         Ok(Self {
             dirs,
+            times,
             lone,
             trees: Mutex::default(),
+            material,
             _held: opener.held,
         })
     }
@@ -97,6 +114,16 @@ impl Contexts {
     /// Name and content of the definition, where the main context is nothing else.
     pub fn lone_definition(&self) -> Option<&(String, Vec<u8>)> {
         self.lone.as_ref()
+    }
+
+    /// What the main context is, where it is elsewhere.
+    pub fn main_material(&self) -> Option<&Material> {
+        self.material.as_ref()
+    }
+
+    /// Says when what the context `name` is made of was last changed, in seconds since 1970.
+    pub fn time(&self, name: &str) -> Option<i64> {
+        self.times.get(name).copied()
     }
 
     /// Returns the whole directory `name`, nothing ignored.
@@ -141,13 +168,26 @@ fn elsewhere(address: &str, source: StepError) -> BuildError {
     }
 }
 
-impl Opener<'_> {
+impl<'r, 'a> Opener<'r, 'a> {
+    fn new(remotes: &'r Remotes<'a>) -> Self {
+        Self {
+            store: remotes.store(),
+            remotes,
+            request: remotes.request(),
+            held: Vec::new(),
+            material: None,
+            time: None,
+        }
+    }
+
     /// Opens what is behind an address; says whether it is a file that is no archive.
     fn remote(&mut self, address: &str) -> Result<(ContextDir, bool), StepError> {
         match remote::parse(address) {
             Some(Ok(Remote::Git(source))) => {
                 let op = self.repository(source);
                 let layer = self.remotes.repository(&op)?.layer;
+                self.material = self.remotes.material(&op);
+                self.time = self.remotes.commit_time(&op)?;
                 Ok((self.checkout(layer)?, false))
             }
             Some(Ok(Remote::File(url))) => {
@@ -156,9 +196,9 @@ impl Opener<'_> {
                     name: FILE.to_owned(),
                     checksum: None,
                 };
-                let fetched = self.remotes.file(&op, &|_, _| ())?.layer;
-                let dir = self.checkout(fetched)?;
-                let archive = self.unpacked(dir.tree(), FILE, Some(fetched.diff_id))?;
+                let (dir, archive) = self.fetched(&op)?;
+                self.material = self.remotes.material(&op);
+                self.time = self.time_of(&op, archive)?;
                 match archive {
                     Some(layer) => Ok((self.checkout(layer)?, false)),
                     None => Ok((dir, true)),
@@ -170,6 +210,40 @@ impl Opener<'_> {
             }
             .into()),
         }
+    }
+
+    /// Fetches a file; returns the directory that it is alone in, and what it holds where it is an archive.
+    fn fetched(&mut self, op: &HttpOp) -> Result<(ContextDir, Option<Layer>), StepError> {
+        let fetched = self.remotes.file(op, &|_, _| ())?.layer;
+        let dir = self.checkout(fetched)?;
+        let archive = self.unpacked(dir.tree(), &op.name, Some(fetched.diff_id))?;
+        Ok((dir, archive))
+    }
+
+    /// When a file was last changed: as its server says, else its youngest file where it is an archive.
+    fn file_time(&mut self, op: &HttpOp) -> Result<Option<i64>, StepError> {
+        match self.remotes.file_time(op)? {
+            Some(time) => Ok(Some(time)),
+            None => {
+                let (_, archive) = self.fetched(op)?;
+                self.time_of(op, archive)
+            }
+        }
+    }
+
+    fn time_of(&self, op: &HttpOp, archive: Option<Layer>) -> Result<Option<i64>, StepError> {
+        match (self.remotes.file_time(op)?, archive) {
+            (None, Some(layer)) => self.youngest(layer),
+            (time, _) => Ok(time),
+        }
+    }
+
+    /// The time of the youngest file of an archive.
+    fn youngest(&self, layer: Layer) -> Result<Option<i64>, StepError> {
+        let view = self.store.chain_view(&[layer])?;
+        let files = view.iter().map(|(_, node)| node.entry());
+        let files = files.filter(|entry| matches!(entry.kind, Kind::File { .. }));
+        Ok(files.map(|entry| entry.mtime.secs).max())
     }
 
     fn repository(&self, source: GitSource) -> GitOp {
@@ -201,6 +275,7 @@ impl Opener<'_> {
         );
         let dir = ContextDir::open(parent, &[])?;
         if let Some(layer) = self.unpacked(dir.tree(), &name, None)? {
+            self.time = self.youngest(layer)?;
             return self.checkout(layer);
         }
         *lone = Some(("Dockerfile".to_owned(), read_lone(&dir, &name)?));

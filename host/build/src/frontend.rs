@@ -5,7 +5,7 @@ use std::sync::Arc;
 use stepwell_image::ManifestError;
 use stepwell_model::event::{Event, EventSink};
 use stepwell_model::request::{Call, Frontend, NamedContext, Request};
-use stepwell_model::{Diagnostic, Platform, Reference};
+use stepwell_model::{Diagnostic, Op, Platform, Reference};
 use stepwell_registry::ErrorKind;
 use stepwell_steps::source::SourceError;
 use stepwell_steps::source::node::Kind;
@@ -15,11 +15,21 @@ use stepwell_wasm::frontend::{
 };
 use stepwell_wasm::{GuestEngine, GuestError};
 
-use crate::contexts::Contexts;
-use crate::definition;
+use crate::contexts::{self, Contexts};
 use crate::error::{BuildError, ImageError};
 use crate::images::Images;
 use crate::remote::Remotes;
+use crate::{definition, names};
+
+/// What the frontend made of a definition.
+pub struct Read {
+    /// Its answer.
+    pub output: FrontendOutput,
+    /// Says which definition it was among all.
+    pub place: String,
+    /// What the definition is called.
+    pub name: String,
+}
 
 /// Asks the frontend about the definition, for its graph most of all, and says which definition that was; diagnostics are told as
 /// events.
@@ -31,7 +41,7 @@ pub fn run(
     remotes: &Remotes<'_>,
     images: &Images<'_>,
     events: &Arc<dyn EventSink>,
-) -> Result<(FrontendOutput, String), BuildError> {
+) -> Result<Read, BuildError> {
     let source = match &request.frontend {
         Frontend::Dockerfile => FrontendSource::BuiltinDockerfile,
         Frontend::Component(path) => FrontendSource::File(path.clone()),
@@ -39,6 +49,7 @@ pub fn run(
     let frontend =
         stepwell_wasm::frontend::Frontend::load(engine, &source).map_err(BuildError::Guest)?;
     let found = definition::find(&frontend, request, contexts, remotes)?;
+    let name = found.definition.name.clone();
     let input = FrontendInput {
         call,
         ..input(found.definition, found.ignore_file, request)
@@ -46,6 +57,7 @@ pub fn run(
     let mut host = Host {
         contexts,
         images,
+        remotes,
         failed: Vec::new(),
     };
     let result = frontend.build(&input, &request.guest_limits, &mut host);
@@ -57,7 +69,11 @@ pub fn run(
         events.event(Event::Diagnostic(diagnostic.clone()));
     }
     result
-        .map(|output| (output, found.place))
+        .map(|output| Read {
+            output,
+            place: found.place,
+            name,
+        })
         .map_err(|error| match error {
             GuestError::Refused { diagnostics } => refused(diagnostics, host.failed),
             other => BuildError::Guest(other),
@@ -120,7 +136,8 @@ fn kind(name: &str, context: &NamedContext) -> ContextKind {
 struct Host<'a> {
     contexts: &'a Contexts,
     images: &'a Images<'a>,
-    /// Images that could not be had, and why.
+    remotes: &'a Remotes<'a>,
+    /// Images and sources that could not be had, and why.
     failed: Vec<(String, BuildError)>,
 }
 
@@ -158,6 +175,19 @@ impl FrontendHost for Host<'_> {
                 })
             })
             .collect())
+    }
+
+    fn context_time(&mut self, context: &str) -> Result<Option<i64>, AccessError> {
+        self.dir(context)?;
+        Ok(self.contexts.time(context))
+    }
+
+    fn fetched_time(&mut self, op: &Op) -> Result<Option<i64>, AccessError> {
+        contexts::fetched_time(self.remotes, op).map_err(|error| {
+            let answer = AccessError::Io(error.to_string());
+            self.failed.push((names::bare(op), error));
+            answer
+        })
     }
 
     fn resolve_image(

@@ -21,6 +21,7 @@ mod images;
 mod mounts;
 mod names;
 mod policy;
+mod provenance;
 mod remote;
 mod selections;
 mod session;

@@ -25,7 +25,8 @@ pub fn of(vertex: &Vertex) -> String {
     }
 }
 
-fn bare(op: &Op) -> String {
+/// Names an operation from what it does.
+pub fn bare(op: &Op) -> String {
     match op {
         Op::Image(image) => format!("FROM {}", image.reference),
         Op::Context(context) if context.name.is_empty() => "context".to_owned(),

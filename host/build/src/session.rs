@@ -19,6 +19,7 @@ use crate::contexts::Contexts;
 use crate::error::{BuildError, StepError};
 use crate::images::Images;
 use crate::names;
+use crate::provenance::Time;
 use crate::remote::{RemoteError, Remotes};
 use crate::stages::Stages;
 use crate::tier::Machine;
@@ -55,6 +56,12 @@ pub struct Session<'a> {
     pub selected: Mutex<HashMap<(VertexId, u32), Digest>>,
     /// Where the definition is, for slots.
     pub definition: String,
+    /// What it is called.
+    pub definition_name: String,
+    /// When the build began.
+    pub began: Time,
+    /// Tells it from all other builds.
+    pub invocation: String,
 }
 
 impl Session<'_> {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
+use serde_json::{Value, json};
 use stepwell_model::event::Event;
 use stepwell_model::{Op, VertexId};
 use stepwell_steps::run::{self, InitProgram, RunError, TierChoice, at_least, choose_tier};
@@ -47,6 +48,18 @@ pub fn is_needed(session: &Session<'_>, target: Option<VertexId>) -> bool {
         });
     }
     any
+}
+
+/// The isolation that RUN steps got, with ids and reasons, as JSON; `none` where none was carried out, with the reason for that.
+pub fn told(tier: Option<&TierChoice>, has_run_step: bool) -> Value {
+    let why = match has_run_step {
+        true => "the results of all RUN steps were there already",
+        false => "there is no RUN step",
+    };
+    match tier {
+        Some(choice) => json!(choice),
+        None => json!({"tier": "none", "reasons": [], "why": why}),
+    }
 }
 
 /// Chooses the tier, the first time it is asked.

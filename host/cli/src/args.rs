@@ -125,7 +125,7 @@ pub struct BuildArgs {
     /// Value of an ARG; without `=VALUE`, that of the environment
     #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
     pub build_args: Vec<String>,
-    /// Named context: a directory, `docker-image://REFERENCE`, `oci-layout://DIR[:TAG|@DIGEST]`, or the address of a
+    /// Named context, or one for a platform (`NAME::OS/ARCH`): a directory, `docker-image://REFERENCE`, `oci-layout://DIR[:TAG|@DIGEST]`, or the address of a
     /// repository, an archive or a file
     #[arg(long = "build-context", value_name = "NAME=WHERE")]
     pub build_contexts: Vec<String>,
@@ -159,6 +159,16 @@ pub struct BuildArgs {
     /// Writes the digest of the image's configuration to this file
     #[arg(long, value_name = "FILE")]
     pub iidfile: Option<PathBuf>,
+    /// Says beside the image how it was made: `true`, `false`, `mode=min|max[,builder-id=URI][,reproducible=true]`; short for
+    /// `--attest=type=provenance,…` [default: false; `--metadata-file` has it always]
+    #[arg(long, value_name = "HOW", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub provenance: Option<String>,
+    /// Attestation beside the image: `type=provenance[,mode=min|max][,…]`
+    #[arg(long = "attest", value_name = "type=…")]
+    pub attests: Vec<String>,
+    /// Lists of what is in an image are not made here: only `false` is taken
+    #[arg(long, value_name = "HOW", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide = true)]
+    pub sbom: Option<String>,
     /// How RUN steps are kept apart from the machine
     #[arg(long, value_name = "TIER", default_value = "auto")]
     pub isolation: IsolationArg,
@@ -179,8 +189,9 @@ pub struct BuildArgs {
     /// Something confidential for RUN --mount=type=secret: `id=ID[,src=FILE|,env=VARIABLE]`
     #[arg(long = "secret", value_name = "id=…")]
     pub secrets: Vec<String>,
-    /// SSH agent for RUN --mount=type=ssh: `default` or `ID[=SOCKET]` [default socket: $SSH_AUTH_SOCK]
-    #[arg(long = "ssh", value_name = "ID[=SOCKET]")]
+    /// SSH agent for RUN --mount=type=ssh, and `default` for repositories behind ssh: `ID[=SOCKET|KEYFILE[,…]]`
+    /// [default socket: $SSH_AUTH_SOCK]
+    #[arg(long = "ssh", value_name = "ID[=SOCKET|KEY]")]
     pub agents: Vec<String>,
     /// Size of /dev/shm as RUN steps see it; it is told, and not enforced [default: 64mb]
     #[arg(long, value_name = "SIZE", value_parser = crate::values::size)]

@@ -157,7 +157,10 @@ fn write_results(args: &BuildArgs, outcome: &Outcome) -> Result<(), BuildError> 
             println!("{manifest}");
         }
     }
-    metadata.insert("stepwell.isolation".into(), isolation(outcome));
+    metadata.insert("stepwell.isolation".into(), outcome.isolation());
+    if let Some(provenance) = &outcome.provenance {
+        metadata.insert("buildx.build.provenance".into(), provenance.clone());
+    }
     match &args.metadata_file {
         Some(file) => write(
             file,
@@ -166,18 +169,6 @@ fn write_results(args: &BuildArgs, outcome: &Outcome) -> Result<(), BuildError> 
                 .as_bytes(),
         ),
         None => Ok(()),
-    }
-}
-
-/// The tier with ids and reasons; `none` where no RUN step was carried out, with the reason for that.
-fn isolation(outcome: &Outcome) -> serde_json::Value {
-    let why = match outcome.has_run_step {
-        true => "the results of all RUN steps were there already",
-        false => "there is no RUN step",
-    };
-    match &outcome.tier {
-        Some(choice) => json!(choice),
-        None => json!({"tier": "none", "reasons": [], "why": why}),
     }
 }
 

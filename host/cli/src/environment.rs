@@ -58,6 +58,25 @@ pub fn users() -> Vec<String> {
     name.into_iter().chain([uid]).collect()
 }
 
+/// Files with the keys of hosts that are spoken to over ssh: those that SSH_KNOWN_HOSTS lists (as Kaniko has it), else
+/// those of the user and of the machine that there are.
+pub fn known_hosts() -> Vec<PathBuf> {
+    // Some have the keys themselves in a variable of this name, which is no list of files.
+    let is_list = |list: &Vec<PathBuf>| list.iter().all(|path| path.is_absolute());
+    let listed = std::env::var_os("SSH_KNOWN_HOSTS").filter(|v| !v.is_empty());
+    if let Some(list) = listed
+        .map(|v| std::env::split_paths(&v).collect())
+        .filter(is_list)
+    {
+        return list;
+    }
+    let usual = [
+        home().join(".ssh/known_hosts"),
+        PathBuf::from("/etc/ssh/ssh_known_hosts"),
+    ];
+    usual.into_iter().filter(|path| path.is_file()).collect()
+}
+
 /// How registries are spoken to.
 pub fn registry(insecure: &[String]) -> RegistryOptions {
     let docker = var("DOCKER_CONFIG")

@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod attest;
 mod build;
 mod check;
 mod docker;

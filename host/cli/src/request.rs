@@ -6,17 +6,19 @@ use stepwell_model::op::{HostEntry, Network};
 use stepwell_model::request::{
     ContextSource, Frontend, GuestLimits, Isolation, NamedContext, Output, Request, StepLimits,
 };
-use stepwell_model::{Platform, parse_reference};
+use stepwell_model::{Platform, parse_reference, remote};
 
 use crate::args::{BuildArgs, GuestArgs, IsolationArg, NetworkArg};
 use crate::sources::{self, Input};
+use crate::supplies::{self, KeyAgent};
 use crate::values::pair;
-use crate::{output, supplies};
+use crate::{attest, environment, output};
 
 /// A request, and what it needs as long as it is worked on.
 pub struct Prepared {
     request: Request,
     _input: Option<Input>,
+    _agents: Vec<KeyAgent>,
 }
 
 impl std::ops::Deref for Prepared {
@@ -30,14 +32,45 @@ impl std::ops::Deref for Prepared {
 /// Checks the arguments and takes what comes on standard input; the error is what is wrong, for people.
 pub fn from_args(args: &BuildArgs) -> Result<Prepared, String> {
     let (context, input) = sources::context(args)?;
-    let request = request(args, context)?;
+    let (agents, held) = agents(args, &context)?;
+    let request = request(args, context, agents)?;
     Ok(Prepared {
         request,
         _input: input,
+        _agents: held,
     })
 }
 
-fn request(args: &BuildArgs, context: ContextSource) -> Result<Request, String> {
+/// Id and socket of an agent.
+type Agent = (String, PathBuf);
+
+/// The agents that were given, and those that were started for keys.  Without any, that of the user's is for a context behind
+/// ssh, as with buildx: the user named the address.
+fn agents(
+    args: &BuildArgs,
+    context: &ContextSource,
+) -> Result<(Vec<Agent>, Vec<KeyAgent>), String> {
+    let (mut agents, mut held) = (Vec::new(), Vec::new());
+    for text in &args.agents {
+        let (id, socket, started) = supplies::agent(text)?;
+        agents.push((id, socket));
+        held.extend(started);
+    }
+    let is_ssh = matches!(context, ContextSource::Remote(address) if remote::is_ssh(address));
+    if agents.is_empty()
+        && is_ssh
+        && let Ok((id, socket, _)) = supplies::agent("default")
+    {
+        agents.push((id, socket));
+    }
+    Ok((agents, held))
+}
+
+fn request(
+    args: &BuildArgs,
+    context: ContextSource,
+    agents: Vec<Agent>,
+) -> Result<Request, String> {
     let platform = match &args.platform {
         Some(text) => text.parse().map_err(|e| format!("--platform: {e}"))?,
         None => Platform::host(),
@@ -47,6 +80,7 @@ fn request(args: &BuildArgs, context: ContextSource) -> Result<Request, String> 
     }
     let build_args = build_args(args)?;
     let source_date_epoch = source_date_epoch(&build_args)?;
+    let outputs = outputs(args)?;
     Ok(Request {
         frontend: args
             .frontend
@@ -54,12 +88,11 @@ fn request(args: &BuildArgs, context: ContextSource) -> Result<Request, String> 
             .map_or(Frontend::Dockerfile, Frontend::Component),
         context,
         file: sources::definition(args)?,
-        named_contexts: for_platform(
+        named_contexts: with_platforms(
             args.build_contexts
                 .iter()
                 .map(|t| named_context(t))
                 .collect::<Result<_, _>>()?,
-            &platform,
         )?,
         target: args.target.clone(),
         build_args,
@@ -83,11 +116,8 @@ fn request(args: &BuildArgs, context: ContextSource) -> Result<Request, String> 
             .iter()
             .map(|t| supplies::secret(t))
             .collect::<Result<_, _>>()?,
-        agents: args
-            .agents
-            .iter()
-            .map(|t| supplies::agent(t))
-            .collect::<Result<_, _>>()?,
+        agents,
+        known_hosts: environment::known_hosts(),
         shm_size: args.shm_size,
         limits: args
             .ulimits
@@ -95,7 +125,9 @@ fn request(args: &BuildArgs, context: ContextSource) -> Result<Request, String> 
             .map(|t| supplies::limit(t))
             .collect::<Result<_, _>>()?,
         tags: args.tags.clone(),
-        outputs: outputs(args)?,
+        provenance: attest::provenance(args, &outputs)?,
+        told_provenance: attest::told(args)?,
+        outputs,
         isolation: isolation(args.isolation),
         require_isolation: required(args)?,
         source_date_epoch,
@@ -268,28 +300,23 @@ fn named_context(text: &str) -> Result<(String, NamedContext), String> {
     Ok((name.to_owned(), context))
 }
 
-/// Of the contexts that are for one platform (`NAME::PLATFORM`), those for this build's take the place of the others.
-fn for_platform(
+/// Writes the platforms of contexts that are for one (`NAME::PLATFORM`) as they are written everywhere; which one counts is decided where it
+/// is used.
+fn with_platforms(
     contexts: Vec<(String, NamedContext)>,
-    platform: &Platform,
 ) -> Result<Vec<(String, NamedContext)>, String> {
-    let (mut plain, mut own) = (Vec::new(), Vec::new());
-    for (name, context) in contexts {
-        match name.split_once("::") {
-            None => plain.push((name, context)),
-            Some((name, wanted)) => {
-                let parsed: Platform = wanted
-                    .parse()
-                    .map_err(|e| format!("--build-context `{name}::{wanted}`: {e}"))?;
-                if parsed == *platform {
-                    own.push((name.to_owned(), context));
-                }
-            }
-        }
-    }
-    plain.retain(|(name, _)| !own.iter().any(|(n, _)| n == name));
-    plain.extend(own);
-    Ok(plain)
+    let normal = |name: String| -> Result<String, String> {
+        let Some((name, wanted)) = name.split_once("::") else {
+            return Ok(name);
+        };
+        let platform: Platform = wanted
+            .parse()
+            .map_err(|e| format!("--build-context `{name}::{wanted}`: {e}"))?;
+        Ok(format!("{name}::{platform}"))
+    };
+    let all = contexts.into_iter();
+    all.map(|(name, context)| Ok((normal(name)?, context)))
+        .collect()
 }
 
 fn host_entry(text: &str) -> Result<HostEntry, String> {
@@ -307,17 +334,20 @@ fn host_entry(text: &str) -> Result<HostEntry, String> {
     })
 }
 
-/// The time that the user asks for.  `context` stands for that of a remote context, and is the frontend's business.
+/// The time that the user asks for.  A name stands for the time of what it names, and is the frontend's business.
 fn source_date_epoch(build_args: &[(String, String)]) -> Result<Option<i64>, String> {
     let given = build_args
         .iter()
         .rev()
         .find(|(n, _)| n == SOURCE_DATE_EPOCH);
     match given.map(|(_, value)| value.as_str()) {
-        None | Some("" | "context") => Ok(None),
-        Some(text) => text.parse().map(Some).map_err(|_| {
-            format!("SOURCE_DATE_EPOCH `{text}` is not a number of seconds since 1970")
-        }),
+        None | Some("") => Ok(None),
+        Some(text) if text.starts_with(|c: char| c.is_ascii_digit() || c == '-') => {
+            text.parse().map(Some).map_err(|_| {
+                format!("SOURCE_DATE_EPOCH `{text}` is not a number of seconds since 1970")
+            })
+        }
+        Some(_) => Ok(None),
     }
 }
 
@@ -337,20 +367,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_context_for_the_platform_takes_the_place_of_the_others() {
+    fn platforms_of_contexts_are_written_in_one_way() {
         let image = |text: &str| NamedContext::Image(text.to_owned());
         let given = [
             "a",
-            "a::linux/arm64",
-            "a::linux/amd64",
-            "b::linux/arm64",
-            "c",
+            "a::linux/aarch64",
+            "a::linux/x86_64",
+            "b::linux/arm/v7",
         ];
         let given = given.map(|n| (n.to_owned(), image(n))).to_vec();
-        let kept = for_platform(given, &"linux/amd64".parse().unwrap()).unwrap();
-        let want = [("c", "c"), ("a", "a::linux/amd64")];
-        assert_eq!(kept, want.map(|(n, i)| (n.to_owned(), image(i))));
+        let names = with_platforms(given).unwrap().into_iter().map(|(n, _)| n);
+        let want = ["a", "a::linux/arm64", "a::linux/amd64", "b::linux/arm/v7"];
+        assert_eq!(names.collect::<Vec<_>>(), want);
         let bad = vec![("a::x/y/z/w".to_owned(), image("a"))];
-        assert!(for_platform(bad, &Platform::host()).is_err());
+        assert!(with_platforms(bad).is_err());
     }
 }

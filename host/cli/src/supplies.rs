@@ -1,9 +1,11 @@
 //! `--secret`, `--ssh` and `--ulimit`: what the user gives to RUN steps, checked.  The messages say what is wrong and how
 //! to mend it; no message holds anything confidential.
 
-use std::io::Read as _;
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::fs::FileTypeExt as _;
-use std::path::PathBuf;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 
 use stepwell_model::mount::Limit;
 use stepwell_model::request::SecretValue;
@@ -81,8 +83,9 @@ fn file(path: &str) -> Result<Vec<u8>, String> {
     }
 }
 
-/// `--ssh default`, `--ssh ID`, `--ssh ID=SOCKET`.
-pub fn agent(text: &str) -> Result<(String, PathBuf), String> {
+/// `--ssh default`, `--ssh ID`, `--ssh ID=SOCKET`, `--ssh ID=KEYFILE[,KEYFILE…]`: id, socket, and the agent that was started
+/// for keys.
+pub fn agent(text: &str) -> Result<(String, PathBuf, Option<KeyAgent>), String> {
     let wrong = |why: String| format!("--ssh `{text}`: {why}");
     let (id, place) = match text.split_once('=') {
         Some((id, place)) => (id, Some(place)),
@@ -93,31 +96,125 @@ pub fn agent(text: &str) -> Result<(String, PathBuf), String> {
             "it lacks its id; write `default` or `ID=SOCKET`".to_owned(),
         ));
     }
-    let socket = match place.filter(|p| !p.is_empty()) {
-        Some(place) => PathBuf::from(place),
+    let places: Vec<PathBuf> = match place.filter(|p| !p.is_empty()) {
+        Some(places) => places.split(',').map(PathBuf::from).collect(),
         None => std::env::var_os("SSH_AUTH_SOCK")
             .filter(|v| !v.is_empty())
-            .map(PathBuf::from)
+            .map(|v| vec![PathBuf::from(v)])
             .ok_or_else(|| {
                 wrong(
-                    "there is no agent: SSH_AUTH_SOCK is not set; start one with `eval $(ssh-agent)` and `ssh-add`"
+                    "there is no agent: SSH_AUTH_SOCK is not set; start one with `eval $(ssh-agent)` and `ssh-add`, or name the file of a key: `ID=FILE`"
                         .to_owned(),
                 )
             })?,
     };
-    let kind = std::fs::metadata(&socket)
-        .map_err(|e| wrong(format!("`{}` cannot be used: {e}", socket.display())))?
-        .file_type();
-    if !kind.is_socket() {
-        return Err(wrong(format!(
-            "`{}` is not the socket of an agent; keys are not read from files here: `ssh-agent sh -c 'ssh-add KEY && stepwell build --ssh {id} …'` does it",
-            socket.display()
-        )));
+    let unusable =
+        |path: &Path, e: std::io::Error| wrong(format!("`{}` cannot be used: {e}", path.display()));
+    for place in &places {
+        let kind = std::fs::metadata(place)
+            .map_err(|e| unusable(place, e))?
+            .file_type();
+        if !kind.is_socket() {
+            let agent = KeyAgent::start(&places).map_err(wrong)?;
+            return Ok((id.to_owned(), agent.socket(), Some(agent)));
+        }
     }
-    let socket = socket
-        .canonicalize()
-        .map_err(|e| wrong(format!("`{}` cannot be used: {e}", socket.display())))?;
-    Ok((id.to_owned(), socket))
+    let [socket] = &places[..] else {
+        return Err(wrong(
+            "it has more than one socket; give one, or files of keys".to_owned(),
+        ));
+    };
+    let socket = socket.canonicalize().map_err(|e| unusable(socket, e))?;
+    Ok((id.to_owned(), socket, None))
+}
+
+/// An agent with keys from files.  It ends with this value; where the process is killed, some seconds later: it goes with a program that
+/// reads from this process.
+pub struct KeyAgent {
+    dir: tempfile::TempDir,
+    /// Waits for the end of this process.
+    keeper: Child,
+    /// Id of the agent, and of its process group.
+    agent: u32,
+}
+
+/// What the agent lives as long as: says who it is, and waits.
+const KEEPER: [&str; 3] = ["sh", "-c", "echo $SSH_AGENT_PID; exec cat >/dev/null"];
+
+impl KeyAgent {
+    /// Starts the `ssh-agent` program and gives it keys, which have to be free of passphrases: nobody is asked.
+    fn start(keys: &[PathBuf]) -> Result<Self, String> {
+        let dir = tempfile::Builder::new()
+            .prefix("stepwell-agent-")
+            .tempdir()
+            .map_err(|e| format!("there is no place for an agent's socket: {e}"))?;
+        let needs = |name: &str, e: std::io::Error| {
+            format!(
+                "keys are held by an agent, and `{name}` cannot be run: {e}; install it (openssh-client), or name the socket of an agent"
+            )
+        };
+        let mut keeper = Command::new("ssh-agent")
+            .arg("-a")
+            .arg(dir.path().join("agent"))
+            .args(KEEPER)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            // What interrupts the build is for the build to hear, which ends the agent when it is done.
+            .process_group(0)
+            .spawn()
+            .map_err(|e| needs("ssh-agent", e))?;
+        let mut line = String::new();
+        if let Some(said) = keeper.stdout.take() {
+            let _ = BufReader::new(said).read_line(&mut line);
+        }
+        let agent = line.trim().parse().map_err(|_| {
+            let _ = keeper.kill();
+            let _ = keeper.wait();
+            "`ssh-agent` does not start".to_owned()
+        })?;
+        let this = Self { dir, keeper, agent };
+        let added = Command::new("ssh-add")
+            .arg("-q")
+            .arg("--")
+            .args(keys)
+            .env("SSH_AUTH_SOCK", this.socket())
+            .env("SSH_ASKPASS_REQUIRE", "never")
+            .env_remove("DISPLAY")
+            .process_group(0)
+            .stdin(Stdio::null())
+            .output()
+            .map_err(|e| needs("ssh-add", e))?;
+        match added.status.success() {
+            true => Ok(this),
+            false => Err(refused(&String::from_utf8_lossy(&added.stderr))),
+        }
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.dir.path().join("agent")
+    }
+}
+
+impl Drop for KeyAgent {
+    fn drop(&mut self) {
+        let _ = stepwell_sys::group::kill(self.agent);
+        let _ = self.keeper.kill();
+        let _ = self.keeper.wait();
+    }
+}
+
+/// Says that a key is not taken, with what `ssh-add` says of it.
+fn refused(said: &str) -> String {
+    let said: Vec<&str> = said
+        .lines()
+        .map(|l| l.trim_matches(|c: char| c == '@' || c.is_whitespace()))
+        .filter(|l| !l.is_empty())
+        .collect();
+    format!(
+        "`ssh-add` does not take the key: {}; it has to be a private key of this user alone (chmod 600) and without a passphrase, else add it to an agent",
+        said.join("; ")
+    )
 }
 
 /// `--ulimit NAME=SOFT[:HARD]`.
@@ -211,9 +308,10 @@ mod tests {
         for (text, part) in [
             ("=x", "lacks its id"),
             ("a=/nonesuch", "cannot be used"),
-            ("a=/etc/passwd", "not the socket of an agent"),
+            ("a=/etc/passwd", "`ssh-add` does not take the key"),
         ] {
-            assert!(agent(text).unwrap_err().contains(part), "{text}");
+            let error = agent(text).map(|(id, ..)| id).unwrap_err();
+            assert!(error.contains(part), "{text}: {error}");
         }
         for (text, part) in [
             ("nofile", "the form NAME=SOFT[:HARD]"),

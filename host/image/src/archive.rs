@@ -5,6 +5,7 @@ use std::io::{self, Read, Write};
 
 use stepwell_model::{Digest, Platform};
 
+use crate::attestation::Attestation;
 use crate::blob::BlobSource;
 use crate::hash::Verifying;
 use crate::layer::{Entry, Kind, WriteError, header};
@@ -21,6 +22,8 @@ pub struct ImageBundle<'a> {
     pub platform: &'a Platform,
     /// Full names, for example `docker.io/library/app:1.0`; none is fine.
     pub names: &'a [String],
+    /// What is said of it: then an index of both is what the names lead to.
+    pub attestation: Option<&'a Attestation>,
 }
 
 /// Content of a small blob, or nothing where the source has it.
@@ -42,14 +45,27 @@ impl ImageBundle<'_> {
             .layers
             .iter()
             .map(|layer| (layer.clone(), None));
+        let attested = self.attestation.into_iter();
+        let attested = attested
+            .flat_map(|a| a.blobs().into_iter().chain(a.documents()))
+            .map(|(descriptor, bytes)| (descriptor.clone(), Some(bytes.to_vec())));
         layers
             .chain(own)
+            .chain(attested)
             .map(|blob| (blob.0.digest, blob))
             .collect()
     }
 
-    /// Descriptor of the manifest, with its platform.
+    /// Descriptor of what the names lead to: the manifest with its platform, or the index around it.
     pub fn descriptor(&self) -> Descriptor {
+        match self.attestation {
+            Some(attestation) => attestation.descriptor().clone(),
+            None => self.image(),
+        }
+    }
+
+    /// Descriptor of the manifest, with its platform.
+    pub fn image(&self) -> Descriptor {
         Descriptor {
             platform: Some(DescriptorPlatform {
                 architecture: self.platform.architecture.clone(),

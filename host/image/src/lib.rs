@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod archive;
+pub mod attestation;
 pub mod blob;
 pub mod compress;
 pub mod config;
@@ -17,6 +18,7 @@ pub mod manifest;
 pub mod whiteout;
 
 pub use archive::ImageBundle;
+pub use attestation::Attestation;
 pub use blob::BlobSource;
 pub use config::{HistoryEntry, ImageDocument};
 pub use layer::{Entry, Kind, LayerOptions, LayerReader, LayerWriter, Mtime, ReadLimits, Written};

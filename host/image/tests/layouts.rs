@@ -72,6 +72,7 @@ impl Image {
             config: &self.config,
             platform: &self.platform,
             names,
+            attestation: None,
         }
     }
 }

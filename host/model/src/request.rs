@@ -40,6 +40,8 @@ pub struct Request {
     pub secrets: Vec<(String, SecretValue)>,
     /// `--ssh`: id and socket of an agent.
     pub agents: Vec<(String, PathBuf)>,
+    /// Files with the keys of hosts that are spoken to over ssh (known_hosts, sshd(8)); the first that knows a host counts.
+    pub known_hosts: Vec<PathBuf>,
     /// `--shm-size`, in bytes.
     pub shm_size: Option<u64>,
     /// `--ulimit`.
@@ -48,6 +50,10 @@ pub struct Request {
     pub tags: Vec<String>,
     /// What is written, and where.
     pub outputs: Vec<Output>,
+    /// `--provenance`: what is said of images beside them.
+    pub provenance: Option<Provenance>,
+    /// How much is said of how the result was made where it is told to the user (`--metadata-file`).
+    pub told_provenance: Option<ProvenanceMode>,
     /// `--isolation`.
     pub isolation: Isolation,
     /// `--require-isolation`: the weakest tier that a RUN step may get; `Auto` demands nothing.
@@ -64,6 +70,27 @@ pub struct Request {
     pub insecure_registries: Vec<String>,
     /// Processes of the host that may run at once: parallel steps.
     pub jobs: usize,
+}
+
+/// How the provenance of a result is told.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Provenance {
+    /// How much.
+    pub mode: ProvenanceMode,
+    /// URI of who vouches for it (`builder-id`).
+    pub builder_id: Option<String>,
+    /// Whether the user says that the result is the same each time (`reproducible`).
+    pub reproducible: bool,
+}
+
+/// How much of a build its provenance tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ProvenanceMode {
+    /// No build arguments, labels, steps, and ids of secrets.
+    #[default]
+    Min,
+    /// All but what is confidential.
+    Max,
 }
 
 /// What one RUN step may use; none means as much as there is.

@@ -14,6 +14,7 @@ pub mod resolve;
 pub mod capability;
 pub mod chroot;
 pub mod descriptor;
+pub mod group;
 pub mod landlock;
 pub mod mount;
 pub mod namespace;

@@ -1,5 +1,5 @@
 //! Other people's programs, from Debian's packages: installed where we may (root, or sudo without a password), else
-//! unpacked below the cache directory, which needs no privilege at all.
+//! unpacked below the cache directory, which needs no privilege at all, and changes nothing of the machine.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -106,11 +106,19 @@ pub const PACKAGES: &[Package] = &[
         why: "the agent that RUN --mount=type=ssh is for",
     },
     Package {
+        name: "openssh-server",
+        program: "sshd",
+        why: "serves repositories over ssh",
+    },
+    Package {
         name: "gcc",
         program: "gcc",
         why: "compiles C parts of dependencies (zstd, ring)",
     },
 ];
+
+/// Packages that are unpacked and never installed: installed, they would serve whoever reaches this machine from then on.
+const UNPACKED: &[&str] = &["openssh-server"];
 
 /// What `cargo xtask lockdown` uses besides.
 pub const LOCKDOWN: &[Package] = &[
@@ -186,7 +194,40 @@ pub fn ensure(packages: &[&Package]) -> Result<(), String> {
     for package in &missing {
         println!("setup: needs {} ({})", package.name, package.why);
     }
-    install(&missing.iter().map(|p| p.name).collect::<Vec<_>>())
+    let (only_unpacked, others): (Vec<_>, Vec<_>) = missing
+        .iter()
+        .map(|p| p.name)
+        .partition(|name| UNPACKED.contains(name));
+    if !others.is_empty() {
+        install(&others)?;
+    }
+    if !only_unpacked.is_empty() {
+        unpack(&only_unpacked)?;
+    }
+    Ok(())
+}
+
+/// Returns a program that the ordinary user may run, and its `LD_LIBRARY_PATH` where it is only unpacked: below root's own directory then,
+/// so that it is copied into `dir`.
+pub fn reachable(program: &str, dir: &Path) -> Result<(PathBuf, Option<OsString>), String> {
+    let found = which(program).ok_or_else(|| format!("`{program}` is not there"))?;
+    if !found.starts_with(unpacked()) {
+        return Ok((found, None));
+    }
+    if !crate::is_root() {
+        return Ok((found, Some(library_path())));
+    }
+    let libraries = dir.join("lib");
+    run(Command::new("mkdir").arg("-p").arg(&libraries))?;
+    for from in std::env::split_paths(&library_path()).filter(|p| p.is_dir()) {
+        run(Command::new("cp")
+            .arg("-a")
+            .arg(from.join("."))
+            .arg(&libraries))?;
+    }
+    let copy = dir.join(program);
+    run(Command::new("cp").arg(&found).arg(&copy))?;
+    Ok((copy, Some(libraries.into())))
 }
 
 /// Installs Debian packages, or unpacks them and what they need below [`unpacked`].
@@ -207,7 +248,10 @@ pub fn install(names: &[&str]) -> Result<(), String> {
             args.extend(names);
             apt(&args).map(drop)
         }
-        None => unpack(names),
+        None => {
+            println!("setup: no root and no sudo");
+            unpack(names)
+        }
     }
 }
 
@@ -224,7 +268,7 @@ fn privilege() -> Option<Vec<&'static str>> {
 /// Downloads packages with their missing dependencies and unpacks them.
 fn unpack(names: &[&str]) -> Result<(), String> {
     println!(
-        "setup: no root and no sudo: unpacking {} below {}",
+        "setup: unpacking {} below {}",
         names.join(" "),
         unpacked().display()
     );

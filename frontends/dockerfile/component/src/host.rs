@@ -245,22 +245,36 @@ fn unnamed(error: SourceError) -> String {
     }
 }
 
+/// Why something of a context cannot be had, for people.
+fn unreadable(error: AccessError) -> String {
+    match error {
+        AccessError::UnknownContext => "there is no context of this name".into(),
+        AccessError::NotFound => "it is not there".into(),
+        AccessError::NotAFile => "it is not a file".into(),
+        AccessError::NotADirectory => "it is not a directory".into(),
+        AccessError::Outside => "it is outside of the context".into(),
+        AccessError::TooLarge(limit) => format!("it is larger than {limit} bytes"),
+        AccessError::Denied => "permission denied".into(),
+        AccessError::Io(text) => text,
+    }
+}
+
 impl Host for Imports {
     fn read(&mut self, context: &str, path: &str, limit: u64) -> Result<Vec<u8>, ReadError> {
         contexts::read(context, path, limit).map_err(|error| match error {
             AccessError::NotFound | AccessError::NotADirectory | AccessError::Outside => {
                 ReadError::NotFound
             }
-            AccessError::UnknownContext => {
-                ReadError::Failed("there is no context of this name".into())
-            }
-            AccessError::NotAFile => ReadError::Failed("it is not a file".into()),
-            AccessError::TooLarge(limit) => {
-                ReadError::Failed(format!("it is larger than {limit} bytes"))
-            }
-            AccessError::Denied => ReadError::Failed("permission denied".into()),
-            AccessError::Io(text) => ReadError::Failed(text),
+            other => ReadError::Failed(unreadable(other)),
         })
+    }
+
+    fn context_time(&mut self, context: &str) -> Result<Option<i64>, String> {
+        contexts::time(context).map_err(unreadable)
+    }
+
+    fn fetched_time(&mut self, source: VertexId) -> Result<Option<i64>, String> {
+        graph::fetched_time(self.vertex(source)).map_err(unreadable)
     }
 
     fn resolve(

@@ -120,6 +120,7 @@ pub mod rules {
         DEFINITION_DESCRIPTION "InvalidDefinitionDescription" Warning "The comment above FROM or ARG should begin with the name of the stage or argument (experimental)."
         EMPTY_COMMAND "EmptyCommand" Note "RUN has no command."
         IGNORED_FLAG "IgnoredFlag" Note "A flag of an instruction that looks at no flags."
+        NO_SOURCE_DATE "NoSourceDate" Note "`SOURCE_DATE_EPOCH` stands for the time of something that has none."
         UNKNOWN_CHECK "UnknownCheck" Note "`check=` names a check that does not exist."
         EXPOSE_FORMAT "ExposeInvalidFormat" Warning "EXPOSE takes ports of the container only; addresses and ports of the host are dropped."
         UNUSED_BUILD_ARG "BuildArgNotDeclared" Warning "A `--build-arg` is given that no ARG declares."

@@ -8,7 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::ast::{Body, Declaration, Fault, File, Instruction, Keyword, mount};
 use crate::diagnostic::{did_you_mean, rules};
 use crate::expand::{Env, Expanded, Expander};
+use crate::lexer::At;
 use crate::lexer::split::Word;
+use crate::lower::SOURCE_DATE_EPOCH;
 use crate::lower::host::{NamedContext, Platform, Request};
 use crate::reference;
 
@@ -40,6 +42,17 @@ pub enum Base {
     Image(String),
 }
 
+/// Whose time `SOURCE_DATE_EPOCH` is.
+#[derive(Debug, Clone)]
+pub struct EpochSource<'a> {
+    /// `context`, the name of a context, or that of a stage.
+    pub value: String,
+    /// Place of the name of the argument.
+    pub at: At,
+    /// Where it is declared; nothing where it is only given.
+    pub instruction: Option<&'a Instruction>,
+}
+
 /// All stages and the arguments that they can inherit.
 #[derive(Debug, Clone, Default)]
 pub struct Stages<'a> {
@@ -51,6 +64,8 @@ pub struct Stages<'a> {
     pub globals: Env,
     /// Default of a global `ARG SOURCE_DATE_EPOCH`, or what the user gives for it, in seconds since 1970.
     pub source_date_epoch: Option<i64>,
+    /// Whose time it is, where it is no number.
+    pub epoch_source: Option<EpochSource<'a>>,
     /// The same without anything that the user gives.
     defaults: Env,
     /// Arguments that are declared before the first FROM, with a value or without.
@@ -80,6 +95,11 @@ pub fn split<'a>(
         .unwrap_or(instructions.len());
     splitter.stages.preamble = &instructions[..first];
     splitter.globals(instructions, first, file.broken_from);
+    if !splitter.stages.declared.contains(SOURCE_DATE_EPOCH)
+        && let Some(given) = splitter.given(SOURCE_DATE_EPOCH).map(str::to_owned)
+    {
+        splitter.epoch(&given, At::default(), None);
+    }
     let starts: Vec<usize> = (first..instructions.len())
         .filter(|i| instructions[*i].node.keyword == Keyword::From)
         .collect();
@@ -88,17 +108,6 @@ pub fn split<'a>(
         splitter.stage(&instructions[*start], &instructions[start + 1..end]);
     }
     splitter.stages
-}
-
-/// The argument that sets the time of new files and of the image.
-const SOURCE_DATE_EPOCH: &str = "SOURCE_DATE_EPOCH";
-
-/// Reads a time; nothing where there is none.  `context` stands for the time of a remote context, and a directory has none.
-fn epoch(value: &str) -> Option<Option<i64>> {
-    match value {
-        "" | "context" => Some(None),
-        digits => digits.parse().ok().map(Some),
-    }
 }
 
 struct Splitter<'a, 'b> {
@@ -198,23 +207,23 @@ impl<'a> Splitter<'a, '_> {
             return;
         };
         if name == SOURCE_DATE_EPOCH {
-            match epoch(&value) {
-                Some(seconds) => self.stages.source_date_epoch = seconds,
-                None => self.faults.push((
-                    Fault::new(
-                        &rules::INVALID_ARGUMENT,
-                        declaration.name.at,
-                        format!("`{name}` is `{value}`, which is no number of seconds since 1970"),
-                    )
-                    .hint("write it as digits, for example `git log -1 --format=%ct` prints it"),
-                    instruction,
-                )),
-            }
+            self.epoch(&value, declaration.name.at, Some(instruction));
             if self.stages.source_date_epoch.is_none() {
                 value.clear();
             }
         }
         self.stages.globals.set(name.clone(), value);
+    }
+
+    /// Understands a time; whose time it is else is found out when stages are known.
+    fn epoch(&mut self, value: &str, at: At, instruction: Option<&'a Instruction>) {
+        self.stages.source_date_epoch = value.parse().ok();
+        let is_named = self.stages.source_date_epoch.is_none() && !value.is_empty();
+        self.stages.epoch_source = is_named.then(|| EpochSource {
+            value: value.to_owned(),
+            at,
+            instruction,
+        });
     }
 
     /// Expands a word of ARG or FROM with the global arguments.
@@ -265,9 +274,9 @@ impl<'a> Splitter<'a, '_> {
         let Body::From { image, name } = &from.node.body else {
             return;
         };
-        let base = self.base(image, from);
-        self.default_base(image, from);
         let platform = self.platform(from);
+        let base = self.base(image, from, &platform);
+        self.default_base(image, from);
         let at = name.as_ref().map(|(_, n)| n.at).unwrap_or_default();
         let name = name.as_ref().map(|(_, n)| n.text.to_ascii_lowercase());
         if let Some(name) = &name {
@@ -294,7 +303,7 @@ impl<'a> Splitter<'a, '_> {
         // A named context with the name of a stage takes the place of the stage.
         let replaced = name
             .as_deref()
-            .and_then(|n| context(&self.request.contexts, n));
+            .and_then(|n| context(&self.request.contexts, n, &platform));
         let (base, steps) = replaced.map_or((base, steps), |i| (Base::Context(i), &[][..]));
         self.stages.list.push(Stage {
             name,
@@ -305,7 +314,7 @@ impl<'a> Splitter<'a, '_> {
         });
     }
 
-    fn base(&mut self, image: &Word, from: &'a Instruction) -> Base {
+    fn base(&mut self, image: &Word, from: &'a Instruction, platform: &Platform) -> Base {
         let Some(Expanded { text, .. }) = self.expand(image, from) else {
             return Base::Scratch;
         };
@@ -322,7 +331,9 @@ impl<'a> Splitter<'a, '_> {
         // A stage's name is lower case, and FROM takes it as it is written; `--from` takes it in any case.
         match self.stages.names.get(&text) {
             Some(index) => Base::Stage(*index),
-            None => self.stages.elsewhere(&text, &self.request.contexts),
+            None => self
+                .stages
+                .elsewhere(&text, &self.request.contexts, platform),
         }
     }
 
@@ -427,27 +438,31 @@ impl<'a> Splitter<'a, '_> {
 }
 
 impl Stages<'_> {
-    /// Says what a name behind `--from=` means.
-    pub fn find(&self, name: &str, contexts: &[NamedContext]) -> Base {
+    /// Says what a name behind `--from=` means to a stage for `platform`.
+    pub fn find(&self, name: &str, contexts: &[NamedContext], platform: &Platform) -> Base {
         match self.names.get(&name.to_ascii_lowercase()) {
             Some(index) => Base::Stage(*index),
-            None => self.elsewhere(name, contexts),
+            None => self.elsewhere(name, contexts, platform),
         }
     }
 
     /// Says what a name means that is no stage's.
-    fn elsewhere(&self, name: &str, contexts: &[NamedContext]) -> Base {
-        match context(contexts, name) {
+    fn elsewhere(&self, name: &str, contexts: &[NamedContext], platform: &Platform) -> Base {
+        match context(contexts, name, platform) {
             _ if name == "scratch" => Base::Scratch,
             Some(index) => Base::Context(index),
             None => Base::Image(name.to_owned()),
         }
     }
 
+    /// Returns the stage with a name.
+    pub fn named(&self, name: &str) -> Option<usize> {
+        self.names.get(&name.to_ascii_lowercase()).copied()
+    }
+
     /// Returns the stage with a name, or else with a number.
     pub fn target(&self, wanted: &str) -> Option<usize> {
-        let named = self.names.get(&wanted.to_ascii_lowercase()).copied();
-        named
+        self.named(wanted)
             .or_else(|| wanted.parse().ok())
             .filter(|i| *i < self.list.len())
     }
@@ -470,7 +485,7 @@ impl Stages<'_> {
         });
         froms.filter_map(move |word| match word.text.parse() {
             Ok(number) => Some(number).filter(|n| *n < self.list.len()),
-            Err(_) => match self.find(&word.text, contexts) {
+            Err(_) => match self.find(&word.text, contexts, &self.list[index].platform) {
                 Base::Stage(index) => Some(index),
                 _ => None,
             },
@@ -493,8 +508,26 @@ impl Stages<'_> {
     }
 }
 
-/// Finds a named context: by the name as given, or by the familiar form of an image's name.
-fn context(contexts: &[NamedContext], name: &str) -> Option<usize> {
+/// Finds a named context: one that is for this platform (`NAME::PLATFORM`), else one that is for all; by the name as given, else
+/// by the familiar form of an image's name.
+pub(crate) fn context(contexts: &[NamedContext], name: &str, platform: &Platform) -> Option<usize> {
+    let is_for = |text: &str| Platform::parse(text, platform).as_ref() == Some(platform);
+    let own = named(contexts, name, |context| {
+        let (name, wanted) = context.split_once(PLATFORM)?;
+        is_for(wanted).then_some(name)
+    });
+    own.or_else(|| named(contexts, name, |c| (!c.contains(PLATFORM)).then_some(c)))
+}
+
+/// What is between the name of a context and the platform that it is for.
+const PLATFORM: &str = "::";
+
+/// Finds a context among those that `of` has a name for.
+fn named<'c>(
+    contexts: &'c [NamedContext],
+    name: &str,
+    of: impl Fn(&'c str) -> Option<&'c str>,
+) -> Option<usize> {
     let familiar = |name: &str| {
         let name = name.strip_prefix("docker.io/").unwrap_or(name);
         let name = name.strip_prefix("library/").unwrap_or(name);
@@ -502,9 +535,7 @@ fn context(contexts: &[NamedContext], name: &str) -> Option<usize> {
             .unwrap_or(name)
             .to_ascii_lowercase()
     };
-    contexts.iter().rposition(|c| c.name == name).or_else(|| {
-        contexts
-            .iter()
-            .rposition(|c| familiar(&c.name) == familiar(name))
-    })
+    let find =
+        |fits: &dyn Fn(&str) -> bool| contexts.iter().rposition(|c| of(&c.name).is_some_and(fits));
+    find(&|c| c == name).or_else(|| find(&|c| familiar(c) == familiar(name)))
 }

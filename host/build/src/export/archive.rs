@@ -71,6 +71,7 @@ fn step(
             config: &made.config,
             platform: &session.request.platform,
             names: &names,
+            attestation: made.attestation.as_ref(),
         };
         let dest = dest.clone();
         write(&image, &Blobs(session)).map_err(|source| BuildError::Output { dest, source })

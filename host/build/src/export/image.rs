@@ -3,17 +3,19 @@
 use std::sync::Arc;
 
 use stepwell_image::manifest::{layer_type, media_type};
-use stepwell_image::{Descriptor, HistoryEntry, ImageDocument, Manifest, config};
-use stepwell_model::request::ImageOptions;
+use stepwell_image::{
+    Attestation, Descriptor, HistoryEntry, ImageBundle, ImageDocument, Manifest, config,
+};
+use stepwell_model::request::{ImageOptions, Provenance};
 use stepwell_model::{Digest, Op, Reference, VertexId};
 use stepwell_store::{Layer, LayerOptions};
 use stepwell_wasm::frontend::FrontendOutput;
 
-use crate::builder::Exported;
+use crate::builder::{Exported, clock};
 use crate::error::{BuildError, ImageError};
 use crate::images::Image;
 use crate::session::{Layers, Session};
-use crate::uploads;
+use crate::{provenance, uploads};
 
 /// An image that is ready to be written somewhere.
 pub struct Made {
@@ -29,17 +31,28 @@ pub struct Made {
     pub config: Vec<u8>,
     /// Its layers, bottom first, as the manifest lists them.
     pub layers: Vec<Layer>,
+    /// What is said of it.
+    pub attestation: Option<Attestation>,
 }
 
 impl Made {
     /// What is told of it.
     pub fn exported(&self) -> Exported {
+        let whole = self.whole();
         Exported::Image {
-            manifest: self.digest,
-            media_type: self.media_type().to_owned(),
-            size: self.bytes.len() as u64,
+            manifest: whole.digest,
+            media_type: whole.media_type,
+            size: whole.size,
             config: self.manifest.config.digest,
             names: self.names.iter().map(Reference::whole).collect(),
+        }
+    }
+
+    /// What its names lead to: its manifest, or the index with that and what is said of it.
+    pub fn whole(&self) -> Descriptor {
+        match &self.attestation {
+            Some(attestation) => attestation.descriptor().clone(),
+            None => Descriptor::new(self.media_type(), self.digest, self.bytes.len() as u64),
         }
     }
 
@@ -82,15 +95,47 @@ pub fn make(
     let bytes = manifest.encode();
     session.store.blobs().put(&config)?;
     let digest = session.store.blobs().put(&bytes)?;
-    let names = uploads::names(session.request, options)?;
-    Ok(Made {
-        names,
+    let mut made = Made {
+        names: uploads::names(session.request, options)?,
         digest,
         bytes,
         manifest,
         config,
         layers,
-    })
+        attestation: None,
+    };
+    if let Some(wanted) = &session.request.provenance {
+        made.attestation = Some(attested(session, output, &made, wanted)?);
+    }
+    Ok(made)
+}
+
+/// Says how an image was made, and keeps the documents with that.
+fn attested(
+    session: &Session<'_>,
+    output: &FrontendOutput,
+    made: &Made,
+    wanted: &Provenance,
+) -> Result<Attestation, BuildError> {
+    let platform = &session.request.platform;
+    let predicate = provenance::predicate(session, output.result, wanted, clock());
+    let statement = provenance::statement(&predicate, &made.names, platform, &made.digest);
+    let bundle = ImageBundle {
+        manifest: &made.manifest,
+        config: &made.config,
+        platform,
+        names: &[],
+        attestation: None,
+    };
+    let attestation = Attestation::new(bundle.image(), provenance::PREDICATE_TYPE, statement);
+    for (_, bytes) in attestation
+        .blobs()
+        .into_iter()
+        .chain(attestation.documents())
+    {
+        session.store.blobs().put(bytes)?;
+    }
+    Ok(attestation)
 }
 
 /// The layers of the base stay as they are; new ones are in the compression asked for already, unless an earlier build made

@@ -25,15 +25,18 @@ fn push_one(
     step: StepId,
 ) -> Result<(), BuildError> {
     let (registry, runtime) = session.images.registry();
-    let manifest = || failed(name, format!("the manifest `{}`", made.digest));
+    let whole = made.whole();
+    let manifest = || failed(name, format!("the manifest `{}`", whole.digest));
     if runtime
-        .block_on(registry.has_manifest(name, &made.digest))
+        .block_on(registry.has_manifest(name, &whole.digest))
         .map_err(manifest())?
     {
         return Ok(());
     }
     let mut blobs: Vec<(Digest, u64)> = made.layers.iter().map(|l| (l.digest, l.size)).collect();
     blobs.push((made.manifest.config.digest, made.config.len() as u64));
+    let attestation = made.attestation.iter();
+    blobs.extend(attestation.flat_map(|a| a.blobs().map(|(d, _)| (d.digest, d.size))));
     blobs.sort();
     blobs.dedup();
     std::thread::scope(|scope| {
@@ -48,10 +51,22 @@ fn push_one(
                 .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
     })?;
-    runtime
-        .block_on(registry.push_manifest(name, made.media_type(), made.bytes.clone().into()))
-        .map_err(manifest())?;
-    Ok(())
+    let put = |name: &Reference, media_type: &str, bytes: &[u8]| {
+        let pushed = registry.push_manifest(name, media_type, bytes.to_vec().into());
+        runtime.block_on(pushed).map_err(manifest()).map(drop)
+    };
+    let Some(attestation) = &made.attestation else {
+        return put(name, made.media_type(), &made.bytes);
+    };
+    // What an index points at has to be there before it; the name is moved last.
+    let by_digest = |digest: &Digest| {
+        let (registry, repository) = (name.registry().to_owned(), name.repository().to_owned());
+        Reference::with_digest(registry, repository, digest.to_string())
+    };
+    put(&by_digest(&made.digest), made.media_type(), &made.bytes)?;
+    let [(about, bytes), (index, whole)] = attestation.documents();
+    put(&by_digest(&about.digest), &about.media_type, bytes)?;
+    put(name, &index.media_type, whole)
 }
 
 /// Says what could not be pushed, and to where.

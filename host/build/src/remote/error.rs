@@ -43,11 +43,41 @@ pub enum RemoteError {
         /// What it said.
         why: String,
     },
-    /// The way there is not spoken.
-    #[error("`{address}` cannot be fetched: ssh is not spoken here")]
-    Ssh {
+    /// Nothing came any more.
+    #[error(
+        "cannot fetch `{address}`: nothing came from there for {seconds} seconds while {phase}"
+    )]
+    Stalled {
         /// The repository.
         address: String,
+        /// What was being done.
+        phase: &'static str,
+        /// For how long nothing came.
+        seconds: u64,
+    },
+    /// It takes an agent to get there.
+    #[error("`{address}` is fetched over ssh, and no SSH agent was given")]
+    NoAgent {
+        /// The repository.
+        address: String,
+    },
+    /// The keys of known hosts cannot be read.
+    #[error("cannot read the keys of known hosts from `{}`: {source}", path.display())]
+    KnownHosts {
+        /// Which file.
+        path: std::path::PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// Nobody said that a host is the one that it says it is.
+    #[error("cannot fetch `{address}`: {}", host_key(host, *changed))]
+    HostKey {
+        /// The repository.
+        address: String,
+        /// The host, as known_hosts names it.
+        host: String,
+        /// Whether it is known with another key.
+        changed: bool,
     },
     /// The repository has no such ref.
     #[error("`{address}` has no {}", wanted(reference))]
@@ -118,6 +148,13 @@ pub enum RemoteError {
     Interrupted,
 }
 
+fn host_key(host: &str, changed: bool) -> String {
+    match changed {
+        true => format!("the key of the host `{host}` is not the one that is known"),
+        false => format!("the key of the host `{host}` is not known"),
+    }
+}
+
 fn wanted(reference: &str) -> String {
     match reference {
         "" => "default branch".to_owned(),
@@ -166,14 +203,21 @@ impl RemoteError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Fetch { address, source } => fetch_hint(address, source),
-            Self::Git { why, .. } => git_hint(why),
+            Self::Git { address, why } => git_hint(address, why),
             Self::Program { .. } => {
                 Some("repositories are fetched by `git`: install it".to_owned())
             }
-            Self::Ssh { .. } => Some(
-                "write its `https://` address, and give a token as `--secret id=GIT_AUTH_TOKEN,…` where it is private"
+            Self::Stalled { .. } => Some(
+                "the server, or a proxy or firewall in front of it, takes the connection and does not answer".to_owned(),
+            ),
+            Self::NoAgent { .. } => Some(
+                "add `--ssh default` for the agent of SSH_AUTH_SOCK, or `--ssh default=SOCKET|KEYFILE`; or write its `https://` address, with a token as `--secret id=GIT_AUTH_TOKEN,…` where it is private"
                     .to_owned(),
             ),
+            Self::KnownHosts { .. } => {
+                Some("SSH_KNOWN_HOSTS lists the files, separated by `:`".to_owned())
+            }
+            Self::HostKey { host, changed, .. } => Some(host_key_hint(host, *changed)),
             Self::Commit { .. } => Some(
                 "the ref was moved; look at what it is before you take over its commit".to_owned(),
             ),
@@ -195,14 +239,20 @@ impl RemoteError {
             Self::Git { why, .. } => is_refusal(why),
             Self::Checksum { .. }
             | Self::Commit { .. }
-            | Self::Ssh { .. }
+            | Self::NoAgent { .. }
+            | Self::KnownHosts { .. }
+            | Self::HostKey { .. }
             | Self::NoSuchRef { .. }
             | Self::NoDirectory { .. }
             | Self::Files(_)
             | Self::Source(_)
             | Self::Address { .. }
             | Self::Credentials { .. } => true,
-            Self::Program { .. } | Self::Keep { .. } | Self::Store(_) | Self::Interrupted => false,
+            Self::Program { .. }
+            | Self::Stalled { .. }
+            | Self::Keep { .. }
+            | Self::Store(_)
+            | Self::Interrupted => false,
         }
     }
 }
@@ -234,6 +284,22 @@ fn fetch_hint(address: &str, source: &RegistryError) -> Option<String> {
     Some(text)
 }
 
+/// How to have a host known: `host`, or `[host]:port`.
+fn host_key_hint(host: &str, changed: bool) -> String {
+    let (name, port) = match host.strip_prefix('[').and_then(|h| h.rsplit_once("]:")) {
+        Some((name, port)) => (name, format!("-p {port} ")),
+        None => (host, String::new()),
+    };
+    if changed {
+        return format!(
+            "somebody may be listening; if its owner says that the key was changed, take the old one out with `ssh-keygen -R '{host}'` and the new one in with `ssh-keyscan {port}{name} >> ~/.ssh/known_hosts`"
+        );
+    }
+    format!(
+        "`ssh-keyscan {port}{name} >> ~/.ssh/known_hosts` takes it in: compare it with what the host's owner says; or name a file with it in SSH_KNOWN_HOSTS"
+    )
+}
+
 /// What the program says where a repository is not there, or not for everybody.
 const REFUSALS: &[&str] = &[
     "not found",
@@ -242,14 +308,42 @@ const REFUSALS: &[&str] = &[
     "returned error: 403",
     "returned error: 401",
     "not our ref",
+    "Permission denied (",
+    "does not appear to be a git repository",
 ];
 
 fn is_refusal(why: &str) -> bool {
     REFUSALS.iter().any(|text| why.contains(text))
 }
 
-fn git_hint(why: &str) -> Option<String> {
-    is_refusal(why).then(|| {
-        "check the address; for a private repository give `--secret id=GIT_AUTH_TOKEN,…`".to_owned()
+/// What the ssh program and git say of it, and what helps.
+const SSH_HINTS: &[(&str, &str)] = &[
+    (
+        "Permission denied (",
+        "the agent has no key that the host takes for this user: `ssh-add -l` lists its keys",
+    ),
+    (
+        "transport 'ssh' not allowed",
+        "a submodule is fetched over ssh: add `--ssh default`, or leave them out with `?submodules=0`",
+    ),
+    (
+        "ssh: not found",
+        "repositories behind ssh are fetched with the program `ssh`: install it (openssh-client)",
+    ),
+    (
+        "No user exists for uid",
+        "ssh wants a line for this user in /etc/passwd",
+    ),
+];
+
+fn git_hint(address: &str, why: &str) -> Option<String> {
+    let known = SSH_HINTS.iter().find(|(text, _)| why.contains(text));
+    if let Some((_, hint)) = known {
+        return Some((*hint).to_owned());
+    }
+    is_refusal(why).then(|| match stepwell_model::remote::is_ssh(address) {
+        true => "check the address, and what the keys of the agent may see".to_owned(),
+        false => "check the address; for a private repository give `--secret id=GIT_AUTH_TOKEN,…`"
+            .to_owned(),
     })
 }

@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::io::{Seek as _, Write as _};
+use std::time::Duration;
 
 use stepwell_image::layer::{Entry, Kind, Mtime};
 use stepwell_model::op::HttpOp;
@@ -12,10 +13,12 @@ use stepwell_model::{Digest, Hasher, remote};
 use stepwell_registry::{Download, Fetch, FetchAuth, Fetched, RegistryError, Validators};
 use stepwell_store::Layer;
 
-use super::{Found, RemoteError, Remotes, Tell};
+use super::{Found, Material, RemoteError, Remotes, TIME, Tell};
 
 /// Largest file that is fetched: ends a body without end before the disk does.
 const LARGEST: u64 = 64 << 30;
+/// How often it is looked whether the build was given up.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Permission bits of a fetched file, as docker has them.
 const MODE: u32 = 0o600;
 
@@ -29,7 +32,7 @@ struct Came {
     file: File,
     size: u64,
     digest: Digest,
-    modified: i64,
+    modified: Option<i64>,
     validators: Validators,
 }
 
@@ -45,7 +48,14 @@ impl Remotes<'_> {
             layer: kept.map(|(_, _, layer)| layer),
             fetched: false,
             resolved: None,
+            material: Material::file(&op.url, &checksum),
         })
+    }
+
+    /// Says when a file was last changed, where its server says so.  It is fetched unless it is here.
+    pub fn file_time(&self, op: &HttpOp) -> Result<Option<i64>, RemoteError> {
+        self.file(op, &|_, _| ())?;
+        Ok(self.time(&self.address(op)))
     }
 
     /// What is kept of an address: digest, version, layer.
@@ -61,7 +71,7 @@ impl Remotes<'_> {
 
     /// Key of the record of an address.
     fn address(&self, op: &HttpOp) -> Digest {
-        let mut hasher = self.hasher("stepwell.http.v1");
+        let mut hasher = self.hasher("stepwell.http.v2");
         hasher.field(op.url.as_bytes());
         hasher.field(op.name.as_bytes());
         hasher.finish()
@@ -84,6 +94,7 @@ impl Remotes<'_> {
             layer: Some(layer),
             fetched: false,
             resolved: None,
+            material: Material::file(&op.url, &digest),
         })
     }
 
@@ -101,6 +112,7 @@ impl Remotes<'_> {
             (DIGEST, Some(came.digest.to_string())),
             (ETAG, came.validators.etag),
             (LAST_MODIFIED, came.validators.last_modified),
+            (TIME, came.modified.map(|secs| secs.to_string())),
         ];
         let summary = format!("fetch {}", remote::redact(&op.url));
         self.keep(&self.address(op), summary, layer, &extra)?;
@@ -109,6 +121,7 @@ impl Remotes<'_> {
             layer: Some(layer),
             fetched: true,
             resolved: None,
+            material: Material::file(&op.url, &came.digest),
         })
     }
 
@@ -120,7 +133,7 @@ impl Remotes<'_> {
             uid: 0,
             gid: 0,
             mtime: Mtime {
-                secs: came.modified,
+                secs: came.modified.unwrap_or(0),
                 nanos: 0,
             },
             xattrs: Default::default(),
@@ -156,9 +169,7 @@ impl Remotes<'_> {
                 other => return other,
             };
             let wait = self.registry.wait_to_fetch(tried, failed);
-            self.runtime
-                .block_on(wait)
-                .map_err(|source| fetching(op, source))?;
+            self.until_given_up(async { wait.await.map_err(|source| fetching(op, source)) })?;
         }
     }
 
@@ -168,11 +179,29 @@ impl Remotes<'_> {
         fetch: &Fetch,
         tell: Tell<'_>,
     ) -> Result<Option<Came>, RemoteError> {
-        self.runtime.block_on(async {
+        self.until_given_up(async {
             match self.registry.fetch_file(fetch).await {
                 Ok(Fetched::Unchanged) => Ok(None),
                 Ok(Fetched::Body(body)) => self.receive(op, body, tell).await.map(Some),
                 Err(source) => Err(fetching(op, source)),
+            }
+        })
+    }
+
+    /// Works on something as long as the build goes on, whatever it waits for.
+    fn until_given_up<T>(
+        &self,
+        work: impl Future<Output = Result<T, RemoteError>>,
+    ) -> Result<T, RemoteError> {
+        let given_up = async {
+            while !self.cancel.is_cancelled() {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        };
+        self.runtime.block_on(async {
+            tokio::select! {
+                done = work => done,
+                () = given_up => Err(RemoteError::Interrupted),
             }
         })
     }
@@ -191,9 +220,6 @@ impl Remotes<'_> {
         let (total, mut size, mut hasher) = (body.length(), 0, Hasher::new());
         let mut file = self.store.nameless_file()?;
         while let Some(piece) = body.chunk().await.map_err(|e| fetching(op, e))? {
-            if self.cancel.is_cancelled() {
-                return Err(RemoteError::Interrupted);
-            }
             hasher.update(&piece);
             file.write_all(&piece).map_err(keeping)?;
             size += piece.len() as u64;
@@ -204,7 +230,7 @@ impl Remotes<'_> {
             file,
             size,
             digest: hasher.finish(),
-            modified: body.modified().unwrap_or(0),
+            modified: body.modified(),
             validators: body.validators(),
         })
     }

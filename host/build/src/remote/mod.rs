@@ -9,6 +9,7 @@ mod credentials;
 mod error;
 mod git;
 mod http;
+mod material;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -22,8 +23,12 @@ use stepwell_store::{Layer, LayerOptions, Record, Store};
 use tokio::runtime::Handle;
 
 pub use error::RemoteError;
+pub use material::Material;
 
 use crate::session::{lock, now};
+
+/// Name of what a record has besides the layer: when its source was last changed, in seconds since 1970.
+const TIME: &str = "time";
 
 /// Told how many bytes have come, and how many there are where that is known.
 pub type Tell<'t> = &'t (dyn Fn(u64, Option<u64>) + Sync);
@@ -50,6 +55,8 @@ pub struct Found {
     fetched: bool,
     /// What its ref is, of a repository.
     resolved: Option<git::Resolved>,
+    /// It, as provenance names it.
+    material: Material,
 }
 
 /// The layer of something that is here.
@@ -128,6 +135,39 @@ impl<'a> Remotes<'a> {
         Ok(here(found))
     }
 
+    /// The store that what comes is kept in.
+    pub fn store(&self) -> &'a Store {
+        self.store
+    }
+
+    /// What the user asked for.
+    pub fn request(&self) -> &'a Request {
+        self.request
+    }
+
+    /// All that was used from elsewhere so far, sorted.
+    pub fn materials(&self) -> Vec<Material> {
+        let found: Vec<_> = lock(&self.found).values().cloned().collect();
+        let mut materials: Vec<_> = found
+            .iter()
+            .filter_map(|cell| lock(cell).as_ref().map(|f| f.material.clone()))
+            .collect();
+        materials.sort();
+        materials.dedup();
+        materials
+    }
+
+    /// What an operation took from elsewhere, where that is known.
+    pub fn material(&self, op: &impl serde::Serialize) -> Option<Material> {
+        self.known(op).map(|found| found.material)
+    }
+
+    /// What was found out of an operation's source so far.
+    fn known(&self, op: &impl serde::Serialize) -> Option<Found> {
+        let cell = lock(&self.found).get(&op_key(op))?.clone();
+        lock(&cell).clone()
+    }
+
     /// Works on what is known of an operation's source, one at a time.
     fn once(
         &self,
@@ -178,6 +218,12 @@ impl<'a> Remotes<'a> {
             ..Record::default()
         };
         Ok(self.store.records().put(key, &record)?)
+    }
+
+    /// When the source of something that is kept was last changed.
+    fn time(&self, key: &Digest) -> Option<i64> {
+        let (record, _) = self.record(key)?;
+        record.extra.get(TIME)?.parse().ok()
     }
 
     /// Begins a digest that no other tenant's build computes.

@@ -7,7 +7,7 @@
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
-use stepwell_model::Platform;
+use stepwell_model::{Op, Platform};
 
 use super::{AccessError, DirectoryEntry, EntryStat, FrontendHost, ResolveError, ResolvedImage};
 use crate::engine::GUEST_STACK;
@@ -82,6 +82,18 @@ impl FrontendHost for Bridge {
     fn list(&mut self, context: &str, path: &str) -> Result<Vec<DirectoryEntry>, AccessError> {
         let (context, path) = (context.to_owned(), path.to_owned());
         self.ask(move |host| host.list(&context, &path))
+            .unwrap_or_else(gone)
+    }
+
+    fn context_time(&mut self, context: &str) -> Result<Option<i64>, AccessError> {
+        let context = context.to_owned();
+        self.ask(move |host| host.context_time(&context))
+            .unwrap_or_else(gone)
+    }
+
+    fn fetched_time(&mut self, op: &Op) -> Result<Option<i64>, AccessError> {
+        let op = op.clone();
+        self.ask(move |host| host.fetched_time(&op))
             .unwrap_or_else(gone)
     }
 

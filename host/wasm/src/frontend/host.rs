@@ -1,6 +1,6 @@
 //! What whoever runs a frontend has to bring: contexts and images.
 
-use stepwell_model::{Digest, ImageConfig, Platform};
+use stepwell_model::{Digest, ImageConfig, Op, Platform};
 
 /// Why something of a context cannot be had.  The guest sees it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -109,6 +109,18 @@ pub trait FrontendHost {
 
     /// Lists a directory, sorted by name.
     fn list(&mut self, context: &str, path: &str) -> Result<Vec<DirectoryEntry>, AccessError>;
+
+    /// Says when what a context is made of was last changed, in seconds since 1970.
+    fn context_time(&mut self, context: &str) -> Result<Option<i64>, AccessError> {
+        let _ = context;
+        Ok(None)
+    }
+
+    /// Says the same of what an operation takes from elsewhere; it is fetched for that.
+    fn fetched_time(&mut self, op: &Op) -> Result<Option<i64>, AccessError> {
+        let _ = op;
+        Ok(None)
+    }
 
     /// Resolves a reference to the image for a platform.
     fn resolve_image(

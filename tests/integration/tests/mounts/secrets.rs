@@ -185,7 +185,10 @@ fn an_agent_answers_in_a_step() {
         let mut agent = tool("ssh-agent");
         agent.args(["-D", "-a"]).arg(&socket);
         let mut agent = own(agent).stdout(Stdio::null()).spawn().expect("the agent");
-        wait_until("the agent's socket", || socket.exists());
+        // It is there before anybody listens on it.
+        wait_until("the agent", || {
+            std::os::unix::net::UnixStream::connect(&socket).is_ok()
+        });
         let mut load = tool("ssh-add");
         load.arg("-q").arg(&key).env("SSH_AUTH_SOCK", &socket);
         run(&mut own(load)).expect("the key is in the agent");

@@ -205,3 +205,140 @@ fn named_contexts_are_behind_addresses_too() {
     build_of(&world, &dir, &["--build-context=repo=ftp://x/y"], None)
         .failed_with(64, &["ftp://x/y"]);
 }
+
+#[test]
+fn a_named_context_can_be_for_one_platform() {
+    let world = World::new();
+    for name in ["amd64", "arm64", "all"] {
+        let dir = world.path(&format!("named/{name}"));
+        std::fs::create_dir_all(&dir).expect("a directory");
+        std::fs::write(dir.join("a"), name).expect("a file");
+    }
+    let given = |name: &str, dir: &str| {
+        let dir = world.path(&format!("named/{dir}"));
+        format!("--build-context={name}={}", dir.display())
+    };
+    let (amd64, arm64, all) = (
+        given("src::linux/x86_64", "amd64"),
+        given("src::linux/arm64/v8", "arm64"),
+        given("src", "all"),
+    );
+    world.dockerfile(
+        "FROM --platform=linux/arm64 scratch AS arm\nCOPY --from=src a /\nFROM scratch\nCOPY --from=src a /\nCOPY --from=arm a /arm\n",
+    );
+    let context = world.path("context").display().to_string();
+    let build = |platform: &str, args: &[&String]| {
+        let platform = format!("--platform={platform}");
+        let args: Vec<&str> = args
+            .iter()
+            .map(|a| a.as_str())
+            .chain([&platform[..]])
+            .collect();
+        let files = built_of(&world, &context, &args, None);
+        (content(&files, "a"), content(&files, "arm"))
+    };
+    let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
+    let both = [&amd64, &arm64, &all];
+    assert_eq!(build("linux/amd64", &both), pair("amd64", "arm64"));
+    assert_eq!(build("linux/arm64", &both), pair("arm64", "arm64"));
+    assert_eq!(build("linux/s390x", &both), pair("all", "arm64"));
+    assert_eq!(build("linux/arm64", &[&amd64, &all]), pair("all", "all"));
+}
+
+#[test]
+fn the_time_of_a_source_is_that_of_the_build() {
+    let (world, all) = (World::new(), Repositories::new());
+    let steps = world
+        .expand("FROM @BUSYBOX@\nARG SOURCE_DATE_EPOCH\nRUN echo is-$SOURCE_DATE_EPOCH > /is\n");
+    let is = |files: &crate::Files, seconds: &str| {
+        assert_eq!(content(files, "is").trim(), format!("is-{seconds}"));
+        assert_eq!(files["is"].mtime, seconds);
+    };
+    // As the repositories of tests are committed.
+    const COMMITTED: &str = "1000000000";
+    all.init("a");
+    let text = format!("ARG SOURCE_DATE_EPOCH=context\n{steps}");
+    all.write("a", "Dockerfile", &text);
+    all.commit("a");
+    let daemon = Daemon::start(&all);
+    let repository = format!("{}#main", daemon.url("a"));
+    is(&built_of(&world, &repository, &[], None), COMMITTED);
+    // It is kept with the commit.
+    is(
+        &built_of(&world, &repository, &["--no-cache"], None),
+        COMMITTED,
+    );
+
+    // An archive: as the server says, else its youngest file.
+    let tar = archive::write(&[
+        file("Dockerfile", &steps),
+        Entry {
+            mtime: "5".into(),
+            ..file("old", "x")
+        },
+        Entry {
+            kind: '5',
+            mtime: "99".into(),
+            ..file("young", "")
+        },
+    ]);
+    let served = tar.clone();
+    let proxy = Proxy::alone(move |asked| {
+        let dated = vec![("Last-Modified", "Thu, 01 Jan 1970 00:20:00 GMT".to_owned())];
+        match asked.target.as_str() {
+            "/dated.tar" => Tamper::Answer(200, dated, served.clone()),
+            "/tar" => page(&served),
+            "/plain" => page("no archive"),
+            _ => Tamper::Answer(404, vec![], vec![]),
+        }
+    });
+    let at = |path: &str| format!("http://{}{path}", proxy.host());
+    let given = ["--build-arg=SOURCE_DATE_EPOCH=context"];
+    is(&built_of(&world, &at("/dated.tar"), &given, None), "1200");
+    is(&built_of(&world, &at("/tar"), &given, None), "7");
+    is(&built_of(&world, "-", &given, Some(&tar)), "7");
+
+    // A named context, and a stage that is one source.
+    let context = world.path("context").display().to_string();
+    let build = |first: &str, args: &[&str]| {
+        world.dockerfile(&format!("ARG SOURCE_DATE_EPOCH=from\n{first}{steps}"));
+        built_of(&world, &context, args, None)
+    };
+    let named = format!("--build-context=from={}", at("/dated.tar"));
+    is(&build("", &[&named]), "1200");
+    for (source, seconds) in [
+        (at("/dated.tar"), "1200"),
+        (at("/tar"), "7"),
+        (repository, COMMITTED),
+    ] {
+        let stage = format!("FROM scratch AS from\nADD {source} /\n");
+        is(&build(&stage, &[]), seconds);
+    }
+
+    // What has no time is said, and goes on without; what is not there is not.
+    world.dockerfile(&format!("ARG SOURCE_DATE_EPOCH=context\n{steps}"));
+    let local = world.built(&[]);
+    assert!(
+        local.err.contains("which has no time of its own"),
+        "{}",
+        local.err
+    );
+    assert!(local.err.contains("git log -1"), "{}", local.err);
+    let stage = |source: &str| format!("FROM scratch AS from\nADD {source} /\n");
+    world.dockerfile(&format!(
+        "ARG SOURCE_DATE_EPOCH=from\n{}{steps}",
+        stage(&at("/plain"))
+    ));
+    assert!(world.built(&[]).err.contains("NoSourceDate"));
+    world.dockerfile(&format!(
+        "ARG SOURCE_DATE_EPOCH=from\n{}{steps}",
+        stage(&at("/none"))
+    ));
+    world.build(&[]).failed_with(
+        65,
+        &["404 not found", "Dockerfile:1:5", "check the address"],
+    );
+    world
+        .build(&["--build-arg=SOURCE_DATE_EPOCH=nobody"])
+        .failed_with(65, &["`SOURCE_DATE_EPOCH` is `nobody`"]);
+}

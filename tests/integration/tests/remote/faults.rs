@@ -1,6 +1,10 @@
 //! Servers that fail, lie, or want to keep the builder busy.
 
+use std::cell::RefCell;
+use std::net::TcpListener;
+
 use stepwell_integration_tests::World;
+use stepwell_integration_tests::children::{finished, nobody_stays, signal, started, wait_until};
 use stepwell_integration_tests::proxy::{Proxy, Tamper};
 
 use crate::{built, content, page};
@@ -116,4 +120,36 @@ fn what_a_server_says_cannot_control_the_terminal() {
     let ran = world.build(&[]);
     ran.failed_with(71, &["500", "gone"]);
     assert!(!ran.err.contains('\u{1b}'), "{}", ran.err);
+}
+
+/// Ids of the processes that name `text` in their arguments.
+pub fn processes_with(text: &str) -> Vec<String> {
+    let names = |id: &str| {
+        std::fs::read(format!("/proc/{id}/cmdline"))
+            .is_ok_and(|line| String::from_utf8_lossy(&line).contains(text))
+    };
+    let all = std::fs::read_dir("/proc").expect("/proc").flatten();
+    let ids = all.map(|e| e.file_name().to_string_lossy().into_owned());
+    ids.filter(|id| names(id)).collect()
+}
+
+#[test]
+fn a_build_that_waits_for_a_silent_server_can_be_given_up() {
+    for (scheme, name) in [("git", "x.git"), ("http", "x.git"), ("http", "file")] {
+        let silent = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+        let port = silent.local_addr().expect("the port").port();
+        let world = World::new();
+        let address = format!("{scheme}://127.0.0.1:{port}/{name}");
+        world.dockerfile(&format!("FROM scratch\nADD {address} /d\n"));
+        let build = RefCell::new(started(world.build_command(&[])));
+        // It hears everything and says nothing.
+        let heard = silent.accept().expect("a connection");
+        signal(&build.borrow(), "INT");
+        let ended = || build.borrow_mut().try_wait().expect("a state").is_some();
+        wait_until("the end of the build", ended);
+        finished(build.into_inner()).failed_with(130, &[]);
+        assert_eq!(processes_with(&address), Vec::<String>::new());
+        nobody_stays(&world, "store");
+        drop(heard);
+    }
 }

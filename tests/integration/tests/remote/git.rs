@@ -118,7 +118,7 @@ fn a_commit_that_is_not_the_expected_one_is_refused() {
         (format!("{url}#main:none"), "`none` is no directory"),
         (format!("{url}#main:run"), "`run` is no directory"),
         (daemon.url("none"), "cannot fetch"),
-        ("git@127.0.0.1:x".to_owned(), "ssh is not spoken here"),
+        ("git@127.0.0.1:x".to_owned(), "add `--ssh default`"),
     ] {
         add(&world, "", &address);
         let ran = world.build(&[]);

@@ -4,7 +4,9 @@ mod contexts;
 mod faults;
 mod files;
 mod git;
+mod provenance;
 mod repository;
+mod ssh;
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -95,10 +95,15 @@ pub struct Daemon {
 impl Daemon {
     /// Serves all repositories of a directory.
     pub fn start(repositories: &Repositories) -> Self {
+        let base = repositories.dir.path().to_owned();
+        Self::with(move |client| serve(client, &base))
+    }
+
+    /// Hands over each connection.
+    pub fn with(serve: impl Fn(TcpStream) + Send + 'static) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
         let port = listener.local_addr().expect("the port").port();
         let (ended, connections) = (Arc::new(AtomicBool::new(false)), Arc::default());
-        let base = repositories.dir.path().to_owned();
         let listening = std::thread::spawn({
             let (ended, connections) = (ended.clone(), Arc::clone(&connections));
             move || {
@@ -108,7 +113,7 @@ impl Daemon {
                     }
                     let connections: &std::sync::atomic::AtomicUsize = &connections;
                     connections.fetch_add(1, Ordering::SeqCst);
-                    serve(client, &base);
+                    serve(client);
                 }
             }
         });
@@ -123,6 +128,11 @@ impl Daemon {
     /// Address of a repository.
     pub fn url(&self, name: &str) -> String {
         format!("git://127.0.0.1:{}/{name}", self.port)
+    }
+
+    /// Where it listens.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// How many connections there were.
@@ -144,22 +154,33 @@ impl Drop for Daemon {
 
 /// One connection is one process, as inetd does it.
 fn serve(client: TcpStream, base: &Path) {
+    let mut daemon = Command::new("git");
+    daemon
+        .envs(ANYBODYS)
+        .args(["daemon", "--inetd", "--export-all"])
+        .arg(format!("--base-path={}", base.display()));
+    as_inetd(daemon, &client);
+}
+
+/// Environment in which git reads repositories of other users, and nobody's configuration.
+pub const ANYBODYS: [(&str, &str); 5] = [
+    ("GIT_CONFIG_GLOBAL", "/dev/null"),
+    ("GIT_CONFIG_NOSYSTEM", "1"),
+    ("GIT_CONFIG_COUNT", "1"),
+    ("GIT_CONFIG_KEY_0", "safe.directory"),
+    ("GIT_CONFIG_VALUE_0", "*"),
+];
+
+/// Runs a program with a connection as its input and output.
+pub fn as_inetd(mut program: Command, client: &TcpStream) {
     let socket = |s: &TcpStream| -> Stdio {
         std::os::fd::OwnedFd::from(s.try_clone().expect("a handle")).into()
     };
-    let daemon = Command::new("git")
-        .env("GIT_CONFIG_GLOBAL", "/dev/null")
-        .env("GIT_CONFIG_NOSYSTEM", "1")
-        .env("GIT_CONFIG_COUNT", "1")
-        .env("GIT_CONFIG_KEY_0", "safe.directory")
-        .env("GIT_CONFIG_VALUE_0", "*")
-        .args(["daemon", "--inetd", "--export-all"])
-        .arg(format!("--base-path={}", base.display()))
-        .stdin(socket(&client))
-        .stdout(socket(&client))
-        .stderr(Stdio::null())
-        .spawn();
-    if let Ok(mut daemon) = daemon {
+    program
+        .stdin(socket(client))
+        .stdout(socket(client))
+        .stderr(Stdio::null());
+    if let Ok(mut daemon) = program.spawn() {
         std::thread::spawn(move || daemon.wait());
     }
 }

@@ -124,10 +124,18 @@ impl<H: Host> Lowering<'_, H> {
                 .rev()
                 .find(|(n, _)| n == name)
                 .map(|(_, v)| v.clone());
+            let is_epoch = name == super::SOURCE_DATE_EPOCH;
             let value = match (given, &declaration.value) {
+                (Some(given), _) if is_epoch && !given.is_empty() => Some(self.epoch_text()),
                 (Some(given), _) => Some(given),
                 (None, Some(default)) => Some(self.word(state, step, default)?),
-                (None, None) => self.stages.globals.get(name).map(str::to_owned),
+                (None, None) => {
+                    let global = self.stages.globals.get(name).map(str::to_owned);
+                    global.map(|value| match is_epoch {
+                        true => self.epoch_text(),
+                        false => value,
+                    })
+                }
             };
             line.push_str(&format!(" {name}"));
             if let Some(value) = &value {

@@ -59,7 +59,7 @@ pub type Limit = (String, Option<u64>, Option<u64>);
 /// A context that the user gave a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NamedContext {
-    /// The name.
+    /// The name; with `::os/architecture` behind it, it is for stages of that platform only.
     pub name: String,
     /// The reference of an image; nothing for a directory.
     pub image: Option<String>,
@@ -433,6 +433,19 @@ pub trait Host {
         reference: &str,
         platform: &Platform,
     ) -> Result<ResolvedImage, ResolveError>;
+
+    /// Says when what a context (`""` is the main one) is made of was last changed, in seconds since 1970; nothing for a
+    /// directory of the user's.  The error is for people.
+    fn context_time(&mut self, context: &str) -> Result<Option<i64>, String> {
+        let _ = context;
+        Ok(None)
+    }
+
+    /// Says the same of a file or a repository elsewhere, which is fetched for that.
+    fn fetched_time(&mut self, source: VertexId) -> Result<Option<i64>, String> {
+        let _ = source;
+        Ok(None)
+    }
 
     /// Adds a vertex; the error is for people.
     fn add(&mut self, vertex: Vertex) -> Result<VertexId, String>;

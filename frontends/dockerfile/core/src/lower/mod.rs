@@ -5,6 +5,7 @@
 
 mod base;
 mod config;
+mod epoch;
 mod files;
 pub mod host;
 mod mode;
@@ -20,6 +21,7 @@ mod text;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
+pub use self::epoch::SOURCE_DATE_EPOCH;
 use self::host::{Call, Host, Op, Origin, Outcome, Platform, Request, Vertex, VertexId};
 use self::sources::Ignored;
 use self::state::{Histories, State};
@@ -82,6 +84,8 @@ pub fn build(request: &Request, host: &mut impl Host) -> Result<Outcome, Vec<Dia
         text_left: MOST_TEXT,
         matching_left: MOST_MATCHING,
         strict: checks.error,
+        epoch: None,
+        fetched: None,
     }
     .build()
 }
@@ -121,10 +125,15 @@ struct Lowering<'a, H> {
     text_left: usize,
     matching_left: usize,
     strict: bool,
+    /// The time of new files and of the image.
+    epoch: Option<i64>,
+    /// What was taken from elsewhere last.
+    fetched: Option<VertexId>,
 }
 
 impl<H: Host> Lowering<'_, H> {
     fn build(mut self) -> Result<Outcome, Vec<Diagnostic>> {
+        self.find_epoch();
         let target = self.target();
         if let Some(target) = target {
             self.unused_build_args();
@@ -143,7 +152,7 @@ impl<H: Host> Lowering<'_, H> {
                     root: state.root,
                     config,
                     history: self.histories.list(state.history),
-                    source_date_epoch: self.stages.source_date_epoch,
+                    source_date_epoch: self.epoch,
                     diagnostics: self.diagnostics.into_list(),
                 })
             }
@@ -251,7 +260,7 @@ impl<H: Host> Lowering<'_, H> {
             let known = declared.contains(name.as_str())
                 || run::is_proxy(name)
                 || name.starts_with("BUILDKIT_")
-                || name == "SOURCE_DATE_EPOCH";
+                || name == SOURCE_DATE_EPOCH;
             // A trigger may declare it, and that is not known before the base image is.
             if !known
                 && !self

@@ -81,7 +81,9 @@ impl<H: Host> Lowering<'_, H> {
             }
             RemoteSource::Git(source) => (Op::Git(source), ".".to_owned()),
         };
-        Ok((self.add(op, state, step, at)?, path))
+        let vertex = self.add(op, state, step, at)?;
+        self.fetched = Some(vertex);
+        Ok((vertex, path))
     }
 
     /// Checks `--checksum`: one source elsewhere has to be there, and the value has to be a digest of its kind.

@@ -58,7 +58,10 @@ impl<H: Host> Lowering<'_, H> {
             };
             return self.stage_files(number, index, word, state, step, depth);
         }
-        match self.stages.find(&word.text, &self.request.contexts) {
+        match self
+            .stages
+            .find(&word.text, &self.request.contexts, &state.platform)
+        {
             Base::Stage(from) => self.stage_files(from, index, word, state, step, depth),
             Base::Scratch => Err(Fault::new(
                 &rules::INVALID_FLAG,

@@ -3,7 +3,9 @@
 //! A ref is asked about in each build; a commit is fetched once, as a layer, whatever refs lead to it.  The work is that of the
 //! `git` program, run as [`program`] says; what it checked out is copied into a layer by the code of COPY.
 
+mod child;
 mod program;
+mod ssh;
 
 use std::path::Path;
 
@@ -15,7 +17,7 @@ use stepwell_steps::source::node::Kind;
 use stepwell_steps::source::root::Root;
 use stepwell_store::{Layer, LayerOptions};
 
-use super::{Found, RemoteError, Remotes};
+use super::{Found, Material, RemoteError, Remotes, TIME};
 use program::Git;
 
 /// Permissions of a checkout, whatever the umask of this process is.
@@ -54,12 +56,20 @@ impl Remotes<'_> {
             identity: identity(op, &resolved),
             layer: layer.map(|(_, layer)| layer),
             fetched: false,
+            material: Material::commit(op, &resolved),
             resolved: Some(resolved),
         })
     }
 
+    /// Says when a commit was made.  Its files are fetched unless they are here.
+    pub fn commit_time(&self, op: &GitOp) -> Result<Option<i64>, RemoteError> {
+        self.repository(op)?;
+        let found = self.known(op).and_then(|found| found.resolved);
+        Ok(found.and_then(|resolved| self.time(&self.commit_key(op, &resolved))))
+    }
+
     fn commit_key(&self, op: &GitOp, resolved: &Resolved) -> Digest {
-        let mut hasher = self.hasher("stepwell.git.v1");
+        let mut hasher = self.hasher("stepwell.git.v2");
         hasher.field(identity(op, resolved).as_bytes());
         // What is private to one is not given to who cannot fetch it.
         hasher.field(op.url.as_bytes());
@@ -92,11 +102,16 @@ impl Remotes<'_> {
         let scratch = self.store.scratch()?;
         let layer = self.layer_of_commit(op, &resolved, &scratch);
         let _ = std::fs::remove_dir_all(&scratch);
-        let layer = layer?;
+        let (layer, time) = layer?;
         let summary = format!("fetch {}", remote::redact(&op.url));
         let commit = Some(resolved.commit.clone());
         let key = self.commit_key(op, &resolved);
-        self.keep(&key, summary, layer, &[("commit", commit)])?;
+        self.keep(
+            &key,
+            summary,
+            layer,
+            &[("commit", commit), (TIME, Some(time.to_string()))],
+        )?;
         Ok(Found {
             layer: Some(layer),
             fetched: true,
@@ -109,7 +124,7 @@ impl Remotes<'_> {
         op: &GitOp,
         resolved: &Resolved,
         directory: &Path,
-    ) -> Result<Layer, RemoteError> {
+    ) -> Result<(Layer, i64), RemoteError> {
         let git = Git::new(self, &op.url)?;
         check_out(&git, op, resolved, directory)?;
         let tree = SourceTree::context(Root::open_ambient(directory)?, &[])?;
@@ -143,11 +158,9 @@ impl Remotes<'_> {
             parents: false,
         };
         // The checkout is younger than its commit.
-        let clamp_mtime = match op.commit_times {
-            true => Some(commit_time(&git, directory)?),
-            false => None,
-        };
-        self.layer_of_copy(copy, tree, clamp_mtime)
+        let time = commit_time(&git, directory)?;
+        let clamp_mtime = op.commit_times.then_some(time);
+        Ok((self.layer_of_copy(copy, tree, clamp_mtime)?, time))
     }
 
     /// Makes a layer of one copy into nothing.

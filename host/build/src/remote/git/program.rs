@@ -1,6 +1,6 @@
 //! Runs the `git` program so that nothing but its arguments decides what it does: no configuration of the machine, of the user
 //! or of the repository that runs a program, no hooks, no prompts, no credentials but those that were given, no
-//! repositories of this machine, no way to other machines but http, https and git's own.
+//! repositories of this machine, no way to other machines but http, https, git's own, and ssh where the user gave an agent.
 //!
 //! Credentials are handed over in the environment, which only its user can read, never as arguments.
 
@@ -8,20 +8,19 @@ use std::ffi::OsStr;
 use std::io::{Read as _, Seek as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::thread::sleep;
-use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use stepwell_model::remote;
 use stepwell_registry::RegistryOptions;
+use stepwell_sys::group;
 
+use super::child::{self, Ended};
+use super::ssh::{self, Ssh};
 use crate::remote::{RemoteError, Remotes};
 
 /// Where programs are looked for; the caller's own `PATH` is none of a build's business.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-/// How often it is looked whether the program has ended.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Most that is shown of what the program says, from its end.
 const SHOWN: usize = 600;
 /// Largest answer that is read: lists of refs.
@@ -45,9 +44,9 @@ const SETTINGS: &[(&str, &str)] = &[
     // Nothing goes on when the program has ended.
     ("gc.auto", "0"),
     ("maintenance.auto", "false"),
-    // A server that says nothing is given up.
+    // Who is looked after by nobody any more gives a server up that says nothing; else that is done sooner from outside.
     ("http.lowSpeedLimit", "100"),
-    ("http.lowSpeedTime", "45"),
+    ("http.lowSpeedTime", "90"),
     ("init.defaultBranch", "main"),
     ("advice.detachedHead", "false"),
     // The directory belongs to this process, whatever its user is called here.
@@ -60,17 +59,21 @@ pub(super) struct Git<'r, 'a> {
     /// As it was written.
     written: String,
     settings: Vec<(String, String)>,
+    ssh: Option<Ssh>,
 }
+
+/// What the program does, by its first argument, as errors say it.
+const PHASES: &[(&str, &str)] = &[
+    ("ls-remote", "asking for its refs"),
+    ("fetch", "fetching its commit"),
+    ("submodule", "fetching its submodules"),
+    ("checkout", "checking its files out"),
+];
 
 impl<'r, 'a> Git<'r, 'a> {
     /// Prepares for the repository at `url`.
     pub(super) fn new(remotes: &'r Remotes<'a>, url: &str) -> Result<Self, RemoteError> {
-        let scheme = url.split_once("://").map_or("ssh", |(scheme, _)| scheme);
-        if scheme.eq_ignore_ascii_case("ssh") {
-            return Err(RemoteError::Ssh {
-                address: remote::redact(url),
-            });
-        }
+        let ssh = Ssh::prepare(remotes, url)?;
         let mut settings: Vec<_> = SETTINGS
             .iter()
             .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
@@ -83,17 +86,24 @@ impl<'r, 'a> Git<'r, 'a> {
             "false"
         };
         settings.push(("http.followRedirects".to_owned(), follow.to_owned()));
+        if ssh.is_some() {
+            settings.push(("protocol.ssh.allow".to_owned(), "always".to_owned()));
+        }
         settings.extend(credentials);
         Ok(Self {
             remotes,
             written: url.to_owned(),
             settings,
+            ssh,
         })
     }
 
-    /// The address as the program is given it: without user and password.
+    /// The address as the program is given it: without user and password, but for ssh, whose user is part of the address.
     pub(super) fn url(&self) -> String {
-        remote::without_user(&self.written)
+        match remote::is_ssh(&self.written) {
+            true => self.written.clone(),
+            false => remote::without_user(&self.written),
+        }
     }
 
     /// Runs the program, and returns what it wrote.
@@ -115,18 +125,21 @@ impl<'r, 'a> Git<'r, 'a> {
             .stdin(Stdio::null())
             .stdout(out.try_clone().map_err(failed)?)
             .stderr(err.try_clone().map_err(failed)?);
-        let mut child = command.spawn().map_err(failed)?;
-        let status = loop {
-            if let Some(status) = child.try_wait().map_err(failed)? {
-                break status;
+        let mut child = group::start(&mut command).map_err(failed)?;
+        let timeouts = &self.remotes.registry.options().timeouts;
+        let is_cancelled = || self.remotes.cancel.is_cancelled();
+        let status = match child::wait(&mut child, timeouts, &is_cancelled).map_err(failed)? {
+            Ended::Exit(status) => status,
+            Ended::Cancelled => return Err(RemoteError::Interrupted),
+            Ended::Stalled => {
+                let first = args.first().and_then(|a| a.as_ref().to_str());
+                let phase = PHASES.iter().find(|(arg, _)| Some(*arg) == first);
+                return Err(RemoteError::Stalled {
+                    address: address(),
+                    phase: phase.map_or("working on it", |(_, phase)| phase),
+                    seconds: timeouts.idle.as_secs(),
+                });
             }
-            if self.remotes.cancel.is_cancelled() {
-                // Those that it started end with the pipes between them.
-                let _ = child.kill();
-                let _ = child.wait();
-                return Err(RemoteError::Interrupted);
-            }
-            sleep(LOOK_EVERY);
         };
         let read = |file: &mut std::fs::File| {
             let mut bytes = Vec::new();
@@ -137,9 +150,17 @@ impl<'r, 'a> Git<'r, 'a> {
         if status.success() {
             return read(&mut out).map_err(failed);
         }
-        Err(RemoteError::Git {
-            address: address(),
-            why: shown(&read(&mut err).map_err(failed)?),
+        let said = read(&mut err).map_err(failed)?;
+        Err(match ssh::refused_host(&said) {
+            Some(refused) => RemoteError::HostKey {
+                address: address(),
+                host: refused.host,
+                changed: refused.changed,
+            },
+            None => RemoteError::Git {
+                address: address(),
+                why: shown(&said),
+            },
         })
     }
 
@@ -165,6 +186,9 @@ impl<'r, 'a> Git<'r, 'a> {
                 .env(format!("GIT_CONFIG_VALUE_{n}"), value);
         }
         connections(&mut command, self.remotes.registry.options());
+        if let Some(ssh) = &self.ssh {
+            ssh.apply(&mut command);
+        }
         command
     }
 }
@@ -244,12 +268,19 @@ fn credentials(remotes: &Remotes<'_>, url: &str) -> Vec<(String, String)> {
     settings
 }
 
+/// Lines that say nothing.
+const NOISE: &[&str] = &[
+    "Could not read from remote repository.",
+    "Please make sure you have the correct access rights",
+    "and the repository exists.",
+];
+
 /// The end of what the program said, on one line, without what a terminal would obey.
 fn shown(text: &str) -> String {
     let lines: Vec<&str> = text
         .lines()
         .map(|l| l.strip_prefix("fatal: ").unwrap_or(l).trim())
-        .filter(|l| !l.is_empty())
+        .filter(|l| !l.is_empty() && !NOISE.contains(l))
         .collect();
     let line = lines.join("; ");
     let clean: String = line

@@ -49,6 +49,17 @@ impl wit::Host for State {
         }))
     }
 
+    fn time(
+        &mut self,
+        context: String,
+    ) -> Result<std::result::Result<Option<i64>, wit::AccessError>> {
+        self.meter.call()?;
+        if !self.is_directory(&context) {
+            return Ok(Err(wit::AccessError::UnknownContext));
+        }
+        Ok(self.host.context_time(&context).map_err(error_to))
+    }
+
     fn list(
         &mut self,
         context: String,
@@ -81,7 +92,7 @@ fn kind_to(kind: EntryKind) -> wit::EntryKind {
     }
 }
 
-fn error_to(error: AccessError) -> wit::AccessError {
+pub(super) fn error_to(error: AccessError) -> wit::AccessError {
     match error {
         AccessError::UnknownContext => wit::AccessError::UnknownContext,
         AccessError::NotFound => wit::AccessError::NotFound,

@@ -5,12 +5,16 @@ mod mounts;
 mod run;
 mod sources;
 
+use std::time::Instant;
+
 use stepwell_model::op::{ContextOp, ImageOp, MergeOp};
 use stepwell_model::{Digest, GraphError, Op, Vertex, VertexId};
 use wasmtime::Result;
 use wasmtime::component::Resource;
 
+use super::contexts::error_to;
 use super::{origin_from, platform_from};
+use crate::frontend::bindings::stepwell::frontend::contexts::AccessError;
 use crate::frontend::bindings::stepwell::frontend::graph as wit;
 use crate::frontend::bindings::stepwell::frontend::types::{Origin, Platform};
 use crate::frontend::state::{State, size, size_of_origin};
@@ -94,6 +98,20 @@ impl wit::Host for State {
         origin: Option<Origin>,
     ) -> sources::Answer {
         self.http_source(url, name, checksum, platform, origin)
+    }
+
+    fn fetched_time(
+        &mut self,
+        source: Resource<VertexId>,
+    ) -> Result<std::result::Result<Option<i64>, AccessError>> {
+        self.meter.call()?;
+        self.meter.resolve()?;
+        let op = self.graph.vertex(*self.table.get(&source)?).op.clone();
+        // The server's time is not the guest's.
+        let started = Instant::now();
+        let answer = self.host.fetched_time(&op);
+        self.meter.exclude(started.elapsed());
+        Ok(answer.map_err(error_to))
     }
 
     fn merge(

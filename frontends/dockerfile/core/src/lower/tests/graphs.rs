@@ -290,6 +290,147 @@ fn named_contexts_replace_images_stages_and_directories() {
 }
 
 #[test]
+fn a_context_for_a_platform_goes_before_the_one_for_all() {
+    let build = |text: &str, names: &[&str]| {
+        let mut asked = request(text);
+        asked.target_platform = Platform::parse("linux/amd64", &Platform::default()).unwrap();
+        asked.build_platform = Platform::parse("linux/arm64", &Platform::default()).unwrap();
+        let named = |n: &&str| NamedContext {
+            name: n.to_string(),
+            image: None,
+        };
+        asked.contexts = names.iter().map(named).collect();
+        let (graph, _) = lowered(&asked, &mut memory());
+        let lines = graph.lines().filter(|l| l.contains(" context "));
+        let names = lines.map(|l| l.split('"').nth(1).unwrap().to_owned());
+        names.collect::<Vec<_>>()
+    };
+    let all = ["src", "src::linux/amd64", "src::linux/arm64/v8"];
+    let copy = "COPY --from=src a /";
+    // The platform is that of the stage that uses it, not the build's.
+    let arm = format!("FROM --platform=$BUILDPLATFORM scratch AS b\n{copy}\n");
+    let both = format!("{arm}FROM scratch\n{copy}\nCOPY --from=b /a /b");
+    assert_eq!(
+        build(&both, &all),
+        ["src::linux/arm64/v8", "src::linux/amd64"]
+    );
+    let own = &all[..2];
+    assert_eq!(build(&both, own), ["src", "src::linux/amd64"]);
+    // As a base, and in the place of a stage and of an image.
+    let base = "FROM --platform=linux/arm64 src\nLABEL x=y";
+    assert_eq!(build(base, &all), ["src::linux/arm64/v8"]);
+    let stage = "FROM --platform=$BUILDPLATFORM missing AS src\nFROM src\nLABEL x=y";
+    assert_eq!(build(stage, &all), ["src::linux/arm64/v8"]);
+    let image = "FROM docker.io/library/src:latest\nLABEL x=y";
+    assert_eq!(build(image, &all), ["src::linux/amd64"]);
+    // One for another platform alone is none.
+    let (other, mut memory) = (request("FROM scratch\nCOPY --from=debian a /"), memory());
+    let mut other = other;
+    other.contexts.push(NamedContext {
+        name: "debian::plan9/amd64".into(),
+        image: None,
+    });
+    assert!(
+        lowered(&other, &mut memory)
+            .0
+            .contains("image docker.io/library/debian")
+    );
+}
+
+#[test]
+fn the_epoch_is_the_time_of_what_it_names() {
+    let build = |text: &str, given: Option<&str>| {
+        let mut asked = request(text);
+        asked.contexts = [("src", None), ("img", Some("debian")), ("broken", None)]
+            .map(|(name, image): (&str, Option<&str>)| NamedContext {
+                name: name.into(),
+                image: image.map(str::to_owned),
+            })
+            .to_vec();
+        let given = given.map(|v| ("SOURCE_DATE_EPOCH".to_owned(), v.to_owned()));
+        asked.build_args.extend(given);
+        let mut memory = memory();
+        let times = [
+            ("", 7),
+            ("src", 8),
+            ("https://h/f", 9),
+            ("https://h/x.git", 10),
+        ];
+        memory.times = times.map(|(n, t)| (n.to_owned(), t)).into();
+        match super::super::build(&asked, &mut memory) {
+            Ok(outcome) => {
+                let run = memory.vertices.iter().find_map(|v| match &v.op {
+                    Op::Run(run) => run.env.iter().find(|(n, _)| n == "SOURCE_DATE_EPOCH"),
+                    _ => None,
+                });
+                (
+                    outcome.source_date_epoch,
+                    run.map_or_else(String::new, |(_, value)| value.clone()),
+                    shown(&outcome.diagnostics),
+                )
+            }
+            Err(list) => (None, String::new(), shown(&list)),
+        }
+    };
+    let is = |seconds: i64, found: (Option<i64>, String, String)| {
+        assert_eq!(found, (Some(seconds), seconds.to_string(), String::new()));
+    };
+    let steps = "FROM debian\nARG SOURCE_DATE_EPOCH\nRUN x\n";
+    let of = |value: &str| format!("ARG SOURCE_DATE_EPOCH={value}\n{steps}");
+    is(7, build(&of("context"), None));
+    is(8, build(&of("src"), None));
+    // What the user gives counts, declared before the first stage or not.
+    is(8, build(&of("context"), Some("src")));
+    is(7, build(steps, Some("context")));
+    is(5, build(&of("context"), Some("5")));
+    // A stage that takes one thing from elsewhere.
+    let stage = |lines: &str| {
+        format!(
+            "{}FROM scratch AS src2\n{lines}\n{steps}",
+            "ARG SOURCE_DATE_EPOCH=SRC2\n"
+        )
+    };
+    is(9, build(&stage("ARG U=https://h/f\nADD $U /"), None));
+    is(
+        10,
+        build(&stage("ADD --keep-git-dir https://h/x.git#v1 /"), None),
+    );
+    for lines in [
+        "ADD a /",
+        "ADD https://h/f https://h/g /",
+        "ADD https://h/f /\nADD https://h/f /",
+        "ADD https://h/f /\nLABEL a=b",
+        "RUN x",
+    ] {
+        let (.., told) = build(&stage(lines), None);
+        assert!(told.contains("1:5 InvalidArgument"), "{told}");
+        assert!(told.contains("has no time of its own"), "{told}");
+    }
+    // An image has none, and nobody is asked in vain.
+    let (epoch, _, told) = build(&of("img"), None);
+    assert_eq!(epoch, None);
+    assert!(told.contains("NoSourceDate"), "{told}");
+    for (value, part) in [
+        (
+            "broken",
+            "the time of the context `broken` cannot be found out: no network",
+        ),
+        ("yesterday", "which is no number of seconds since 1970"),
+    ] {
+        let (.., told) = build(&of(value), None);
+        assert!(told.starts_with("1:5 ") && told.contains(part), "{told}");
+    }
+    // A check asks nobody.
+    let mut check = request(&of("broken"));
+    check.call = Call::Check;
+    check.contexts.push(NamedContext {
+        name: "broken".into(),
+        image: None,
+    });
+    super::super::build(&check, &mut memory()).expect("nothing is wrong with it");
+}
+
+#[test]
 fn an_ignore_file_from_outside_the_context_wins() {
     let mut memory = memory();
     memory

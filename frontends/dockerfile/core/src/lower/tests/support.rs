@@ -15,6 +15,8 @@ pub(super) struct Memory {
     /// Whether no registry answers.
     pub offline: bool,
     pub resolved: Vec<String>,
+    /// Times of contexts, and of what is behind addresses.
+    pub times: BTreeMap<String, i64>,
 }
 
 impl Host for Memory {
@@ -58,6 +60,22 @@ impl Host for Memory {
             },
             config,
         })
+    }
+
+    fn context_time(&mut self, context: &str) -> Result<Option<i64>, String> {
+        match context {
+            "broken" => Err("no network".into()),
+            context => Ok(self.times.get(context).copied()),
+        }
+    }
+
+    fn fetched_time(&mut self, source: VertexId) -> Result<Option<i64>, String> {
+        let url = match &self.vertices[source.0 as usize].op {
+            Op::Http { url, .. } => url,
+            Op::Git(source) => &source.url,
+            other => panic!("{other:?}"),
+        };
+        Ok(self.times.get(url).copied())
     }
 
     fn add(&mut self, vertex: Vertex) -> Result<VertexId, String> {
