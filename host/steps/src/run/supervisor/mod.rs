@@ -60,6 +60,7 @@ pub use syscalls::filter;
 use self::call::{Answer, Call, Handler, Stop};
 use self::step::Step;
 use self::syscalls::Row;
+use super::narrow::Form;
 use super::types::{SupervisorReport, SupervisorSpec};
 
 /// Why a supervisor did not start, or stopped.
@@ -218,6 +219,9 @@ impl Loop {
     fn decide(&self, step: &mut Step, call: &Call<'_>) -> Result<Answer, Stop> {
         if call.tid() == 0 {
             return Err(Stop::CarryOn);
+        }
+        if call.form() == Form::Gone {
+            return Err(Errno::NOSYS.into());
         }
         if let Some(answer) = mediated::expected(step, call) {
             return Ok(answer);
