@@ -27,7 +27,16 @@ const PROC: &[Case] = &[
     ),
     (
         "cd /proc/self && cat comm && cd task && ls | wc -l",
-        "cat\n1\n",
+        "bash\n1\n",
+    ),
+    (
+        "cd /dev/fd && pwd -P | tr 0-9 n | tr -s n; cd /proc/net && ls -d dev; cd /proc/thread-self && cat comm; cd /; for l in self thread-self mounts; do [ -h /proc/$l ] && echo $l; done",
+        "/proc/n/fd\ndev\nbash\nself\nthread-self\nmounts\n",
+    ),
+    // What has links that it takes for directories does not come to its end.
+    (
+        "find / -maxdepth 3 > /dev/null; echo $?; find /proc /dev -name self -o -name fd -prune | grep -c self",
+        "0\n1\n",
     ),
     (
         "grep -c '\\[stack\\]' /proc/self/maps; grep -m1 -o /usr/bin/grep /proc/self/maps",
@@ -174,6 +183,8 @@ const PROGRAMS: &[Case] = &[
     ("/world crowd", "crowd works\n"),
     ("/world sockets", "sockets works\n"),
     ("/world capabilities", "capabilities works\n"),
+    ("/world attributes", "attributes works\n"),
+    ("rm -rf /tmp/attributes", ""),
     ("/world io_uring", "io_uring works\n"),
 ];
 
@@ -252,6 +263,10 @@ const NARROW_WORLD: &[Case] = &[
     (
         "rm -f /tmp/world-socket; /narrow-world sockets",
         "sockets works\n",
+    ),
+    (
+        "/narrow-world attributes; rm -r /tmp/attributes",
+        "attributes works\n",
     ),
     ("/narrow-world io_uring", "io_uring works\n"),
     (
