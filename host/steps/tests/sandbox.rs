@@ -341,8 +341,8 @@ fn a_fork_bomb_ends_with_its_time() {
 #[test]
 fn a_crowd_that_executes_without_end_leaves_others_their_turn() {
     each_mode(|tree| {
-        let crowd = "for i in $(seq 24); do (while :; do busybox true; done) & done";
-        let script = format!("{crowd}; for i in $(seq 6); do busybox true; done; exit 7");
+        let crowd = "for i in $(seq 80); do (while :; do busybox true; done) & done";
+        let script = format!("{crowd}; for i in $(seq 3); do busybox true; done; exit 7");
         tree.step(&["sh", "-c", &script])
             .options(&["--timeout", "60"])
             .run()
