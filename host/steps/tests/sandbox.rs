@@ -337,6 +337,34 @@ fn a_fork_bomb_ends_with_its_time() {
     });
 }
 
+/// Whoever forks and executes without end comes to wait behind everybody else, and not the other way round.
+#[test]
+fn a_crowd_that_executes_without_end_leaves_others_their_turn() {
+    each_mode(|tree| {
+        let crowd = "for i in $(seq 80); do (while :; do busybox true; done) & done";
+        let script = format!("{crowd}; for i in $(seq 3); do busybox true; done; exit 7");
+        tree.step(&["sh", "-c", &script])
+            .options(&["--timeout", "60"])
+            .run()
+            .code(7);
+    });
+}
+
+/// Processes whose parents are gone end faster than they can be reaped, and somebody has to look at the builder in between.
+#[test]
+fn orphans_without_end_end_with_their_time() {
+    each_mode(|tree| {
+        let mark = tree.mark();
+        let orphans = "(while :; do (busybox true &); done) &";
+        let script = format!("{orphans} {orphans} {orphans} sleep {mark}");
+        tree.step(&["sh", "-c", &script])
+            .options(&["--timeout", "1"])
+            .run()
+            .code(124);
+        assert_eq!(alive_with(&mark), 0);
+    });
+}
+
 #[test]
 fn too_much_memory_and_too_many_processes_end_a_step() {
     each_mode(|tree| {

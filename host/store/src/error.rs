@@ -94,6 +94,19 @@ pub enum StoreError {
     /// An entry does not fit into a layer.
     #[error("cannot write the layer: {0}")]
     WriteLayer(#[from] WriteError),
+    /// A layer would be larger than any that can be read again; a sparse file needs next to nothing on the disk, and a
+    /// layer holds its holes.
+    #[error(
+        "the layer is too large with `{path}` of {size} bytes: layers hold at most {limit} bytes, and the holes of sparse files count"
+    )]
+    TooLarge {
+        /// The file with which it is.
+        path: String,
+        /// The file's length.
+        size: u64,
+        /// What a layer may hold.
+        limit: u64,
+    },
     /// A layer asks for something that no file system can hold.
     #[error("layer `{diff_id}` cannot be unpacked: `{path}` {what}")]
     Unsound {

@@ -2,11 +2,13 @@
 
 use std::io::{self, Read};
 
+use stepwell_image::compress::DecodeLimits;
 use stepwell_image::layer::WriteError;
+use stepwell_image::layer::entry::display_path;
 use stepwell_image::{Entry, LayerOptions, LayerWriter, Mtime, whiteout};
 
 use crate::blobs::RawBlob;
-use crate::error::Result;
+use crate::error::{Result, StoreError};
 use crate::layer::Layer;
 use crate::store::Store;
 use crate::toc::{Observed, Toc};
@@ -17,6 +19,8 @@ pub struct LayerSink<'a> {
     options: LayerOptions,
     writer: LayerWriter<RawBlob<'a>>,
     toc: Toc,
+    /// Bytes of content so far.
+    content: u64,
 }
 
 impl Store {
@@ -31,6 +35,7 @@ impl Store {
             options,
             writer,
             toc: Toc::default(),
+            content: 0,
         })
     }
 }
@@ -42,6 +47,9 @@ impl LayerSink<'_> {
     /// # Errors
     /// The entry does not fit into a layer, or content or output fail.  After that the layer is of no use.
     pub fn add(&mut self, entry: &Entry, content: Option<&mut dyn Read>) -> Result<()> {
+        if content.is_some() {
+            self.make_room(entry)?;
+        }
         let has_content = content.is_some();
         let mut nothing = io::empty();
         let mut observed = Observed::new(entry, content.unwrap_or(&mut nothing));
@@ -105,6 +113,20 @@ impl LayerSink<'_> {
         Ok(layer)
     }
 
+    /// Counts a file's content before any of it is read: a sparse file of terabytes is made in no time.
+    fn make_room(&mut self, entry: &Entry) -> Result<()> {
+        let limit = DecodeLimits::default().output;
+        self.content = self.content.saturating_add(entry.size());
+        if self.content > limit {
+            return Err(StoreError::TooLarge {
+                path: display_path(&entry.path),
+                size: entry.size(),
+                limit,
+            });
+        }
+        Ok(())
+    }
+
     fn marker(&mut self, entry: Entry) -> Result<()> {
         self.writer.add_raw(&entry, None).map_err(full)?;
         let item = Observed::new(&entry, io::empty()).finish(self.clamped(&entry));
@@ -124,9 +146,9 @@ impl LayerSink<'_> {
 }
 
 /// A full disk is said as such.
-fn full(error: WriteError) -> crate::StoreError {
+fn full(error: WriteError) -> StoreError {
     match error {
-        WriteError::Output(source) => crate::StoreError::io("write", "layer", source),
+        WriteError::Output(source) => StoreError::io("write", "layer", source),
         other => other.into(),
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! What a step's processes do in which order is in `stepwell-steps` (`run/init.rs`).
 
+use std::collections::HashMap;
 use std::ffi::{CStr, CString, c_int};
 use std::fs;
 use std::mem::MaybeUninit;
@@ -248,18 +249,15 @@ pub fn kill_descendants() -> SysResult<()> {
 
 /// Lists the processes that descend from `root`, as `/proc` shows them now.
 pub fn descendants(root: Pid) -> Vec<Pid> {
-    let parents: Vec<(i32, i32)> = processes()
-        .filter_map(|pid| Some((pid, parent_of(pid)?)))
-        .collect();
+    let mut children: HashMap<i32, Vec<i32>> = HashMap::new();
+    for (pid, parent) in processes().filter_map(|pid| Some((pid, parent_of(pid)?))) {
+        children.entry(parent).or_default().push(pid);
+    }
     let mut found = vec![root.as_raw_nonzero().get()];
     let mut next = 0;
-    while let Some(&parent) = found.get(next) {
-        found.extend(
-            parents
-                .iter()
-                .filter(|(_, p)| *p == parent)
-                .map(|(pid, _)| *pid),
-        );
+    while let Some(parent) = found.get(next) {
+        // Each is found once, whatever numbers were given anew while `/proc` was read.
+        found.extend(children.remove(parent).unwrap_or_default());
         next += 1;
     }
     found

@@ -4,7 +4,9 @@
 //! All requests about a thread come from the thread that seized it, or from which it was forked while seized: that
 //! is why a [`Tracer`] stays on its thread.  What a stop means is in `stepwell-steps`, `run/supervisor/mediated`.
 
+use std::collections::HashMap;
 use std::marker::PhantomData;
+use std::mem::MaybeUninit;
 use std::ptr;
 
 use rustix::io::Errno;
@@ -85,6 +87,40 @@ impl Tracer {
         self.wait_on(-1)
     }
 
+    /// Waits until a traced thread has stopped or ended, and returns all that have by then; none when there is none any more.
+    ///
+    /// The kernel looks at those first that came last, so whoever asks for one at a time never hears of the older ones where
+    /// the younger stop all the time.
+    ///
+    /// # Errors
+    /// As [`Self::wait`].
+    pub fn wait_for_all(&self) -> SysResult<Vec<(u32, Status)>> {
+        let mut all: Vec<_> = self.wait()?.into_iter().collect();
+        let mut places: HashMap<u32, usize> = all.iter().map(|(tid, _)| (*tid, 0)).collect();
+        while let Some((tid, status)) = self.poll(-1, libc::WNOHANG)? {
+            // Nobody goes on meanwhile, so that a thread comes twice only where it was killed, or where another one has
+            // executed a program and has its number now.
+            match places.insert(tid, all.len()) {
+                Some(place) => {
+                    all[place].1 = status;
+                    places.insert(tid, place);
+                }
+                None => all.push((tid, status)),
+            }
+        }
+        Ok(all)
+    }
+
+    /// Says whether a thread is stopped because it executed a program.
+    pub fn is_at_exec(&self, tid: u32) -> bool {
+        let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+        let data = info.as_mut_ptr() as u64;
+        let asked = self.request(libc::PTRACE_GETSIGINFO, "PTRACE_GETSIGINFO", tid, 0, data);
+        // SAFETY: zeroes are a siginfo, and the kernel has written one over them if it said so.
+        let code = unsafe { info.assume_init() }.si_code;
+        asked.is_ok() && code == libc::SIGTRAP | libc::PTRACE_EVENT_EXEC << 8
+    }
+
     /// Waits for one traced thread.
     ///
     /// # Errors
@@ -94,10 +130,14 @@ impl Tracer {
     }
 
     fn wait_on(&self, pid: i32) -> SysResult<Option<(u32, Status)>> {
+        self.poll(pid, 0)
+    }
+
+    fn poll(&self, pid: i32, how: libc::c_int) -> SysResult<Option<(u32, Status)>> {
         let mut status = 0;
         loop {
             // Children of the other threads are theirs to wait for, so that nobody takes an ending away.
-            let flags = libc::__WALL | libc::__WNOTHREAD;
+            let flags = libc::__WALL | libc::__WNOTHREAD | how;
             // SAFETY: the kernel writes one number to `status`, and nothing elsewhere.
             match unsafe { libc::wait4(pid, &raw mut status, flags, ptr::null_mut()) } {
                 -1 => match SysError::last("wait4", "traced threads") {
@@ -105,6 +145,8 @@ impl Tracer {
                     error if error.errno == Errno::CHILD => return Ok(None),
                     error => return Err(error),
                 },
+                // Nobody yet, for who does not wait.
+                0 => return Ok(None),
                 tid => return Ok(Some((tid.unsigned_abs(), decode(status)))),
             }
         }

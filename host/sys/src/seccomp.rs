@@ -23,10 +23,10 @@ pub struct Rule {
     pub when: Vec<Condition>,
     /// Why the rule is there.
     pub reason: String,
-    /// Number of the same call in 32-bit programs, where the rule is to hold for them as well although they are let by
-    /// otherwise; for errors without conditions alone.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub narrow_nr: Option<u32>,
+    /// Numbers of the same call in 32-bit programs, for which the rule holds as well; there may be several, since some calls
+    /// came again with wider ids and times.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub narrow: Vec<u32>,
 }
 
 /// What becomes of a system call.
@@ -65,24 +65,32 @@ impl Rule {
             action,
             when: Vec::new(),
             reason: reason.to_owned(),
-            narrow_nr: None,
+            narrow: Vec::new(),
         }
     }
 
-    /// Has the rule hold for 32-bit programs too, in which the call has this number.
+    /// Makes a rule for a call that 32-bit programs alone have.
+    pub fn narrow_only(nr: u32, name: &str, action: Action, reason: &str) -> Self {
+        Self::new(NO_CALL, name, action, reason).also_narrow(&[nr])
+    }
+
+    /// Has the rule hold for 32-bit programs too, in which the call has these numbers.
     #[must_use]
-    pub fn also_narrow(mut self, nr: Option<u32>) -> Self {
-        self.narrow_nr = nr;
+    pub fn also_narrow(mut self, numbers: &[u32]) -> Self {
+        self.narrow = numbers.to_vec();
         self
     }
 }
 
-/// What becomes of calls of the other binary interfaces of this machine (32-bit programs).  Their numbers mean
-/// other calls, so no rule can hold for them.
+/// Number of no call.
+const NO_CALL: i64 = -1;
+
+/// What becomes of calls of the other binary interface of this machine (32-bit programs).  Their numbers mean other calls, so
+/// that only rules which say them hold for them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OtherAbi {
-    /// They are carried out, without grafts and without emulated ids, but for those of [`Rule::narrow_nr`].
+    /// They are carried out, but for those of [`Rule::narrow`].
     Allow,
     /// They fail with ENOSYS: where a rule is a wall and not a convenience.
     Deny,
@@ -97,10 +105,12 @@ pub struct Filter {
     pub other_abi: OtherAbi,
 }
 
+/// This machine's own interface, as filters and notifications name it.
 #[cfg(target_arch = "x86_64")]
-const AUDIT_ARCH: u32 = 0xC000_003E;
+pub const AUDIT_ARCH: u32 = 0xC000_003E;
+/// This machine's own interface, as filters and notifications name it.
 #[cfg(target_arch = "aarch64")]
-const AUDIT_ARCH: u32 = 0xC000_00B7;
+pub const AUDIT_ARCH: u32 = 0xC000_00B7;
 
 /// Bit of the numbers of x32, an interface of x86-64 that has the same architecture word.
 const X32_BIT: u32 = 0x4000_0000;
@@ -139,8 +149,8 @@ impl Filter {
             (JUMP_GE, 0, 1, X32_BIT),
             (RETURN, 0, 0, errno(libc::ENOSYS)),
         ]);
-        for rule in &self.rules {
-            program.extend(rule.instructions());
+        for rule in self.rules.iter().filter(|rule| rule.nr != NO_CALL) {
+            program.extend(rule.instructions(rule.nr as u32, Width::Native));
         }
         program.push((RETURN, 0, 0, libc::SECCOMP_RET_ALLOW));
         program
@@ -153,9 +163,8 @@ impl Filter {
         }
         let mut program = vec![(LOAD, 0, 0, OFFSET_NR)];
         for rule in &self.rules {
-            if let (Some(nr), Action::Errno(number)) = (rule.narrow_nr, rule.action) {
-                program.push((JUMP_EQ, 0, 1, nr));
-                program.push((RETURN, 0, 0, errno(i32::from(number))));
+            for nr in &rule.narrow {
+                program.extend(rule.instructions(*nr, Width::Narrow));
             }
         }
         program.push((RETURN, 0, 0, libc::SECCOMP_RET_ALLOW));
@@ -164,7 +173,7 @@ impl Filter {
 }
 
 impl Rule {
-    fn instructions(&self) -> Vec<Instruction> {
+    fn instructions(&self, nr: u32, width: Width) -> Vec<Instruction> {
         let verdict = match self.action {
             Action::Notify => libc::SECCOMP_RET_USER_NOTIF,
             Action::Trace => libc::SECCOMP_RET_TRACE,
@@ -173,7 +182,7 @@ impl Rule {
         };
         let mut checks: Vec<Instruction> = Vec::new();
         for condition in &self.when {
-            checks.extend(condition.instructions());
+            checks.extend(condition.instructions(width));
         }
         checks.push((RETURN, 0, 0, verdict));
         if !self.when.is_empty() {
@@ -199,7 +208,7 @@ impl Rule {
                 };
             }
         }
-        let mut all = vec![(JUMP_EQ, 0, checks.len() as u8, self.nr as u32)];
+        let mut all = vec![(JUMP_EQ, 0, checks.len() as u8, nr)];
         all.append(&mut checks);
         all
     }
@@ -207,9 +216,17 @@ impl Rule {
 
 const FAIL: u8 = u8::MAX;
 
+/// How many bits of an argument the kernel looks at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Width {
+    Native,
+    /// 32.  A 64-bit program may make such calls too (`int 0x80`), and the filter is shown the whole of its registers.
+    Narrow,
+}
+
 impl Condition {
     /// The two halves of the argument are loaded, masked and compared one after the other (BPF knows 32 bits).
-    fn instructions(self) -> Vec<Instruction> {
+    fn instructions(self, width: Width) -> Vec<Instruction> {
         let base = OFFSET_ARGS + 8 * u32::from(self.argument);
         let half = |offset: u32, shift: u32| {
             [
@@ -219,6 +236,12 @@ impl Condition {
             ]
         };
         let (mut low, mut high) = (half(0, 0), half(4, 32));
+        if width == Width::Narrow {
+            if self.negate {
+                (low[2].1, low[2].2) = (FAIL, 0);
+            }
+            return low.to_vec();
+        }
         if self.negate {
             // Different in the low half: holds, so the three instructions of the high half are skipped.
             (low[2].1, low[2].2) = (0, 3);
@@ -365,19 +388,41 @@ mod tests {
     #[test]
     fn some_rules_hold_for_32_bit_programs_too() {
         const I386: u32 = 0x4000_0003;
+        let condition = |negate| Condition {
+            argument: 1,
+            mask: u64::MAX,
+            value: 7,
+            negate,
+        };
         let mut filter = Filter {
             rules: vec![
-                rule(250, Action::Errno(1), vec![]).also_narrow(Some(288)),
+                rule(250, Action::Errno(1), vec![]).also_narrow(&[288]),
                 rule(10, Action::Errno(2), vec![]),
-                rule(11, Action::Notify, vec![]).also_narrow(Some(11)),
+                rule(11, Action::Notify, vec![]).also_narrow(&[12, 13]),
+                rule(20, Action::Notify, vec![condition(false)]).also_narrow(&[21]),
+                rule(20, Action::Errno(3), vec![condition(true)]).also_narrow(&[21]),
+                Rule::narrow_only(102, "call", Action::Errno(4), "test"),
             ],
             other_abi: OtherAbi::Allow,
         };
         let narrow = |filter: &Filter, nr| run(filter, nr, I386, [0; 6]);
         assert_eq!(narrow(&filter, 288), errno(1));
-        for nr in [250, 10, 11] {
+        assert_eq!(narrow(&filter, 102), errno(4));
+        for nr in [12, 13] {
+            assert_eq!(narrow(&filter, nr), NOTIFY, "{nr}");
+        }
+        for nr in [250, 10, 11, 20] {
             assert_eq!(narrow(&filter, nr), ALLOW, "{nr}");
         }
+        // The kernel looks at 32 bits, whatever the filter is shown.
+        for (value, verdict) in [(7, NOTIFY), (7 | 1 << 40, NOTIFY), (8, errno(3))] {
+            assert_eq!(run(&filter, 21, I386, [0, value, 0, 0, 0, 0]), verdict);
+        }
+        assert_eq!(
+            run(&filter, 20, AUDIT_ARCH, [0, 7 | 1 << 40, 0, 0, 0, 0]),
+            errno(3)
+        );
+        assert_eq!(run(&filter, 102, AUDIT_ARCH, [0; 6]), ALLOW);
         assert_eq!(run(&filter, 250, AUDIT_ARCH, [0; 6]), errno(1));
         assert_eq!(run(&filter, 288, AUDIT_ARCH, [0; 6]), ALLOW);
         filter.other_abi = OtherAbi::Deny;

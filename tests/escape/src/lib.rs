@@ -11,17 +11,27 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use stepwell_integration_tests::World;
-use stepwell_integration_tests::denial::compile_all;
+use stepwell_integration_tests::denial::{compile_all, narrow_flags};
 
 /// Compiles the program of all attacks to `to` in the world.
 pub fn attacks(world: &World, to: &str) {
+    compile_attacks(world, &[], to);
+}
+
+/// The same as a program of 32 bits, whose calls are others.
+pub fn narrow_attacks(world: &World, to: &str) {
+    compile_attacks(world, &narrow_flags(), to);
+}
+
+fn compile_attacks(world: &World, flags: &[String], to: &str) {
     let sources = std::fs::read_dir(helper("attacks")).expect("the helpers");
     let sources: Vec<PathBuf> = sources
         .map(|entry| entry.expect("an entry").path())
         .filter(|path| path.extension().is_some_and(|e| e == "c"))
         .collect();
-    let flags = ["-D_GNU_SOURCE", "-static", "-pthread"];
-    compile_all(&sources, &flags, &world.path(to));
+    let mut all = vec!["-D_GNU_SOURCE", "-static", "-pthread"];
+    all.extend(flags.iter().map(|flag| &**flag));
+    compile_all(&sources, &all, &world.path(to));
 }
 
 /// Returns the command that executes what follows it in the surroundings of a careless builder (`helpers/builder.c`).

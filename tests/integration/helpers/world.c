@@ -180,6 +180,24 @@ static void capabilities(void)
 	NEED(listxattr("/tmp/capable", NULL, 0) > 0);
 }
 
+/* What tar, rsync and Python's shutil do: the C library has no call for a name beneath a descriptor but by `/proc/self/fd`. */
+static void attributes(void)
+{
+	char path[64], got[16] = "", names[64] = "";
+	NEED(mkdir("/tmp/attributes", 0755) == 0);
+	int dir = open("/tmp/attributes", O_RDONLY | O_DIRECTORY), file = open("/tmp/attributes/file", O_CREAT | O_WRONLY, 0644);
+	NEED(dir >= 0 && file >= 0);
+	snprintf(path, sizeof path, "/proc/self/fd/%d/file", dir);
+	NEED(lsetxattr(path, "user.x", "value", 5, XATTR_CREATE) == 0);
+	NEED(lsetxattr(path, "user.x", "value", 5, XATTR_CREATE) == -1 && errno == EEXIST);
+	NEED(getxattr("/tmp/attributes/file", "user.x", got, sizeof got) == 5 && !strcmp(got, "value"));
+	NEED(lgetxattr(path, "user.x", got, 0) == 5 && lgetxattr(path, "user.x", got, 2) == -1 && errno == ERANGE);
+	NEED(llistxattr(path, names, sizeof names) >= 7 && memmem(names, sizeof names, "user.x", 7));
+	snprintf(path, sizeof path, "/proc/self/fd/%d", file);
+	NEED(getxattr(path, "user.x", got, sizeof got) == 5 && removexattr(path, "user.x") == 0);
+	NEED(getxattr("/tmp/attributes/file", "user.x", got, sizeof got) == -1 && errno == ENODATA);
+}
+
 static void io_uring(void)
 {
 	char parameters[256] = { 0 };
@@ -195,7 +213,7 @@ static const struct {
 	void (*use)(void);
 } all[] = {
 	{ "semaphores", semaphores }, { "terminals", terminals }, { "threads", threads }, { "processes", processes }, { "crowd", crowd },
-	{ "sockets", sockets }, { "capabilities", capabilities }, { "io_uring", io_uring }, { "nothing", nothing },
+	{ "sockets", sockets }, { "capabilities", capabilities }, { "attributes", attributes }, { "io_uring", io_uring }, { "nothing", nothing },
 };
 
 int main(int count, char **argument)

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use stepwell_test_support::cmd::{run, tool};
+use stepwell_test_support::tools::narrow_libraries;
 use stepwell_test_support::user;
 
 use crate::{Ran, World, ran, under};
@@ -54,6 +55,24 @@ fn control(denial: &Command, args: &[&str], by: impl Fn(Command) -> Command) -> 
     let mut command = Command::new(args[0]);
     command.args(&args[1..]).stdin(Stdio::null());
     ran(&mut under(denial, &by(command)))
+}
+
+/// Flags for programs of 32 bits.
+pub fn narrow_flags() -> Vec<String> {
+    let libraries = narrow_libraries();
+    let (usr, there) = (
+        libraries.parent().unwrap_or(&libraries),
+        libraries.display(),
+    );
+    // Where they are unpacked and not installed, the compiler does not know of them.
+    let include = usr.join("include").display().to_string();
+    vec![
+        "-m32".to_owned(),
+        format!("-B{there}"),
+        format!("-L{there}"),
+        "-idirafter".to_owned(),
+        include,
+    ]
 }
 
 /// Compiles a helper in C.

@@ -4,10 +4,13 @@
 //! The table of `host/steps/tests/supervisor.rs` is about the same with busybox, in detail; ways out are in `tests/escape`.
 
 use std::path::Path;
+use std::process::Command;
 
 use stepwell_integration_tests::World;
-use stepwell_integration_tests::denial::compile_all;
+use stepwell_integration_tests::denial::{compile_all, narrow_flags};
 use stepwell_integration_tests::way::Way;
+use stepwell_test_support::cmd::run;
+use stepwell_test_support::tools::narrow_libraries;
 
 /// A script for bash, and what it prints.
 type Case = (&'static str, &'static str);
@@ -22,9 +25,17 @@ const PROC: &[Case] = &[
         "cat\n",
     ),
     (
-        // The kernel's is the shell's from then on, the supervisor's whoever asks.
-        "cd /proc/self && [[ $(cat comm) =~ ^(cat|bash)$ ]] && cd task && ls | wc -l",
-        "1\n",
+        "cd /proc/self && cat comm && cd task && ls | wc -l",
+        "bash\n1\n",
+    ),
+    (
+        "cd /dev/fd && pwd -P | tr 0-9 n | tr -s n; cd /proc/net && ls -d dev; cd /proc/thread-self && cat comm; cd /; for l in self thread-self mounts; do [ -h /proc/$l ] && echo $l; done",
+        "/proc/n/fd\ndev\nbash\nself\nthread-self\nmounts\n",
+    ),
+    // What has links that it takes for directories does not come to its end.
+    (
+        "find / -maxdepth 3 > /dev/null; echo $?; find /proc /dev -name self -o -name fd -prune | grep -c self",
+        "0\n1\n",
     ),
     (
         "grep -c '\\[stack\\]' /proc/self/maps; grep -m1 -o /usr/bin/grep /proc/self/maps",
@@ -171,6 +182,8 @@ const PROGRAMS: &[Case] = &[
     ("/world crowd", "crowd works\n"),
     ("/world sockets", "sockets works\n"),
     ("/world capabilities", "capabilities works\n"),
+    ("/world attributes", "attributes works\n"),
+    ("rm -rf /tmp/attributes", ""),
     ("/world io_uring", "io_uring works\n"),
 ];
 
@@ -202,6 +215,71 @@ fn a_step_of_the_machines_root() {
     is_as_programs_expect(Way::ROOT);
 }
 
+/// Programs of 32 bits: static ones, and one with a linker and a library.
+fn narrow_programs(world: &World) {
+    for (source, how, to) in [
+        ("narrow.c", "-static", "narrow"),
+        ("narrow.c", "-pie", "narrow2"),
+        ("world.c", "-static", "narrow-world"),
+    ] {
+        let mut flags = narrow_flags();
+        flags.extend(["-D_GNU_SOURCE", "-pthread", how].map(str::to_owned));
+        let flags: Vec<&str> = flags.iter().map(|flag| &**flag).collect();
+        helper(world, source, &flags, to);
+    }
+    for (name, to) in [
+        ("ld-linux.so.2", "lib/ld-linux.so.2"),
+        ("libc.so.6", "lib32/libc.so.6"),
+    ] {
+        let library = narrow_libraries().join(name);
+        world.file(
+            &format!("narrow-root/usr/{to}"),
+            std::fs::read(library).expect("a library of 32 bits"),
+        );
+    }
+    let linker = world.path("context/narrow-root/usr/lib/ld-linux.so.2");
+    run(Command::new("chmod").arg("755").arg(linker)).expect("chmod");
+}
+
+/// Where paths are mediated, programs whose calls nobody answers are not executed.
+fn narrow_cases(way: Way) -> Vec<Case> {
+    if way == Way::RESTRICTED {
+        return vec![
+            ("/narrow; echo $?", "126\n"),
+            ("/narrow2; echo $?", "126\n"),
+        ];
+    }
+    let ids = if way == Way::ROOT || way == Way::IDS {
+        [("/narrow real", NARROW), ("/narrow2 real", NARROW)]
+    } else {
+        [("/narrow emulated", NARROW), ("/narrow2 emulated", NARROW)]
+    };
+    ids.into_iter()
+        .chain(NARROW_WORLD.iter().copied())
+        .collect()
+}
+
+const NARROW: &str = "32 bits work\n";
+
+const NARROW_WORLD: &[Case] = &[
+    ("/narrow-world semaphores", "semaphores works\n"),
+    ("/narrow-world terminals", "terminals works\n"),
+    ("/narrow-world processes", "processes works\n"),
+    (
+        "rm -f /tmp/world-socket; /narrow-world sockets",
+        "sockets works\n",
+    ),
+    (
+        "/narrow-world attributes; rm -r /tmp/attributes",
+        "attributes works\n",
+    ),
+    ("/narrow-world io_uring", "io_uring works\n"),
+    (
+        "bash -c '/narrow-world processes & /world processes & wait'",
+        "processes works\nprocesses works\n",
+    ),
+];
+
 fn has_nodes(way: Way) -> bool {
     way != Way::ROOT && way != Way::IDS
 }
@@ -218,25 +296,11 @@ fn is_as_programs_expect(way: Way) {
         &["-D_GNU_SOURCE", "-static", "-pthread"],
         "world",
     );
-    let narrow = cfg!(target_arch = "x86_64").then(|| {
-        let flags = [
-            "-m32",
-            "-static",
-            "-nostdlib",
-            "-fno-stack-protector",
-            "-fno-pic",
-        ];
-        helper(&world, "narrow.c", &flags, "narrow");
-        // Where paths are mediated, programs whose calls nobody answers are not executed.
-        let want = if way == Way::RESTRICTED {
-            "126\n"
-        } else {
-            "32 bits work\n0\n"
-        };
-        ("/narrow 2>/dev/null; echo $?", want)
-    });
     let mut cases = TABLES.concat();
-    cases.extend(narrow);
+    if cfg!(target_arch = "x86_64") {
+        narrow_programs(&world);
+        cases.extend(narrow_cases(way));
+    }
     cases.push(if has_nodes(way) { NODES } else { NO_NODES });
     // Each in a shell of its own; what it prints goes to a file, which a layer carries out.
     let mut all = String::from("mkdir /said\n");
@@ -247,7 +311,7 @@ fn is_as_programs_expect(way: Way) {
         ));
     }
     world.file("all", all + "rm -r /cases /all\n").dockerfile(
-        "FROM @DEBIAN@ AS world\nCOPY world narro[w] /\nCOPY cases /cases\nCOPY all /all\nRUN bash /all; true\nFROM scratch AS said\nCOPY --from=world /said /said\nFROM world\n",
+        "FROM @DEBIAN@ AS world\nCOPY world narro[w] narrow[2] narrow-worl[d] /\nCOPY narrow-roo[t] /\nCOPY cases /cases\nCOPY all /all\nRUN bash /all; true\nFROM scratch AS said\nCOPY --from=world /said /said\nFROM world\n",
     );
     let out = world.path("out");
     way.built(

@@ -115,10 +115,30 @@ pub const PACKAGES: &[Package] = &[
         program: "gcc",
         why: "compiles C parts of dependencies (zstd, ring)",
     },
+    #[cfg(target_arch = "x86_64")]
+    Package {
+        name: "gcc-multilib",
+        program: NARROW_LIBRARY,
+        why: "compiles programs of 32 bits, which steps may run",
+    },
 ];
 
 /// Packages that are unpacked and never installed: installed, they would serve whoever reaches this machine from then on.
 const UNPACKED: &[&str] = &["openssh-server"];
+
+/// The C library of 32 bits, as it lies beside the programs.
+#[cfg(target_arch = "x86_64")]
+const NARROW_LIBRARY: &str = "../lib32/libc.a";
+
+/// Directory of the C library of 32 bits.
+pub fn narrow_libraries() -> PathBuf {
+    let installed = PathBuf::from("/usr/lib32");
+    if installed.join("libc.a").is_file() {
+        installed
+    } else {
+        unpacked().join("usr/lib32")
+    }
+}
 
 /// What `cargo xtask lockdown` uses besides.
 pub const LOCKDOWN: &[Package] = &[

@@ -95,8 +95,8 @@ fn condition(condition: &Condition) -> String {
 
 fn line(rule: &Rule) -> String {
     let when: Vec<String> = rule.when.iter().map(condition).collect();
-    let narrow = if rule.narrow_nr.is_some() {
-        " (32-bit programs too)"
+    let narrow = if rule.narrow.is_empty() {
+        " (not in 32-bit programs)"
     } else {
         ""
     };
@@ -128,7 +128,7 @@ fn table() -> String {
             }
         }
         let other = match filter.other_abi {
-            OtherAbi::Allow => "are let by, but for the rows that say so",
+            OtherAbi::Allow => "have the same rules, but for the rows that say so",
             OtherAbi::Deny => "answer ENOSYS",
         };
         narrow.push_str(&format!(

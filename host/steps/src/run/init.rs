@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::exit;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::Pid;
@@ -311,12 +311,17 @@ impl Init {
     /// Holds the step: reaps whatever ends, until the step's own process has, or the builder is gone.  Pid 1 then
     /// exits and the kernel kills the rest of its namespace; a subreaper does that by itself.
     fn hold(&self, child: Pid, signals: &ChildSignals) -> SysResult<()> {
+        let mut more = false;
         let ending = loop {
+            let now = Timespec {
+                tv_sec: 0,
+                tv_nsec: 0,
+            };
             let mut watched = [
                 PollFd::new(signals, PollFlags::IN),
                 PollFd::new(&self.control, PollFlags::RDHUP),
             ];
-            match poll(&mut watched, None) {
+            match poll(&mut watched, more.then_some(&now)) {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(errno) => return Err(SysError::new("poll", "children", errno)),
             }
@@ -327,9 +332,11 @@ impl Init {
                 break None;
             }
             signals.drain();
-            if let Some(ending) = reap_until(child)? {
+            let (found, unreaped) = reap_some(child)?;
+            if let Some(ending) = found {
                 break Some(ending);
             }
+            more = unreaped;
         };
         if rustix::process::getpid() != Pid::INIT {
             process::kill_descendants()?;
@@ -365,18 +372,21 @@ impl Init {
     }
 }
 
-/// Reaps all that has ended; returns how `child` did, if it is among them.
-fn reap_until(child: Pid) -> SysResult<Option<Ending>> {
+/// Reaps what has ended; returns how `child` did, if it is among them, and whether more may have ended.
+fn reap_some(child: Pid) -> SysResult<(Option<Ending>, bool)> {
+    /// Where processes end faster than they are reaped, somebody has to look at the builder in between.
+    const TURN: usize = 256;
     let mut found = None;
-    loop {
+    for _ in 0..TURN {
         match process::reap() {
             Ok(Some((pid, ending))) if pid == child => found = Some(ending),
             Ok(Some(_)) => {}
-            Ok(None) => return Ok(found),
-            Err(error) if error.errno == Errno::CHILD => return Ok(found),
+            Ok(None) => return Ok((found, false)),
+            Err(error) if error.errno == Errno::CHILD => return Ok((found, false)),
             Err(error) => return Err(error),
         }
     }
+    Ok((found, true))
 }
 
 /// The name that the step has in the plan's JSON.

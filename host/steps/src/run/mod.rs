@@ -15,6 +15,7 @@ pub mod etc;
 mod filter_table;
 pub mod init;
 pub mod mounts;
+mod narrow;
 pub mod plan;
 pub mod program;
 pub mod session;

@@ -11,6 +11,7 @@ use stepwell_sys::mount::Limits;
 use stepwell_sys::probe::Facts;
 use stepwell_sys::seccomp::{Filter, OtherAbi, Rule};
 
+use super::narrow;
 use super::tier::TierChoice;
 use super::types::{Credentials, Ids, Tier};
 use super::walls::{refused, walls};
@@ -326,7 +327,8 @@ fn confinement(
         no_new_privs: shape.no_new_privs,
     });
     let walls = walls(process, facts, shape);
-    let other_abi = if walls.is_empty() && choice.tier != Tier::Mediated {
+    let can_be_walled = walls.is_empty() || narrow::IS_WHOLE;
+    let other_abi = if can_be_walled && choice.tier != Tier::Mediated {
         OtherAbi::Allow
     } else {
         OtherAbi::Deny
@@ -336,6 +338,7 @@ fn confinement(
         .chain(refused())
         .chain(notify.iter().cloned())
         .collect();
+    let rules = narrow::rules(rules);
     steps.push(SetupStep::Supervise {
         filter: Filter { rules, other_abi },
     });
@@ -459,7 +462,8 @@ mod tests {
         let text = serde_json::to_string(&plan).unwrap();
         assert!(
             text.contains(r#""name":"socket","action":{"errno":97}"#)
-                && text.contains(r#""other_abi":"deny""#),
+                && (text.contains(r#""other_abi":"deny""#)
+                    || text.contains(r#""name":"socketcall","action":{"errno":97}"#)),
             "{text}"
         );
     }
@@ -527,6 +531,10 @@ mod tests {
             .map(|r| r.when[0].value as u32 as i32 as u64)
             .collect();
         assert_eq!(kills, [u64::MAX, 77, (-77_i64) as u64]);
-        assert_eq!(without.other_abi, OtherAbi::Deny);
+        let walled = without
+            .rules
+            .iter()
+            .all(|r| r.action == Action::Notify || !r.narrow.is_empty());
+        assert!(without.other_abi == OtherAbi::Deny || walled);
     }
 }

@@ -50,6 +50,11 @@ pub enum ExecFailure {
         /// Name or number of that machine.
         machine: String,
     },
+    /// The program is one of 32 bits, and such are not executed here.
+    Narrow {
+        /// Path in the step.
+        program: String,
+    },
     /// The file has no format that the kernel executes.
     UnknownFormat {
         /// Path in the step.
@@ -108,6 +113,10 @@ impl fmt::Display for ExecFailure {
             Self::OtherMachine { program, machine } => write!(
                 f,
                 "`{program}` is a program for {machine}, not for this machine"
+            ),
+            Self::Narrow { program } => write!(
+                f,
+                "`{program}` is a program of 32 bits, which this kernel does not run, or this tier does not: `mediated` runs none, another one may (`--isolation`)"
             ),
             Self::UnknownFormat { program } => {
                 write!(f, "`{program}` is no program and has no `#!` line")
@@ -209,6 +218,7 @@ pub fn diagnose(tree: &Tree, file: &str, errno: i32) -> ExecFailure {
             }
         }
         (libc::ENOEXEC, _) => match elf_machine(&head) {
+            Some(machine) if NARROW_MACHINE == Some(machine) => ExecFailure::Narrow { program },
             Some(machine) if machine != native_machine() => ExecFailure::OtherMachine {
                 program,
                 machine: machine_name(machine),
@@ -284,6 +294,15 @@ fn machine_name(machine: u16) -> String {
     )
 }
 
+/// Whose programs most kernels of this machine run as well.
+const NARROW_MACHINE: Option<u16> = if cfg!(target_arch = "x86_64") {
+    Some(3)
+} else if cfg!(target_arch = "aarch64") {
+    Some(40)
+} else {
+    None
+};
+
 const fn native_machine() -> u16 {
     if cfg!(target_arch = "aarch64") {
         183
@@ -350,10 +369,13 @@ mod tests {
         arm.extend([2, 1, 1]);
         arm.resize(64, 0);
         arm[18] = if native_machine() == 62 { 183 } else { 62 };
+        let mut narrow = arm.clone();
+        narrow[18] = NARROW_MACHINE.unwrap_or_default() as u8;
         let (_dir, tree) = tree(&[
             ("s", b"#! /usr/bin/python9 -x\n", 0o755),
             ("t", b"text", 0o755),
             ("arm", &arm, 0o755),
+            ("narrow", &narrow, 0o755),
         ]);
         let text = |file, errno| diagnose(&tree, file, errno).to_string();
         assert_eq!(
@@ -365,6 +387,7 @@ mod tests {
             "`/t` is no program and has no `#!` line"
         );
         assert!(text("/arm", libc::ENOEXEC).starts_with("`/arm` is a program for "));
+        assert!(text("/narrow", libc::ENOEXEC).contains("`mediated` runs none"));
     }
 
     #[test]

@@ -343,6 +343,9 @@ impl<'a> Session<'a> {
             Some(holder) => drop(process::kill_by_handle(holder)),
             None => self.control = None,
         }
+        if let Some(supervisor) = &self.supervisor {
+            supervisor.end_traced();
+        }
     }
 
     fn kill_by_tree(&self) {

@@ -1,8 +1,8 @@
 //! Rules of the filter that are walls: what is refused in every tier, and what stands in for what the kernel does not
 //! give: a pid namespace, Landlock, a network namespace.
 //!
-//! Pure: part of [`super::plan`].  Where there are rules of the second kind, calls of other binary interfaces (32-bit programs)
-//! are refused, because no rule holds for them.
+//! Pure: part of [`super::plan`].  They hold for 32-bit programs too ([`super::narrow`]).  Where the table of their calls is not
+//! whole (ARM), those programs are refused where there are rules of the second kind.
 
 use stepwell_model::op::Network;
 use stepwell_sys::probe::Facts;
@@ -14,7 +14,7 @@ use super::plan::{Shape, StepProcess};
 const LANDLOCK_SCOPES: u32 = 6;
 
 /// Returns the rules that hold in every tier: what no build needs and what is a way out, or lays the kernel open, where
-/// another wall has a gap.  They hold for 32-bit programs too.
+/// another wall has a gap.
 pub(super) fn refused() -> Vec<Rule> {
     let rule = |row: &Refused| {
         Rule::new(
@@ -23,7 +23,6 @@ pub(super) fn refused() -> Vec<Rule> {
             Action::Errno(row.errno as u16),
             row.reason,
         )
-        .also_narrow(row.narrow)
     };
     REFUSED.iter().map(rule).collect()
 }
@@ -33,30 +32,14 @@ struct Refused {
     nr: i64,
     name: &'static str,
     errno: i32,
-    /// Its number in 32-bit programs of this machine.
-    narrow: Option<u32>,
     reason: &'static str,
 }
 
-const fn refuse(
-    nr: i64,
-    name: &'static str,
-    errno: i32,
-    narrow: [u32; 2],
-    reason: &'static str,
-) -> Refused {
-    let narrow = if cfg!(target_arch = "x86_64") {
-        Some(narrow[0])
-    } else if cfg!(target_arch = "aarch64") {
-        Some(narrow[1])
-    } else {
-        None
-    };
+const fn refuse(nr: i64, name: &'static str, errno: i32, reason: &'static str) -> Refused {
     Refused {
         nr,
         name,
         errno,
-        narrow,
         reason,
     }
 }
@@ -64,44 +47,28 @@ const fn refuse(
 const KEYS: &str = "a step inherits the session keyring of the builder, and may read what is in it";
 const SURFACE: &str = "no build needs it, and it lays much of the kernel open";
 
-/// Name, error, numbers in 32-bit programs of x86 and of ARM.
 const REFUSED: &[Refused] = &[
-    refuse(libc::SYS_add_key, "add_key", libc::ENOSYS, [286, 309], KEYS),
-    refuse(
-        libc::SYS_request_key,
-        "request_key",
-        libc::ENOSYS,
-        [287, 310],
-        KEYS,
-    ),
-    refuse(libc::SYS_keyctl, "keyctl", libc::ENOSYS, [288, 311], KEYS),
+    refuse(libc::SYS_add_key, "add_key", libc::ENOSYS, KEYS),
+    refuse(libc::SYS_request_key, "request_key", libc::ENOSYS, KEYS),
+    refuse(libc::SYS_keyctl, "keyctl", libc::ENOSYS, KEYS),
     refuse(
         libc::SYS_open_by_handle_at,
         "open_by_handle_at",
         libc::EPERM,
-        [342, 371],
         "opens a file by no path at all, so no root is in its way",
     ),
-    refuse(libc::SYS_bpf, "bpf", libc::EPERM, [357, 386], SURFACE),
+    refuse(libc::SYS_bpf, "bpf", libc::EPERM, SURFACE),
     refuse(
         libc::SYS_perf_event_open,
         "perf_event_open",
         libc::EPERM,
-        [336, 364],
         SURFACE,
     ),
-    refuse(
-        libc::SYS_userfaultfd,
-        "userfaultfd",
-        libc::EPERM,
-        [374, 388],
-        SURFACE,
-    ),
+    refuse(libc::SYS_userfaultfd, "userfaultfd", libc::EPERM, SURFACE),
     refuse(
         libc::SYS_io_uring_setup,
         "io_uring_setup",
         libc::ENOSYS,
-        [425, 425],
         "its calls would go around the filter; programs fall back to the calls themselves",
     ),
 ];
@@ -113,14 +80,14 @@ pub(super) fn walls(process: &StepProcess, facts: &Facts, shape: &Shape) -> Vec<
         rules.extend(process_walls(process, facts, shape));
     }
     if process.network == Network::None && !shape.network_namespace {
-        rules.push(network_wall());
+        rules.extend(network_wall());
     }
     rules
 }
 
 /// Without a network namespace there is no loopback of the step's own, so there are no sockets but those of the
 /// machine itself (Unix, and netlink, which C libraries ask for addresses).
-fn network_wall() -> Rule {
+fn network_wall() -> Vec<Rule> {
     let other_than = |family: i32| Condition {
         argument: 0,
         mask: u64::from(u32::MAX),
@@ -134,11 +101,33 @@ fn network_wall() -> Rule {
         Action::Errno(libc::EAFNOSUPPORT as u16),
         reason,
     );
-    Rule {
+    let rule = Rule {
         when: vec![other_than(libc::AF_UNIX), other_than(libc::AF_NETLINK)],
         ..rule
-    }
+    };
+    let mut rules = vec![rule];
+    #[cfg(target_arch = "x86_64")]
+    rules.push(Rule {
+        when: vec![Condition {
+            argument: 0,
+            mask: u64::from(u32::MAX),
+            value: SYS_SOCKET,
+            negate: false,
+        }],
+        // Of what family the socket is, is in memory.
+        ..Rule::narrow_only(
+            super::narrow::SOCKETCALL,
+            "socketcall",
+            Action::Errno(libc::EAFNOSUPPORT as u16),
+            reason,
+        )
+    });
+    rules
 }
+
+/// What socketcall(2) is to do: make a socket (include/uapi/linux/net.h).
+#[cfg(target_arch = "x86_64")]
+const SYS_SOCKET: u64 = 1;
 
 /// Rules that keep a step without a pid namespace from the processes of others, where Landlock does not.
 fn process_walls(process: &StepProcess, facts: &Facts, shape: &Shape) -> Vec<Rule> {

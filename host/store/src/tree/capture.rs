@@ -10,6 +10,7 @@ use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::fs::AtFlags;
+use rustix::io::Errno;
 use stepwell_image::layer::entry::display_path;
 use stepwell_image::{Entry, Kind, LayerOptions, Mtime};
 use stepwell_model::Digest;
@@ -23,7 +24,7 @@ use crate::view::split;
 
 use super::index::{Index, IndexNode, Stamp};
 use super::walk::{Found, Walk, Walked, What};
-use super::{create, disk, unshare};
+use super::{create, disk, remove, unshare};
 
 /// How a step's changes become a layer.
 #[derive(Debug, Clone, Default)]
@@ -72,13 +73,22 @@ impl Capture<'_> {
     /// Writes the differences to `sink` and returns the new index and what was left out.
     pub(super) fn run(mut self, sink: &mut LayerSink<'_>) -> Result<Differences> {
         let mut walked = self.walk()?;
+        let left_out = unfit(&walked);
+        if !left_out.is_empty() {
+            // Otherwise the next step would see what nobody sees who has the layers alone.
+            self.remove(&left_out)?;
+            walked = self.walk()?;
+        }
         let foreign = unshare::foreign(&walked, &self.index);
         if !foreign.is_empty() {
             let (root, ids, side) = (self.root, self.ids, &mut self.side);
             unshare::unshare(root, ids, &self.index, side, &walked, &foreign)?;
             walked = self.walk()?;
         }
-        let left_out = drop_unfit(&mut walked);
+        let left_out = left_out
+            .into_iter()
+            .map(|(path, why)| (display_path(&path), why))
+            .collect();
         let has_strays = !walked.strays.is_empty();
         let emitted = self.emitted(&walked);
         let alive: HashSet<_> = walked.found.iter().map(|f| f.inode).collect();
@@ -107,6 +117,26 @@ impl Capture<'_> {
             ignore: &self.ignore,
         }
         .run()
+    }
+
+    /// Removes what no layer can hold, as if it had never been made.
+    fn remove(&self, unfit: &[(Vec<u8>, &'static str)]) -> Result<()> {
+        for (path, _) in unfit {
+            let (parent, name) = split(path);
+            let dir = match disk::open_dir(self.root, parent) {
+                // It was removed with a directory above it.
+                Err(Errno::NOENT) => continue,
+                other => other.entry("open", parent)?,
+            };
+            let before = disk::stat_fd(dir.as_fd()).entry("stat", parent)?;
+            remove::remove_at(dir.as_fd(), name).entry("delete", path)?;
+            let time = Mtime {
+                secs: before.stx_mtime.tv_sec,
+                nanos: before.stx_mtime.tv_nsec,
+            };
+            rustix::fs::futimens(&dir, &create::times(time)).entry("set the time of", parent)?;
+        }
+        Ok(())
     }
 
     /// Which of the entries go into the layer.
@@ -241,23 +271,13 @@ impl Capture<'_> {
     }
 }
 
-/// Takes out what no layer can hold; where the index had something in its place, that is gone.
-fn drop_unfit(walked: &mut Walked) -> Vec<(String, &'static str)> {
-    let mut left_out = Vec::new();
-    let removed = &mut walked.removed;
-    walked.found.retain(|found| {
-        let What::Unfit { why, node } = found.what else {
-            return true;
-        };
-        left_out.push((display_path(&found.path), why));
-        if let Some(node) = node {
-            let nodes = removed.entry(split(&found.path).0.to_vec()).or_default();
-            nodes.push(node);
-            nodes.sort_unstable();
-        }
-        false
+/// Paths of what no layer can hold, and why.
+fn unfit(walked: &Walked) -> Vec<(Vec<u8>, &'static str)> {
+    let unfit = walked.found.iter().filter_map(|found| match found.what {
+        What::Unfit { why, .. } => Some((found.path.clone(), why)),
+        _ => None,
     });
-    left_out
+    unfit.collect()
 }
 
 /// Directories that something is gone from.
@@ -356,7 +376,12 @@ impl Read for Sparse<'_> {
         if !self.dense && self.position >= self.end && self.position < self.size {
             self.advance()?;
         }
-        if self.dense || self.position >= self.size {
+        if self.dense {
+            return self.file.read(buf);
+        }
+        if self.position >= self.size {
+            // Over a hole at the end nobody has moved the file's own position; what is there now has come meanwhile.
+            rustix::fs::seek(&*self.file, rustix::fs::SeekFrom::Start(self.position))?;
             return self.file.read(buf);
         }
         let want = buf

@@ -11,6 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use rayon::prelude::*;
 use rustix::fs::{Dir, FileType, Statx};
 use rustix::io::Errno;
+use stepwell_image::layer::entry::display_path;
 use stepwell_image::whiteout::{self, Marker};
 use stepwell_image::{Entry, Kind, Mtime};
 use stepwell_model::Digest;
@@ -27,6 +28,9 @@ const CHUNK: usize = 512;
 
 /// Longest path in a tree (`PATH_MAX`): anything longer could neither be opened nor unpacked by anybody.
 const MAX_PATH: usize = 4095;
+
+/// How much is shown of a longer one.
+const SHOWN: usize = 64;
 
 /// What a walk compares.
 pub(crate) struct Walk<'a> {
@@ -63,10 +67,7 @@ pub(crate) enum What {
         node: Option<u32>,
     },
     /// Not what a layer can hold.
-    Unfit {
-        why: &'static str,
-        node: Option<u32>,
-    },
+    Unfit { why: &'static str },
 }
 
 /// Everything in a tree, compared.
@@ -208,11 +209,9 @@ impl Walk<'_> {
     ) -> Result<Option<Looked>> {
         let path = join(&task.path, name);
         if path.len() > MAX_PATH {
-            return Err(StoreError::io(
-                "list",
-                "a directory of the tree",
-                Errno::NAMETOOLONG,
-            ));
+            // The beginning says whose it is.
+            let shown = display_path(&path[..SHOWN.min(path.len())]) + "…";
+            return Err(StoreError::io("list", shown, Errno::NAMETOOLONG));
         }
         let stat = match disk::stat(dir, name) {
             Err(Errno::NOENT) => return Ok(None),
@@ -275,11 +274,9 @@ impl Walk<'_> {
             _ => match disk::read(self.root, &path, stat, self.ids, self.side)? {
                 None => What::Unfit {
                     why: "it is a socket",
-                    node,
                 },
                 Some(_) if whiteout::classify(&path) != Marker::Entry => What::Unfit {
                     why: "names that begin with `.wh.` mean removal",
-                    node,
                 },
                 Some(entry) => match (node, old) {
                     (Some(node), Some(old)) if self.equal(&entry, old)? => {

@@ -231,6 +231,12 @@ fn sockets_and_reserved_names_are_left_out_and_told() {
         assert_eq!(names(&fixture.store, &captured.layer), [".wh.top"]);
         let paths: Vec<_> = captured.left_out.iter().map(|(p, _)| &p[..]).collect();
         assert_eq!(paths, ["/.wh.dir", "/.wh.dir/x", "/socket", "/top"]);
+        // The tree is taken for what follows, and has nothing that is in no layer.
+        let next = fixture
+            .store
+            .checkout(&[base, captured.layer], &())
+            .unwrap();
+        assert_eq!(fs::read_dir(next.root_path()).unwrap().count(), 0);
     });
 }
 

@@ -92,7 +92,7 @@ fn a_layer_that_is_written_and_one_that_is_compressed_anew_end() {
     let layer = many(&fixture, "content");
     let mut endless = Endless(flag(store));
     let mut sink = store.layer_sink(options()).expect("a sink");
-    let entry = Entry::new("endless", Kind::File { size: 1 << 40 }, 0o644);
+    let entry = Entry::new("endless", Kind::File { size: 60 << 30 }, 0o644);
     assert!(is_given_up(sink.add(&entry, Some(&mut endless))));
     drop(sink);
     let mut other = options();

@@ -7,6 +7,7 @@ use stepwell_sys::memory;
 use stepwell_sys::notify::{Listener, Notification};
 
 use super::step::Step;
+use crate::run::narrow::{self, Form};
 
 /// Answers the calls of one row of the table.
 pub type Handler = fn(&mut Step, &Call<'_>) -> Result<Answer, Stop>;
@@ -47,15 +48,18 @@ impl From<Errno> for Stop {
 /// A call that waits.
 pub struct Call<'a> {
     notification: Notification,
+    form: Form,
     /// None for a call at which the tracer has stopped the task, which cannot go on meanwhile.
     listener: Option<&'a Listener>,
 }
 
 impl<'a> Call<'a> {
-    /// Takes a notification and the listener that it came from.
+    /// Takes a notification and the listener that it came from; a call of a 32-bit program is the native one from here on.
     pub fn new(notification: Notification, listener: &'a Listener) -> Self {
+        let (notification, form) = narrow::widen(notification);
         Self {
             notification,
+            form,
             listener: Some(listener),
         }
     }
@@ -71,6 +75,7 @@ impl<'a> Call<'a> {
         };
         Self {
             notification,
+            form: Form::Same,
             listener: None,
         }
     }
@@ -97,6 +102,11 @@ impl<'a> Call<'a> {
     /// Returns the number of the system call.
     pub fn number(&self) -> i32 {
         self.notification.nr
+    }
+
+    /// Returns in what the call differs from the native one, where a 32-bit program makes it.
+    pub fn form(&self) -> Form {
+        self.form
     }
 
     /// Returns an argument as it is.

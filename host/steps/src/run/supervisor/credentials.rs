@@ -6,6 +6,8 @@ use stepwell_sys::memory;
 use super::call::{Answer, Call, Stop};
 use super::identity::{Identity, MAX_GROUPS};
 use super::step::Step;
+#[cfg(target_arch = "x86_64")]
+use crate::run::narrow::Form;
 
 /// Carries out a change of the caller's identity.
 fn change(
@@ -45,7 +47,7 @@ macro_rules! getters {
             if step.identities.only_root() && step.mediated.is_none() {
                 return Ok(Answer::CarryOn);
             }
-            Ok(Answer::Value(step.identity(call.tid()).$kind.$which.into()))
+            Ok(Answer::Value(call.form().id(step.identity(call.tid()).$kind.$which).into()))
         })*
     };
 }
@@ -76,7 +78,7 @@ fn give_three(call: &Call<'_>, four: super::identity::Four) -> Result<Answer, St
         .into_iter()
         .enumerate()
     {
-        call.write(call.arg(index), &id.to_ne_bytes())?;
+        call.write(call.arg(index), &call.form().id_bytes(id))?;
     }
     Ok(Answer::Value(0))
 }
@@ -117,7 +119,7 @@ pub fn setresgid(step: &mut Step, call: &Call<'_>) -> Result<Answer, Stop> {
 
 /// setfsuid(uid)
 pub fn setfsuid(step: &mut Step, call: &Call<'_>) -> Result<Answer, Stop> {
-    let old = step.identity(call.tid()).uid.fs;
+    let old = call.form().id(step.identity(call.tid()).uid.fs);
     change(step, call, |it| {
         it.setfsuid(call.uint(0));
         Ok(())
@@ -127,7 +129,7 @@ pub fn setfsuid(step: &mut Step, call: &Call<'_>) -> Result<Answer, Stop> {
 
 /// setfsgid(gid)
 pub fn setfsgid(step: &mut Step, call: &Call<'_>) -> Result<Answer, Stop> {
-    let old = step.identity(call.tid()).gid.fs;
+    let old = call.form().id(step.identity(call.tid()).gid.fs);
     change(step, call, |it| {
         it.setfsgid(call.uint(0));
         Ok(())
@@ -146,7 +148,7 @@ pub fn getgroups(step: &mut Step, call: &Call<'_>) -> Result<Answer, Stop> {
         let bytes: Vec<u8> = identity
             .groups
             .iter()
-            .flat_map(|group| group.to_ne_bytes())
+            .flat_map(|group| call.form().id_bytes(*group))
             .collect();
         call.write(call.arg(1), &bytes)?;
     }
@@ -159,12 +161,9 @@ pub fn setgroups(step: &mut Step, call: &Call<'_>) -> Result<Answer, Stop> {
     if size > MAX_GROUPS {
         return Err(Errno::INVAL.into());
     }
-    let mut bytes = vec![0; size * 4];
+    let mut bytes = vec![0; size * call.form().id_size()];
     call.read(call.arg(1), &mut bytes)?;
-    let groups = bytes
-        .chunks_exact(4)
-        .map(|b| u32::from_ne_bytes([b[0], b[1], b[2], b[3]]))
-        .collect();
+    let groups = call.form().ids(&bytes);
     change(step, call, |it| it.setgroups(groups))
 }
 
@@ -290,6 +289,10 @@ pub fn prctl(step: &mut Step, call: &Call<'_>) -> Result<Answer, Stop> {
 /// What is shown as the limit that holds the tags: none.
 const UNLIMITED: [u8; 16] = [0xff; 16];
 
+/// The same as the oldest 32-bit programs know it.
+#[cfg(target_arch = "x86_64")]
+const OLD_UNLIMITED: &[u8] = &[0xff, 0xff, 0xff, 0x7f, 0xff, 0xff, 0xff, 0x7f];
+
 /// prlimit64(pid, RLIMIT_RTTIME, new, old)
 pub fn prlimit(_: &mut Step, call: &Call<'_>) -> Result<Answer, Stop> {
     if call.uint(1) != libc::RLIMIT_RTTIME {
@@ -304,7 +307,12 @@ pub fn prlimit(_: &mut Step, call: &Call<'_>) -> Result<Answer, Stop> {
 /// getrlimit(RLIMIT_RTTIME, old)
 #[cfg(target_arch = "x86_64")]
 pub fn getrlimit(_: &mut Step, call: &Call<'_>) -> Result<Answer, Stop> {
-    call.write(call.arg(1), &UNLIMITED)?;
+    let bytes = match call.form() {
+        Form::Limit => &UNLIMITED[..8],
+        Form::OldLimit => OLD_UNLIMITED,
+        _ => &UNLIMITED,
+    };
+    call.write(call.arg(1), bytes)?;
     Ok(Answer::Value(0))
 }
 

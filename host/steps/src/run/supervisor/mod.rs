@@ -60,6 +60,7 @@ pub use syscalls::filter;
 use self::call::{Answer, Call, Handler, Stop};
 use self::step::Step;
 use self::syscalls::Row;
+use super::narrow::Form;
 use super::types::{SupervisorReport, SupervisorSpec};
 
 /// Why a supervisor did not start, or stopped.
@@ -124,6 +125,13 @@ impl Supervisor {
         Ok(())
     }
 
+    /// Kills what is traced, and whatever that makes from now on; where nothing is traced, does nothing.
+    pub fn end_traced(&self) {
+        if self.tracer.is_some() {
+            mediated::kill_all(&mut lock(&self.step));
+        }
+    }
+
     /// Kills what is traced until nothing is; for a step whose holder was killed.
     pub fn kill_traced(&self) {
         // A process takes a moment to end; the bound is for one that cannot be signalled at all.
@@ -133,7 +141,7 @@ impl Supervisor {
             if tracer.is_finished() {
                 return;
             }
-            mediated::kill_all(&lock(&self.step));
+            mediated::kill_all(&mut lock(&self.step));
             std::thread::sleep(std::time::Duration::from_millis(1));
         }
     }
@@ -218,6 +226,9 @@ impl Loop {
     fn decide(&self, step: &mut Step, call: &Call<'_>) -> Result<Answer, Stop> {
         if call.tid() == 0 {
             return Err(Stop::CarryOn);
+        }
+        if call.form() == Form::Gone {
+            return Err(Errno::NOSYS.into());
         }
         if let Some(answer) = mediated::expected(step, call) {
             return Ok(answer);

@@ -12,7 +12,7 @@ use super::call::{Answer, Call, Stop};
 use super::nodes::{HostFile, Magic, Node, Within, follow, open_host};
 use super::path::{AT_FDCWD, GraftPlace, Place, TreePlace, locate, near};
 use super::step::Step;
-use super::{create, dev, pidtext, secrets, stubs};
+use super::{create, dev, pidtext, procfs, secrets, stubs};
 
 /// open(path, flags, mode)
 #[cfg(target_arch = "x86_64")]
@@ -88,10 +88,25 @@ pub fn chdir(step: &mut Step, call: &Call<'_>) -> Result<Answer, Stop> {
         let literal =
             super::path::squeeze(&super::path::absolute(step, call.tid(), AT_FDCWD, &path)?);
         if super::path::in_graft(&literal) && literal != place {
-            stubs::open(step, &literal, OFlags::RDONLY)?;
+            enter_by_links(step, call.tid(), &literal)?;
         }
     }
     Ok(Answer::CarryOn)
+}
+
+/// Has the skeleton ready for a path that goes by links of a graft.
+fn enter_by_links(step: &mut Step, tid: u32, path: &[u8]) -> Result<(), Stop> {
+    if path.starts_with(b"/sys/") {
+        stubs::open(step, path, OFlags::RDONLY)?;
+        return Ok(());
+    }
+    for graft in [&b"/proc"[..], b"/dev"] {
+        stubs::list(step, graft, OFlags::RDONLY)?;
+    }
+    if let Some((pid, tid)) = procfs::own(step, tid) {
+        stubs::lead_to(step, pid, tid)?;
+    }
+    Ok(())
 }
 
 /// How a file is to be opened.

@@ -38,8 +38,11 @@ pub const TOP_FILES: &[&str] = &[
 /// Links at the top.
 pub const TOP_LINKS: &[(&str, &str)] = &[("mounts", "self/mounts"), ("net", "self/net")];
 
-/// Directories at the top, beside those of processes; `self` and `thread-self` are links in truth.
-pub const TOP_DIRECTORIES: &[&str] = &["pressure", "self", "sys", "thread-self"];
+/// Directories at the top, beside those of processes.
+pub const TOP_DIRECTORIES: &[&str] = &["pressure", "sys"];
+
+/// Links at the top that lead elsewhere for each process, and how much of the path to its thread they say.
+pub const OWN_LINKS: &[(&str, usize)] = &[("self", 1), ("thread-self", 3)];
 
 /// Files of a process that are shown as they are.
 pub const PID_FILES: &[&str] = &[

@@ -8,6 +8,7 @@ use super::call::{Answer, Call, Stop};
 use super::nodes::{HostFile, Node, open_host};
 use super::path::{AT_FDCWD, Place, in_graft, locate};
 use super::step::Step;
+use crate::run::narrow::Form;
 
 // Types of file systems (statfs(2), include/uapi/linux/magic.h).
 const PROC: u64 = 0x9fa0;
@@ -72,13 +73,11 @@ fn answer(call: &Call<'_>, kind: u64) -> Result<Answer, Stop> {
 
 /// Fills a `struct statfs` (the same on all 64-bit architectures) for a file system that is empty.
 fn answer_sized(call: &Call<'_>, kind: u64, bytes: u64) -> Result<Answer, Stop> {
-    const SIZE: usize = 120;
     const BLOCK: u64 = 4096;
     const NAME_LENGTH: u64 = 255;
-    let mut out = Vec::with_capacity(SIZE);
     // Type and block size; blocks and inodes (five numbers), identity; longest name, fragment size.
     let blocks = bytes / BLOCK;
-    for word in [
+    let words = [
         kind,
         BLOCK,
         blocks,
@@ -89,10 +88,18 @@ fn answer_sized(call: &Call<'_>, kind: u64, bytes: u64) -> Result<Answer, Stop> 
         0,
         NAME_LENGTH,
         BLOCK,
-    ] {
-        out.extend(word.to_ne_bytes());
+    ];
+    // How many bytes each word has, and all of them with the room behind (arch/x86/include/asm/compat.h for 32-bit programs).
+    let (widths, size) = match call.form() {
+        Form::Statfs => ([4, 4, 4, 4, 4, 4, 4, 8, 4, 4], 64),
+        Form::Statfs64 => ([4, 4, 8, 8, 8, 8, 8, 8, 4, 4], 84),
+        _ => ([8; 10], 120),
+    };
+    let mut out = Vec::with_capacity(size);
+    for (word, width) in words.into_iter().zip(widths) {
+        out.extend(&word.to_le_bytes()[..width]);
     }
-    out.resize(SIZE, 0);
+    out.resize(size, 0);
     call.write(call.arg(1), &out)?;
     Ok(Answer::Value(0))
 }

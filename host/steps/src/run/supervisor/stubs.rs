@@ -93,6 +93,29 @@ pub fn open(step: &Step, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
     resolve::open(&step.root, path, flags, Links::None)
 }
 
+/// Has `/proc/self` and `/proc/thread-self` of the skeleton lead to a thread, since the kernel follows them for it now.
+///
+/// Two threads that enter theirs at the same time may meet in one of them; what they then look at by name is answered right.
+///
+/// # Errors
+/// As [`open`].
+pub fn lead_to(step: &Step, pid: u32, tid: u32) -> Result<(), Errno> {
+    const NEW: &str = ".own";
+    let proc = open(step, b"/proc", OFlags::RDONLY)?;
+    let whole = format!("{pid}/task/{tid}");
+    for (name, names) in procfs::OWN_LINKS {
+        let end = whole.match_indices('/').nth(*names - 1);
+        let target = end.map_or(&whole[..], |(at, _)| &whole[..at]);
+        match fs::unlinkat(&proc, NEW, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(errno) => return Err(errno),
+        }
+        fs::symlinkat(target, &proc, NEW)?;
+        fs::renameat(&proc, NEW, &proc, *name)?;
+    }
+    Ok(())
+}
+
 /// Brings the entries of a directory of a graft up to date, and opens it.
 ///
 /// # Errors
@@ -146,6 +169,10 @@ fn processes(step: &mut Step) -> Listing {
     listing.add_all(procfs::TOP_DIRECTORIES, &Entry::Directory);
     for (name, target) in procfs::TOP_LINKS {
         listing.add(*name, Entry::Link(target.as_bytes().to_vec()));
+    }
+    for (name, _) in procfs::OWN_LINKS {
+        // What looks at it is told better; beneath a descriptor it is a link at least, which no walk enters.
+        listing.add(*name, Entry::Link(b"1".to_vec()));
     }
     for (inner, _) in step.pids.all() {
         listing.add(inner.to_string(), Entry::Directory);

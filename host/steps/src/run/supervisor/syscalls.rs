@@ -112,7 +112,8 @@ const PRCTL_OPTIONS: &[u64] = &[7, 8, 23, 24, 27, 28, 39, 47];
 const PATHS: &[Row] = rows! { Graft, "the path may lead into a graft":
     SYS_openat => open::openat, SYS_openat2 => open::openat2, SYS_execve => exec::execve, SYS_chdir => open::chdir,
     SYS_getxattr => xattr::getxattr, SYS_lgetxattr => xattr::lgetxattr, SYS_listxattr => xattr::listxattr,
-    SYS_llistxattr => xattr::llistxattr, SYS_fchmodat => chmod::fchmodat, SYS_fchmodat2 => chmod::fchmodat2, SYS_statfs => statfs::statfs, SYS_fstatfs => statfs::fstatfs,
+    SYS_llistxattr => xattr::llistxattr, SYS_setxattr => xattr::setxattr, SYS_lsetxattr => xattr::lsetxattr,
+    SYS_removexattr => xattr::removexattr, SYS_lremovexattr => xattr::lremovexattr, SYS_fchmodat => chmod::fchmodat, SYS_fchmodat2 => chmod::fchmodat2, SYS_statfs => statfs::statfs, SYS_fstatfs => statfs::fstatfs,
 };
 
 #[cfg(target_arch = "x86_64")]
@@ -171,10 +172,8 @@ const OTHERS: &[Row] = &[
 
 const OWNERS: &[Row] = rows! { Ids, "owners are emulated":
     SYS_fstat => stat::fstat, SYS_fchown => owner::fchown, SYS_fchownat => owner::fchownat, SYS_mkdirat => create::mkdirat,
-    SYS_mknodat => create::mknodat, SYS_symlinkat => create::symlinkat, SYS_setxattr => xattr::setxattr,
-    SYS_lsetxattr => xattr::lsetxattr, SYS_fsetxattr => xattr::fsetxattr, SYS_fgetxattr => xattr::fgetxattr,
-    SYS_flistxattr => xattr::flistxattr, SYS_removexattr => xattr::removexattr, SYS_lremovexattr => xattr::lremovexattr,
-    SYS_fremovexattr => xattr::fremovexattr,
+    SYS_mknodat => create::mknodat, SYS_symlinkat => create::symlinkat, SYS_fsetxattr => xattr::fsetxattr, SYS_fgetxattr => xattr::fgetxattr,
+    SYS_flistxattr => xattr::flistxattr, SYS_fremovexattr => xattr::fremovexattr,
 };
 
 #[cfg(target_arch = "x86_64")]

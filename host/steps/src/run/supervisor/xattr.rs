@@ -1,12 +1,13 @@
 //! Extended attributes: the supervisor's own are hidden, and those that the kernel keeps from a step (file
 //! capabilities and other `security.` and `trusted.` attributes) are emulated together with owners.
 
+use rustix::fs::{self, XattrFlags};
 use rustix::io::Errno;
 use stepwell_sys::meta::{self, Meta, XATTR_PREFIX};
 
 use super::call::{Answer, Call, Stop};
 use super::identity::{CAP_FOWNER, Identity};
-use super::owner::{Inode, Target, target};
+use super::owner::{Inode, Target, target, target_of};
 use super::path::{AT_FDCWD, Place, locate};
 use super::step::Step;
 
@@ -15,6 +16,9 @@ const MAX_NAME: usize = 256;
 
 /// Longest value that is emulated: all of a file's share one attribute of the file system.
 const MAX_VALUE: u64 = 32_768;
+
+/// Longest value of any (`XATTR_SIZE_MAX`).
+const MAX_READ: usize = 65_536;
 
 const XATTR_CREATE: u32 = 1;
 const XATTR_REPLACE: u32 = 2;
@@ -101,38 +105,64 @@ fn inode(step: &mut Step, call: &Call<'_>, file: File) -> Result<Option<Box<Inod
     }
 }
 
-/// Says whether a call that the kernel could answer has to be answered here, because it is about a graft.
-fn in_graft(step: &mut Step, call: &Call<'_>, file: File) -> Result<bool, Stop> {
-    match file {
-        File::Descriptor => Ok(false),
-        File::Path { follow } => match locate(step, call, AT_FDCWD, &call.path(0)?, follow)? {
-            Place::Graft(place) => match place.node {
-                super::nodes::Node::Native => Ok(false),
-                super::nodes::Node::Missing => Err(Errno::NOENT.into()),
-                // What an open file has is asked of the file itself.
-                _ => Ok(true),
-            },
-            Place::Tree(place) => Ok(place.redirected),
-            Place::Descriptor(_) => Ok(false),
+/// Who can answer a call about an attribute that the file system keeps.
+enum Way {
+    /// The kernel.
+    Kernel,
+    /// Nobody: it is about a graft.
+    Nobody,
+    /// The supervisor: a path through a graft leads back into the tree, as C libraries and `tar` say a name beneath a
+    /// descriptor.
+    Here(Box<Inode>),
+}
+
+fn way(step: &mut Step, call: &Call<'_>, file: File) -> Result<Way, Stop> {
+    let File::Path { follow } = file else {
+        return Ok(Way::Kernel);
+    };
+    let place = locate(step, call, AT_FDCWD, &call.path(0)?, follow)?;
+    match &place {
+        Place::Graft(graft) => match graft.node {
+            super::nodes::Node::Native => return Ok(Way::Kernel),
+            super::nodes::Node::Missing => return Err(Errno::NOENT.into()),
+            // An open file is one of the tree's, or has none.
+            super::nodes::Node::Magic(_) => {}
+            _ => return Ok(Way::Nobody),
         },
+        Place::Tree(tree) if tree.redirected => {}
+        _ => return Ok(Way::Kernel),
     }
+    Ok(match target_of(step, call, place)? {
+        Target::Tree(inode) => Way::Here(inode),
+        Target::Elsewhere => Way::Nobody,
+    })
+}
+
+/// Attributes that mean the same whoever asks; lists of access have ids in them, which the supervisor would say otherwise.
+fn is_plain(name: &[u8]) -> bool {
+    name.starts_with(b"user.")
 }
 
 fn set(step: &mut Step, call: &Call<'_>, file: File) -> Result<Answer, Stop> {
     let name = call.string(call.arg(1), MAX_NAME)?;
     match keeper(step, &name) {
-        // By its link in `/proc/self/fd` a file takes no lists of access: programs do without them then.
-        Keeper::Kernel if in_graft(step, call, file)? => return Err(Errno::OPNOTSUPP.into()),
-        Keeper::Kernel => return Ok(Answer::CarryOn),
+        Keeper::Kernel => {
+            return match way(step, call, file)? {
+                Way::Kernel => Ok(Answer::CarryOn),
+                Way::Here(inode) if is_plain(&name) => {
+                    let (value, flags) = (value(call)?, XattrFlags::from_bits_retain(call.uint(4)));
+                    call.check()?;
+                    fs::setxattr(inode.link(), &name[..], &value, flags)?;
+                    Ok(Answer::Value(0))
+                }
+                // By its link in `/proc/self/fd` a file takes no lists of access: programs do without them then.
+                _ => Err(Errno::OPNOTSUPP.into()),
+            };
+        }
         Keeper::Hidden => return Err(Errno::PERM.into()),
         Keeper::Emulated => {}
     }
-    let (size, flags) = (call.arg(3), call.uint(4));
-    if size > MAX_VALUE {
-        return Err(Errno::NOSPC.into());
-    }
-    let mut value = vec![0; size as usize];
-    call.read(call.arg(2), &mut value)?;
+    let (value, flags) = (value(call)?, call.uint(4));
     let inode = inode(step, call, file)?.ok_or(Errno::OPNOTSUPP)?;
     let mut meta = inode.meta(step)?;
     may_set(&step.identity(call.tid()), &meta)?;
@@ -154,6 +184,17 @@ fn set(step: &mut Step, call: &Call<'_>, file: File) -> Result<Answer, Stop> {
     Ok(Answer::Value(0))
 }
 
+/// Reads what an attribute is to be.
+fn value(call: &Call<'_>) -> Result<Vec<u8>, Stop> {
+    let size = call.arg(3);
+    if size > MAX_VALUE {
+        return Err(Errno::NOSPC.into());
+    }
+    let mut value = vec![0; size as usize];
+    call.read(call.arg(2), &mut value)?;
+    Ok(value)
+}
+
 /// These attributes are root's to set.
 fn may_set(identity: &Identity, meta: &Meta) -> Result<(), Errno> {
     if identity.can(CAP_FOWNER) || (identity.uid.fs == 0 && meta.uid == 0) {
@@ -166,8 +207,17 @@ fn may_set(identity: &Identity, meta: &Meta) -> Result<(), Errno> {
 fn get(step: &mut Step, call: &Call<'_>, file: File) -> Result<Answer, Stop> {
     let name = call.string(call.arg(1), MAX_NAME)?;
     match keeper(step, &name) {
-        Keeper::Kernel if in_graft(step, call, file)? => return Err(Errno::NODATA.into()),
-        Keeper::Kernel => return Ok(Answer::CarryOn),
+        Keeper::Kernel => {
+            return match way(step, call, file)? {
+                Way::Kernel => Ok(Answer::CarryOn),
+                Way::Here(inode) if is_plain(&name) => {
+                    let mut value = vec![0; MAX_READ];
+                    let length = fs::getxattr(inode.link(), &name[..], &mut value[..])?;
+                    give(call, call.arg(2), call.arg(3), &value[..length])
+                }
+                _ => Err(Errno::NODATA.into()),
+            };
+        }
         Keeper::Hidden => return Err(Errno::NODATA.into()),
         Keeper::Emulated => {}
     }
@@ -180,7 +230,17 @@ fn get(step: &mut Step, call: &Call<'_>, file: File) -> Result<Answer, Stop> {
 fn remove(step: &mut Step, call: &Call<'_>, file: File) -> Result<Answer, Stop> {
     let name = call.string(call.arg(1), MAX_NAME)?;
     match keeper(step, &name) {
-        Keeper::Kernel => return Ok(Answer::CarryOn),
+        Keeper::Kernel => {
+            return match way(step, call, file)? {
+                Way::Kernel => Ok(Answer::CarryOn),
+                Way::Here(inode) if is_plain(&name) => {
+                    call.check()?;
+                    fs::removexattr(inode.link(), &name[..])?;
+                    Ok(Answer::Value(0))
+                }
+                _ => Err(Errno::NODATA.into()),
+            };
+        }
         Keeper::Hidden => return Err(Errno::NODATA.into()),
         Keeper::Emulated => {}
     }
@@ -194,24 +254,31 @@ fn remove(step: &mut Step, call: &Call<'_>, file: File) -> Result<Answer, Stop> 
 }
 
 fn list(step: &mut Step, call: &Call<'_>, file: File) -> Result<Answer, Stop> {
-    if in_graft(step, call, file)? {
-        return Ok(Answer::Value(0));
-    }
-    if !step.emulates() {
-        return Ok(Answer::CarryOn);
-    }
-    let Some(inode) = inode(step, call, file)? else {
-        return Ok(Answer::CarryOn);
+    let (inode, is_redirected) = match way(step, call, file)? {
+        Way::Nobody => return Ok(Answer::Value(0)),
+        Way::Here(inode) => (inode, true),
+        Way::Kernel if !step.emulates() => return Ok(Answer::CarryOn),
+        Way::Kernel => match inode(step, call, file)? {
+            Some(inode) => (inode, false),
+            None => return Ok(Answer::CarryOn),
+        },
     };
-    let meta = inode.meta(step)?;
     let mut names = Vec::new();
     let on_disk = inode.list().map_err(Stop::Fail)?;
-    let shown = |name: &&[u8]| !name.is_empty() && !name.starts_with(XATTR_PREFIX.as_bytes());
+    let shown = |name: &&[u8]| {
+        let hidden = name.is_empty() || name.starts_with(XATTR_PREFIX.as_bytes());
+        !hidden && (!is_redirected || is_plain(name))
+    };
     for name in on_disk.split(|byte| *byte == 0).filter(shown) {
         names.extend(name);
         names.push(0);
     }
-    for name in meta.xattrs.keys() {
+    let emulated = if step.emulates() {
+        inode.meta(step)?.xattrs
+    } else {
+        Default::default()
+    };
+    for name in emulated.keys() {
         names.extend(name);
         names.push(0);
     }

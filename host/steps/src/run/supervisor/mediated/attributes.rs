@@ -85,7 +85,7 @@ fn give_stat(
 ) -> Result<Answer, Stop> {
     let mut stat = full_stat(handle)?;
     step.show_owner(handle, &mut stat);
-    call.write(call.arg(buffer), &encode_stat(&stat))?;
+    call.write(call.arg(buffer), &encode_stat(&stat, call.form())?)?;
     Ok(Answer::Value(0))
 }
 

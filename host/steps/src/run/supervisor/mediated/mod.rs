@@ -141,9 +141,10 @@ pub fn settle(answer: Result<Answer, Stop>) -> Result<Answer, Stop> {
     }
 }
 
-/// Kills every process of a step.
-pub fn kill_all(step: &Step) {
-    if let Some(mediated) = &step.mediated {
+/// Kills every process of a step, and all that they may have made meanwhile.
+pub fn kill_all(step: &mut Step) {
+    if let Some(mediated) = &mut step.mediated {
+        mediated.processes.end();
         mediated
             .processes
             .threads()

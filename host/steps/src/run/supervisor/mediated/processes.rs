@@ -3,7 +3,7 @@
 //! A child has what its parent had when it forked; threads share.  Who forked whom is told by [`super::trace`] before
 //! the child runs its first instruction, so that it can make no call as somebody unknown.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -66,8 +66,25 @@ pub enum Link {
 pub struct Processes {
     /// What a thread's process is called in `processes`: the number of its first thread.
     threads: HashMap<u32, u32>,
-    processes: HashMap<u32, Process>,
+    processes: HashMap<u32, Known>,
     first: Process,
+    over: bool,
+}
+
+/// A process and its threads: there may be thousands of processes, so that nobody looks for them among all.
+#[derive(Debug)]
+struct Known {
+    process: Process,
+    threads: HashSet<u32>,
+}
+
+impl Known {
+    fn with(process: Process, thread: u32) -> Self {
+        Self {
+            process,
+            threads: HashSet::from([thread]),
+        }
+    }
 }
 
 impl Processes {
@@ -82,7 +99,18 @@ impl Processes {
                 program: None,
                 room: Arc::default(),
             },
+            over: false,
         }
+    }
+
+    /// Says that nobody of them is to go on.
+    pub fn end(&mut self) {
+        self.over = true;
+    }
+
+    /// Says whether nobody of them is to go on.
+    pub fn are_over(&self) -> bool {
+        self.over
     }
 
     /// Returns what is kept of a thread's process; one that nobody knows is as the first was.
@@ -90,15 +118,17 @@ impl Processes {
         self.threads
             .get(&tid)
             .and_then(|process| self.processes.get(process))
-            .unwrap_or(&self.first)
+            .map_or(&self.first, |known| &known.process)
     }
 
     /// Returns what is kept of a thread's process, to be changed.
     pub fn of_mut(&mut self, tid: u32) -> &mut Process {
         let process = *self.threads.entry(tid).or_insert(tid);
-        self.processes
-            .entry(process)
-            .or_insert_with(|| self.first.clone())
+        let first = &self.first;
+        let known = self.processes.entry(process);
+        &mut known
+            .or_insert_with(|| Known::with(first.clone(), tid))
+            .process
     }
 
     /// Lists all threads.
@@ -117,6 +147,9 @@ impl Processes {
         if kind == Child::Thread {
             let process = self.threads[&parent];
             self.threads.insert(child, process);
+            if let Some(known) = self.processes.get_mut(&process) {
+                known.threads.insert(child);
+            }
         } else {
             if kind == Child::Process {
                 let room = *inherited
@@ -126,7 +159,7 @@ impl Processes {
                 inherited.room = Arc::new(Mutex::new(room));
             }
             self.threads.insert(child, child);
-            self.processes.insert(child, inherited);
+            self.processes.insert(child, Known::with(inherited, child));
         }
     }
 
@@ -137,19 +170,25 @@ impl Processes {
             room: Arc::default(),
             ..self.of(former).clone()
         };
-        let number = self.threads.get(&former).copied();
-        self.threads
-            .retain(|_, other| number.is_none_or(|number| *other != number));
+        let number = self.threads.get(&former);
+        let known = number.and_then(|number| self.processes.remove(number));
+        for thread in known.into_iter().flat_map(|known| known.threads) {
+            self.threads.remove(&thread);
+        }
         self.threads.insert(tid, tid);
-        self.processes.insert(tid, process);
+        self.processes.insert(tid, Known::with(process, tid));
     }
 
     /// Notes that a thread has ended.
     pub fn ended(&mut self, tid: u32) {
-        if let Some(process) = self.threads.remove(&tid)
-            && !self.threads.values().any(|other| *other == process)
-        {
-            self.processes.remove(&process);
+        let Some(process) = self.threads.remove(&tid) else {
+            return;
+        };
+        if let Some(known) = self.processes.get_mut(&process) {
+            known.threads.remove(&tid);
+            if known.threads.is_empty() {
+                self.processes.remove(&process);
+            }
         }
     }
 

@@ -70,20 +70,36 @@ impl Loop {
     }
 
     fn run(mut self) -> SysResult<()> {
-        while let Some((tid, status)) = self.tracer.wait()? {
-            match self.take(tid, status) {
-                // It was killed meanwhile: its end comes by itself.
-                Err(error) if error.errno == Errno::SRCH => {}
-                Err(error) => {
-                    // Whatever it was, a thread that cannot be handled must not go on unwatched.
-                    lock(&self.step).counters.failed += 1;
-                    exec::kill(tid);
-                    tracing::debug!(%error, tid, "a traced thread was killed");
+        loop {
+            let all = self.tracer.wait_for_all()?;
+            if all.is_empty() {
+                return Ok(());
+            }
+            let is_single = all.len() == 1;
+            for (tid, status) in all {
+                // Since it was told of, a thread may have been ended by another one of its process, which has executed a
+                // program and has its number now: it is told of by itself, and must not go on before.
+                let is_another =
+                    status != Status::Executed && !is_single && self.tracer.is_at_exec(tid);
+                if !is_another {
+                    self.turn(tid, status);
                 }
-                Ok(()) => {}
             }
         }
-        Ok(())
+    }
+
+    fn turn(&mut self, tid: u32, status: Status) {
+        match self.take(tid, status) {
+            // It was killed meanwhile: its end comes by itself.
+            Err(error) if error.errno == Errno::SRCH => {}
+            Err(error) => {
+                // Whatever it was, a thread that cannot be handled must not go on unwatched.
+                lock(&self.step).counters.failed += 1;
+                exec::kill(tid);
+                tracing::debug!(%error, tid, "a traced thread was killed");
+            }
+            Ok(()) => {}
+        }
     }
 
     /// Does something with the table of processes.
@@ -95,7 +111,15 @@ impl Loop {
     }
 
     fn take(&mut self, tid: u32, status: Status) -> SysResult<()> {
+        let is_over = self.processes(|processes| processes.are_over());
         match status {
+            // Who was made since all were killed is killed before its first instruction.
+            Status::Forked | Status::Started | Status::Filtered | Status::Call
+                if is_over == Some(true) =>
+            {
+                exec::kill(tid);
+                Ok(())
+            }
             Status::Gone => {
                 self.pending.remove(&tid);
                 self.early.remove(&tid);
