@@ -62,6 +62,8 @@ pub struct Session<'a> {
     pub began: Time,
     /// Tells it from all other builds.
     pub invocation: String,
+    /// What is said of it beside images; the same for all outputs.
+    pub attested: OnceLock<serde_json::Value>,
 }
 
 impl Session<'_> {
