@@ -95,8 +95,8 @@ fn refused(diagnostics: Vec<Diagnostic>, failed: Vec<(String, BuildError)>) -> B
     };
     match failed.into_iter().find(|(_, e)| is_told(e)) {
         None => BuildError::Refused(diagnostics),
-        Some((reference, source)) => BuildError::Unresolved {
-            reference,
+        Some((what, source)) => BuildError::Unresolved {
+            what,
             diagnostics,
             source: Box::new(source),
         },
@@ -154,7 +154,8 @@ impl Host<'_> {
             Ok(found) => found.ok_or(AccessError::UnknownContext),
             Err(error) => {
                 let answer = AccessError::Io(error.to_string());
-                self.failed.push((context.to_owned(), error));
+                self.failed
+                    .push((format!("the context `{context}`"), error));
                 Err(answer)
             }
         }
@@ -204,7 +205,7 @@ impl FrontendHost for Host<'_> {
     fn fetched_time(&mut self, op: &Op) -> Result<Option<i64>, AccessError> {
         contexts::fetched_time(self.remotes, op).map_err(|error| {
             let answer = AccessError::Io(error.to_string());
-            self.failed.push((names::bare(op), error));
+            self.failed.push((format!("`{}`", names::bare(op)), error));
             answer
         })
     }
@@ -218,7 +219,8 @@ impl FrontendHost for Host<'_> {
             Ok(image) => image,
             Err(error) => {
                 let answer = resolve_error(&error);
-                self.failed.push((reference.to_owned(), error));
+                self.failed
+                    .push((format!("the image `{reference}`"), error));
                 return Err(answer);
             }
         };

@@ -364,5 +364,13 @@ fn a_named_context_is_fetched_where_it_is_used() {
     assert_eq!(proxy.requests().len(), 1, "{:?}", proxy.requests());
     world
         .build(&[&here, &elsewhere, "--platform=linux/s390x"])
-        .failed_with(65, &["404 not found", "/none", "check the address"]);
+        .failed_with(
+            65,
+            &[
+                "the context `src::linux/s390x` cannot be had",
+                "404 not found",
+                "/none",
+                "check the address",
+            ],
+        );
 }
