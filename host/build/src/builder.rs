@@ -272,6 +272,7 @@ impl Builder {
             definition_name: planned.name.clone(),
             began,
             invocation: invocation(began),
+            attested: OnceLock::new(),
         };
         let result = work(&session, &planned);
         // A cache of digests that cannot be kept costs the next build time, and this one nothing.

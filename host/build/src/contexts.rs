@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use stepwell_image::Kind;
 use stepwell_model::op::{ContextOp, CopyAction, FileAction, FilesOp, GitOp, HttpOp};
@@ -19,26 +19,41 @@ use stepwell_store::{Layer, LayerOptions, ReadCheckout, Record, Store};
 use crate::definition::LARGEST_DEFINITION;
 use crate::error::{BuildError, StepError};
 use crate::remote::{Material, RemoteError, Remotes};
-use crate::session::now;
+use crate::session::{lock, now};
 
 /// What a file is called that is a context, as BuildKit has it.
 const FILE: &str = "context";
 /// Build argument that keeps `.git` of a repository that is a context.
 const KEEP_GIT_DIR: &str = "BUILDKIT_CONTEXT_KEEP_GIT_DIR";
 
-/// The contexts of a build; `""` is the main one.
+/// The contexts of a build; `""` is the main one.  Named ones that are elsewhere are fetched when something asks for them.
 pub struct Contexts {
-    dirs: HashMap<String, ContextDir>,
+    opened: Mutex<Opened>,
     /// Name and content of the definition, where the main context is nothing else.
     lone: Option<(String, Vec<u8>)>,
     /// Trees by name and ignore patterns: a pattern set is compiled once.
     trees: Mutex<HashMap<ContextOp, SourceTree>>,
     /// What the main context is, where it is elsewhere.
     material: Option<Material>,
-    /// When contexts were last changed, where something says so.
+}
+
+/// Contexts that were opened.
+#[derive(Default)]
+struct Opened {
+    dirs: HashMap<String, ContextDir>,
+    /// When they were last changed, where something says so.
     times: HashMap<String, i64>,
-    /// What contexts are checkouts of; nobody changes them as long as they are held.
-    _held: Vec<ReadCheckout>,
+    /// What they are checkouts of; nobody changes them as long as they are held.
+    held: Vec<ReadCheckout>,
+}
+
+impl Opened {
+    fn add(&mut self, name: &str, dir: ContextDir, opener: &mut Opener<'_, '_>) {
+        self.dirs.insert(name.to_owned(), dir);
+        self.times
+            .extend(opener.time.take().map(|time| (name.to_owned(), time)));
+        self.held.append(&mut opener.held);
+    }
 }
 
 /// Opens contexts.
@@ -68,8 +83,7 @@ impl Contexts {
     /// Opens the contexts of the request; what is elsewhere is fetched.
     pub fn open(request: &Request, remotes: &Remotes<'_>) -> Result<Self, BuildError> {
         let mut opener = Opener::new(remotes);
-        let mut times = HashMap::new();
-        let mut dirs = HashMap::new();
+        let mut opened = Opened::default();
         let mut lone = None;
         let main = match &request.context {
             ContextSource::Directory(path) => directory(path)?,
@@ -86,29 +100,46 @@ impl Contexts {
                 dir
             }
         };
-        dirs.insert(String::new(), main);
-        let material = opener.material.take();
-        times.extend(opener.time.take().map(|time| (String::new(), time)));
+        opened.add("", main, &mut opener);
         for (name, context) in &request.named_contexts {
-            let dir = match context {
-                NamedContext::Directory(path) => directory(path)?,
-                NamedContext::Remote(address) => {
-                    let opened = opener.remote(address);
-                    opened.map_err(|e| elsewhere(address, e))?.0
-                }
-                NamedContext::Image(_) | NamedContext::OciLayout { .. } => continue,
-            };
-            dirs.insert(name.clone(), dir);
-            times.extend(opener.time.take().map(|time| (name.clone(), time)));
+            if let NamedContext::Directory(path) = context {
+                opened.add(name, directory(path)?, &mut opener);
+            }
         }
         Ok(Self {
-            dirs,
-            times,
+            opened: Mutex::new(opened),
             lone,
             trees: Mutex::default(),
-            material,
-            _held: opener.held,
+            material: opener.material,
         })
+    }
+
+    /// The address of a named context that is elsewhere.
+    fn address<'r>(name: &str, request: &'r Request) -> Option<&'r str> {
+        let mut named = request.named_contexts.iter().rev();
+        named.find_map(|(n, context)| match context {
+            NamedContext::Remote(address) if n == name => Some(address.as_str()),
+            _ => None,
+        })
+    }
+
+    /// Works with an opened context; nothing where there is none of this name.
+    fn with<T>(
+        &self,
+        name: &str,
+        remotes: &Remotes<'_>,
+        work: impl FnOnce(&Opened, &ContextDir) -> T,
+    ) -> Result<Option<T>, StepError> {
+        let mut opened = lock(&self.opened);
+        if !opened.dirs.contains_key(name)
+            && let Some(address) = Self::address(name, remotes.request())
+        {
+            let mut opener = Opener::new(remotes);
+            let (dir, _) = opener.remote(address)?;
+            opened.add(name, dir, &mut opener);
+        }
+        let dir = opened.dirs.get(name);
+        Ok(dir.map(|dir| work(&opened, dir)))
     }
 
     /// Name and content of the definition, where the main context is nothing else.
@@ -121,28 +152,28 @@ impl Contexts {
         self.material.as_ref()
     }
 
-    /// Says when what the context `name` is made of was last changed, in seconds since 1970.
-    pub fn time(&self, name: &str) -> Option<i64> {
-        self.times.get(name).copied()
-    }
-
-    /// Returns the whole directory `name`, nothing ignored.
-    pub fn dir(&self, name: &str) -> Option<&ContextDir> {
-        self.dirs.get(name)
+    /// Returns the whole directory `name`, nothing ignored, and says when what it is made of was last changed, in seconds since 1970.
+    pub fn dir(
+        &self,
+        name: &str,
+        remotes: &Remotes<'_>,
+    ) -> Result<Option<(ContextDir, Option<i64>)>, BuildError> {
+        let found = self.with(name, remotes, |opened, dir| {
+            (dir.clone(), opened.times.get(name).copied())
+        });
+        let address = Self::address(name, remotes.request()).unwrap_or(name);
+        found.map_err(|e| elsewhere(address, e))
     }
 
     /// Returns what COPY sees of a context.
-    pub fn tree(&self, op: &ContextOp) -> Result<SourceTree, SourceError> {
-        let mut trees = self.trees.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(tree) = trees.get(op) {
+    pub fn tree(&self, op: &ContextOp, remotes: &Remotes<'_>) -> Result<SourceTree, StepError> {
+        if let Some(tree) = lock(&self.trees).get(op) {
             return Ok(tree.clone());
         }
-        let dir = self
-            .dirs
-            .get(&op.name)
-            .ok_or_else(|| SourceError::UnknownContext(op.name.clone()))?;
+        let dir = self.with(&op.name, remotes, |_, dir| dir.clone())?;
+        let dir = dir.ok_or_else(|| SourceError::UnknownContext(op.name.clone()))?;
         let tree = dir.excluding(&op.exclude)?.tree().clone();
-        trees.insert(op.clone(), tree.clone());
+        lock(&self.trees).insert(op.clone(), tree.clone());
         Ok(tree)
     }
 }

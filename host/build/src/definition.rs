@@ -67,7 +67,7 @@ pub fn find(
                 }
                 (None, None) => names()?,
             };
-            inside(&candidates, contexts)
+            inside(&candidates, contexts, remotes)
         }
     }
 }
@@ -115,8 +115,12 @@ fn ignore_file(path: &Path, context: &Path) -> Result<Option<Definition>, BuildE
 }
 
 /// A file of a context that is no directory of this machine's: nothing outside the context is read, whatever links it has.
-fn inside(candidates: &[String], contexts: &Contexts) -> Result<Found, BuildError> {
-    let Some(dir) = contexts.dir("") else {
+fn inside(
+    candidates: &[String],
+    contexts: &Contexts,
+    remotes: &Remotes<'_>,
+) -> Result<Found, BuildError> {
+    let Some((dir, _)) = contexts.dir("", remotes)? else {
         return Err(BuildError::Interrupted);
     };
     let mut first = None;

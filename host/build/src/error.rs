@@ -21,11 +21,11 @@ pub enum BuildError {
     /// What the user wrote is refused; the diagnostics were reported as events already.
     #[error("the definition is refused: {} error{}", .0.len(), if .0.len() == 1 { "" } else { "s" })]
     Refused(Vec<Diagnostic>),
-    /// The same, because an image that the user named cannot be had: at fault may be the name, or a registry.
-    #[error("the image `{reference}` cannot be had")]
+    /// The same, because an image, a context or a source that the user named cannot be had: at fault may be the name, or who has it.
+    #[error("{what} cannot be had")]
     Unresolved {
-        /// The image.
-        reference: String,
+        /// What; an image, most often.
+        what: String,
         /// What the frontend said of it; reported as events already.
         diagnostics: Vec<Diagnostic>,
         /// Why; the diagnostics have it in their words.

@@ -102,7 +102,7 @@ fn files(
         let input = v.inputs[index as usize];
         trees[index as usize] = Some(
             match (&session.graph.vertex(input).op, &inputs[index as usize]) {
-                (Op::Context(context), _) => session.contexts.tree(context)?,
+                (Op::Context(context), _) => session.contexts.tree(context, session.remotes)?,
                 (_, layers) => {
                     let stage =
                         session

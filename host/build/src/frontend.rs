@@ -7,8 +7,8 @@ use stepwell_model::event::{Event, EventSink};
 use stepwell_model::request::{Call, Frontend, NamedContext, Request};
 use stepwell_model::{Diagnostic, Op, Platform, Reference};
 use stepwell_registry::ErrorKind;
-use stepwell_steps::source::SourceError;
 use stepwell_steps::source::node::Kind;
+use stepwell_steps::source::{ContextDir, SourceError};
 use stepwell_wasm::frontend::{
     AccessError, ContextKind, Definition, DirectoryEntry, EntryKind, EntryStat, FrontendHost,
     FrontendInput, FrontendOutput, FrontendSource, ResolveError, ResolvedImage,
@@ -83,14 +83,20 @@ pub fn run(
 /// A guest says that it refuses the definition also where only an image could not be had.  It is believed to mean that
 /// where it hands on what it was told of the failure.
 fn refused(diagnostics: Vec<Diagnostic>, failed: Vec<(String, BuildError)>) -> BuildError {
+    if failed
+        .iter()
+        .any(|(_, e)| matches!(e, BuildError::Interrupted))
+    {
+        return BuildError::Interrupted;
+    }
     let is_told = |e: &BuildError| {
         let text = e.to_string();
         diagnostics.iter().any(|d| d.message.contains(&text))
     };
     match failed.into_iter().find(|(_, e)| is_told(e)) {
         None => BuildError::Refused(diagnostics),
-        Some((reference, source)) => BuildError::Unresolved {
-            reference,
+        Some((what, source)) => BuildError::Unresolved {
+            what,
             diagnostics,
             source: Box::new(source),
         },
@@ -142,14 +148,29 @@ struct Host<'a> {
 }
 
 impl Host<'_> {
-    fn dir(&self, context: &str) -> Result<&stepwell_steps::source::ContextDir, AccessError> {
-        self.contexts
-            .dir(context)
-            .ok_or(AccessError::UnknownContext)
+    /// An opened context, and when what it is made of was last changed.
+    fn opened(&mut self, context: &str) -> Result<(ContextDir, Option<i64>), AccessError> {
+        match self.contexts.dir(context, self.remotes) {
+            Ok(found) => found.ok_or(AccessError::UnknownContext),
+            Err(error) => {
+                let answer = AccessError::Io(error.to_string());
+                self.failed
+                    .push((format!("the context `{context}`"), error));
+                Err(answer)
+            }
+        }
+    }
+
+    fn dir(&mut self, context: &str) -> Result<ContextDir, AccessError> {
+        Ok(self.opened(context)?.0)
     }
 }
 
 impl FrontendHost for Host<'_> {
+    fn open_context(&mut self, context: &str) -> Result<(), AccessError> {
+        self.opened(context).map(drop)
+    }
+
     fn read(&mut self, context: &str, path: &str, max: u64) -> Result<Vec<u8>, AccessError> {
         self.dir(context)?.read(path, max).map_err(access)
     }
@@ -178,14 +199,13 @@ impl FrontendHost for Host<'_> {
     }
 
     fn context_time(&mut self, context: &str) -> Result<Option<i64>, AccessError> {
-        self.dir(context)?;
-        Ok(self.contexts.time(context))
+        Ok(self.opened(context)?.1)
     }
 
     fn fetched_time(&mut self, op: &Op) -> Result<Option<i64>, AccessError> {
         contexts::fetched_time(self.remotes, op).map_err(|error| {
             let answer = AccessError::Io(error.to_string());
-            self.failed.push((names::bare(op), error));
+            self.failed.push((format!("`{}`", names::bare(op)), error));
             answer
         })
     }
@@ -199,7 +219,8 @@ impl FrontendHost for Host<'_> {
             Ok(image) => image,
             Err(error) => {
                 let answer = resolve_error(&error);
-                self.failed.push((reference.to_owned(), error));
+                self.failed
+                    .push((format!("the image `{reference}`"), error));
                 return Err(answer);
             }
         };

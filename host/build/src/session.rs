@@ -62,6 +62,8 @@ pub struct Session<'a> {
     pub began: Time,
     /// Tells it from all other builds.
     pub invocation: String,
+    /// What is said of it beside images; the same for all outputs.
+    pub attested: OnceLock<serde_json::Value>,
 }
 
 impl Session<'_> {
@@ -115,9 +117,12 @@ impl Session<'_> {
             return Ok(Vec::new());
         };
         let list = || {
-            self.with_selection(vertex, input, &self.contexts.tree(op)?, |selected| {
-                Ok(selected.listing(self.stat_cache)?)
-            })
+            self.with_selection(
+                vertex,
+                input,
+                &self.contexts.tree(op, self.remotes)?,
+                |selected| Ok(selected.listing(self.stat_cache)?),
+            )
         };
         list().map_err(|e: StepError| self.step_error(vertex, e))
     }
@@ -189,8 +194,8 @@ impl Session<'_> {
         let selected = wanted.into_iter().map(|(vertex, input, op)| {
             let tree = self
                 .contexts
-                .tree(op)
-                .map_err(|e| self.step_error(vertex, e.into()))?;
+                .tree(op, self.remotes)
+                .map_err(|e| self.step_error(vertex, e))?;
             Ok(((vertex, input), self.selection(vertex, input, &tree)?))
         });
         let selected: HashMap<_, _> = selected.collect::<Result<_, BuildError>>()?;

@@ -118,8 +118,10 @@ fn attested(
     wanted: &Provenance,
 ) -> Result<Attestation, BuildError> {
     let platform = &session.request.platform;
-    let predicate = provenance::predicate(session, output.result, wanted, clock());
-    let statement = provenance::statement(&predicate, &made.names, platform, &made.digest);
+    let predicate = session
+        .attested
+        .get_or_init(|| provenance::predicate(session, output.result, wanted, clock()));
+    let statement = provenance::statement(predicate, &made.names, platform, &made.digest);
     let bundle = ImageBundle {
         manifest: &made.manifest,
         config: &made.config,

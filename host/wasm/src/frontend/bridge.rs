@@ -67,6 +67,12 @@ fn gone<T>() -> Result<T, AccessError> {
 }
 
 impl FrontendHost for Bridge {
+    fn open_context(&mut self, context: &str) -> Result<(), AccessError> {
+        let context = context.to_owned();
+        self.ask(move |host| host.open_context(&context))
+            .unwrap_or_else(gone)
+    }
+
     fn read(&mut self, context: &str, path: &str, max: u64) -> Result<Vec<u8>, AccessError> {
         let (context, path) = (context.to_owned(), path.to_owned());
         self.ask(move |host| host.read(&context, &path, max))

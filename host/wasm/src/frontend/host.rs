@@ -101,6 +101,12 @@ pub struct ResolvedImage {
 /// context.  The context is `""` or the name of a directory of
 /// [`FrontendInput::named_contexts`](super::FrontendInput::named_contexts).
 pub trait FrontendHost {
+    /// Makes a context ready to be read, which may take time that is not the guest's.
+    fn open_context(&mut self, context: &str) -> Result<(), AccessError> {
+        let _ = context;
+        Ok(())
+    }
+
     /// Reads a whole file of at most `max` bytes; a larger one is [`AccessError::TooLarge`].
     fn read(&mut self, context: &str, path: &str, max: u64) -> Result<Vec<u8>, AccessError>;
 

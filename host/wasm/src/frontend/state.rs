@@ -1,6 +1,7 @@
 //! What the host keeps of one running frontend.
 
 use std::collections::BTreeSet;
+use std::time::Instant;
 
 use stepwell_model::inspection::{Argument, Supply, Target};
 use stepwell_model::mount;
@@ -10,7 +11,7 @@ use stepwell_model::{Diagnostic, Digest, GraphBuilder, History, ImageConfig, Ori
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtxView, WasiView};
 
-use super::{ContextKind, FrontendHost, FrontendInput};
+use super::{AccessError, ContextKind, FrontendHost, FrontendInput};
 use crate::engine::{Metered, meter};
 use crate::limits::{self, Meter};
 use crate::wasi::EmptyWasi;
@@ -24,6 +25,8 @@ pub struct State {
     pub graph: GraphBuilder,
     /// What `images.resolve` answered: only these images may be used.
     pub resolved: BTreeSet<(String, Digest)>,
+    /// Contexts that can be read without waiting for anybody.
+    pub opened: BTreeSet<String>,
     pub diagnostics: Vec<Diagnostic>,
     pub targets: Vec<Target>,
     pub arguments: Vec<Argument>,
@@ -82,12 +85,29 @@ impl State {
             table,
             graph: GraphBuilder::new(limits.vertices),
             resolved: BTreeSet::new(),
+            opened: BTreeSet::new(),
             diagnostics: Vec::new(),
             targets: Vec::new(),
             arguments: Vec::new(),
             supplies: Vec::new(),
             wasi: EmptyWasi::new(),
         }
+    }
+
+    /// Makes a context ready to be read, the first time that it is asked for; what that takes is not the guest's time.
+    pub fn open(&mut self, name: &str) -> Result<(), AccessError> {
+        if !self.is_directory(name) {
+            return Err(AccessError::UnknownContext);
+        }
+        if self.opened.contains(name) {
+            return Ok(());
+        }
+        let started = Instant::now();
+        let opened = self.host.open_context(name);
+        self.meter.exclude(started.elapsed());
+        opened?;
+        self.opened.insert(name.to_owned());
+        Ok(())
     }
 
     /// Says whether `name` is a context that can be read.

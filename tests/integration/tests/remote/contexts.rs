@@ -342,3 +342,35 @@ fn the_time_of_a_source_is_that_of_the_build() {
         .build(&["--build-arg=SOURCE_DATE_EPOCH=nobody"])
         .failed_with(65, &["`SOURCE_DATE_EPOCH` is `nobody`"]);
 }
+
+#[test]
+fn a_named_context_is_fetched_where_it_is_used() {
+    let world = World::new();
+    let proxy = Proxy::alone(|asked| match asked.target.as_str() {
+        "/file" => page("content"),
+        _ => Tamper::Answer(404, vec![], vec![]),
+    });
+    let at =
+        |name: &str, path: &str| format!("--build-context={name}=http://{}{path}", proxy.host());
+    let (here, elsewhere) = (at("src", "/file"), at("src::linux/s390x", "/none"));
+    world.dockerfile("FROM scratch\nLABEL a=b\n");
+    world.built(&[&here, &elsewhere]);
+    assert_eq!(proxy.requests(), Vec::<String>::new());
+    world.dockerfile("FROM scratch\nCOPY --from=src context /c\n");
+    assert_eq!(
+        content(&crate::built(&world, &[&here, &elsewhere]), "c"),
+        "content"
+    );
+    assert_eq!(proxy.requests().len(), 1, "{:?}", proxy.requests());
+    world
+        .build(&[&here, &elsewhere, "--platform=linux/s390x"])
+        .failed_with(
+            65,
+            &[
+                "the context `src::linux/s390x` cannot be had",
+                "404 not found",
+                "/none",
+                "check the address",
+            ],
+        );
+}

@@ -135,20 +135,31 @@ pub fn processes_with(text: &str) -> Vec<String> {
 
 #[test]
 fn a_build_that_waits_for_a_silent_server_can_be_given_up() {
-    for (scheme, name) in [("git", "x.git"), ("http", "x.git"), ("http", "file")] {
+    let ways = [("git", "x.git"), ("http", "x.git"), ("http", "file")];
+    for ((scheme, name), named) in ways.into_iter().flat_map(|w| [(w, false), (w, true)]) {
         let silent = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
         let port = silent.local_addr().expect("the port").port();
         let world = World::new();
         let address = format!("{scheme}://127.0.0.1:{port}/{name}");
-        world.dockerfile(&format!("FROM scratch\nADD {address} /d\n"));
-        let build = RefCell::new(started(world.build_command(&[])));
+        let context = format!("--build-context=src={address}");
+        let build = match named {
+            true => {
+                world.dockerfile("FROM scratch\nCOPY --from=src / /d/\n");
+                world.build_command(&[&context])
+            }
+            false => {
+                world.dockerfile(&format!("FROM scratch\nADD {address} /d\n"));
+                world.build_command(&[])
+            }
+        };
+        let build = RefCell::new(started(build));
         // It hears everything and says nothing.
         let heard = silent.accept().expect("a connection");
         signal(&build.borrow(), "INT");
         let ended = || build.borrow_mut().try_wait().expect("a state").is_some();
         wait_until("the end of the build", ended);
         finished(build.into_inner()).failed_with(130, &[]);
-        assert_eq!(processes_with(&address), Vec::<String>::new());
+        assert_eq!(processes_with(&format!(":{port}/")), Vec::<String>::new());
         nobody_stays(&world, "store");
         drop(heard);
     }

@@ -272,6 +272,19 @@ fn layouts_have_it_as_well_and_the_metadata_always() {
     let inspected: Value = serde_json::from_str(&inspected.unwrap()).unwrap();
     assert_eq!(inspected["Labels"], json!({"l": "v", "x": "me"}));
 
+    // Two outputs of one build have the same.
+    let [first, second] = ["first", "second"].map(|name| {
+        let dir = world.path(&format!("out/{name}"));
+        (
+            format!("--output=type=oci,tar=false,dest={}", dir.display()),
+            dir,
+        )
+    });
+    world.built(&["--provenance", "--tag=app:1", &first.0, &second.0]);
+    let [first, second] =
+        [first.1, second.1].map(|dir| std::fs::read(dir.join("index.json")).unwrap());
+    assert_eq!(first, second);
+
     // Without it the image is the same, alone, and the metadata file still says how it was made.
     let tar = world.path("out/image.tar");
     let output = format!("--output=type=oci,dest={}", tar.display());

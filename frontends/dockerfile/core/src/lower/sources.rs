@@ -210,11 +210,12 @@ impl<H: Host> Lowering<'_, H> {
                 Ok(bytes) => return Ignored::parse(&file, &bytes),
                 Err(ReadError::NotFound) => {}
                 Err(ReadError::Failed(why)) => {
-                    return Err(Fault::new(
-                        &rules::CONTEXT,
-                        At::default(),
-                        format!("`{file}` of the build context cannot be read: {why}"),
-                    ));
+                    let of = match name {
+                        "" => "the build context".to_owned(),
+                        name => format!("the context `{name}`"),
+                    };
+                    let message = format!("`{file}` of {of} cannot be read: {why}");
+                    return Err(Fault::new(&rules::CONTEXT, At::default(), message));
                 }
             }
         }

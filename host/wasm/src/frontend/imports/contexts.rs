@@ -16,8 +16,8 @@ impl wit::Host for State {
         limit: u64,
     ) -> Result<std::result::Result<Vec<u8>, wit::AccessError>> {
         self.meter.call()?;
-        if !self.is_directory(&context) {
-            return Ok(Err(wit::AccessError::UnknownContext));
+        if let Err(error) = self.open(&context) {
+            return Ok(Err(error_to(error)));
         }
         let readable = self.meter.readable();
         let answer = self.host.read(&context, &path, limit.min(readable));
@@ -38,8 +38,8 @@ impl wit::Host for State {
         path: String,
     ) -> Result<std::result::Result<wit::EntryStat, wit::AccessError>> {
         self.meter.call()?;
-        if !self.is_directory(&context) {
-            return Ok(Err(wit::AccessError::UnknownContext));
+        if let Err(error) = self.open(&context) {
+            return Ok(Err(error_to(error)));
         }
         let answer = self.host.stat(&context, &path);
         Ok(answer.map_err(error_to).map(|stat| wit::EntryStat {
@@ -54,8 +54,8 @@ impl wit::Host for State {
         context: String,
     ) -> Result<std::result::Result<Option<i64>, wit::AccessError>> {
         self.meter.call()?;
-        if !self.is_directory(&context) {
-            return Ok(Err(wit::AccessError::UnknownContext));
+        if let Err(error) = self.open(&context) {
+            return Ok(Err(error_to(error)));
         }
         Ok(self.host.context_time(&context).map_err(error_to))
     }
@@ -66,8 +66,8 @@ impl wit::Host for State {
         path: String,
     ) -> Result<std::result::Result<Vec<wit::DirectoryEntry>, wit::AccessError>> {
         self.meter.call()?;
-        if !self.is_directory(&context) {
-            return Ok(Err(wit::AccessError::UnknownContext));
+        if let Err(error) = self.open(&context) {
+            return Ok(Err(error_to(error)));
         }
         let entries = match self.host.list(&context, &path) {
             Ok(entries) => entries,
