@@ -29,7 +29,8 @@ pub struct Case {
     /// Symbolic links of the context, with their targets.
     #[serde(default)]
     pub links: BTreeMap<String, String>,
-    /// Archives of the context: name, and names and contents of the files in it.
+    /// Archives of the context: name, and names and contents of the files in it. The end of the name says how the archive
+    /// is compressed: `.gz`, `.bz2`, `.xz`, `.zst`.
     #[serde(default)]
     pub archives: BTreeMap<String, BTreeMap<String, String>>,
     /// Files behind `@WEB@`, an http address of the case's own.

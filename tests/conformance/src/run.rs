@@ -28,6 +28,25 @@ pub struct Built {
     pub stderr: String,
 }
 
+/// Compresses an archive in place, as its name ends.
+fn compress(archive: &Path) {
+    let ending = archive.extension().and_then(|e| e.to_str());
+    let program = match ending {
+        Some("gz") => "gzip",
+        Some("bz2") => "bzip2",
+        Some("xz") => "xz",
+        Some("zst") => "zstd",
+        _ => return,
+    };
+    let done = Command::new(program)
+        .args(["-q", "-c"])
+        .stdin(std::fs::File::open(archive).expect("the archive"))
+        .output()
+        .unwrap_or_else(|e| panic!("{program}: {e}"));
+    assert!(done.status.success(), "{program}: {done:?}");
+    std::fs::write(archive, done.stdout).expect("the compressed archive");
+}
+
 /// Lays out a case, once: its context, its Dockerfile.
 fn lay_out(world: &World, case: &Case, dir: &Path) {
     let context = dir.join("context");
@@ -66,6 +85,7 @@ fn lay_out(world: &World, case: &Case, dir: &Path) {
                 .expect("an entry");
         }
         tar.finish().expect("the end of the archive");
+        compress(&context.join(name));
     }
     for (name, target) in &case.links {
         std::os::unix::fs::symlink(target, context.join(name)).expect("a link");
