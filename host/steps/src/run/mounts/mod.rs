@@ -13,6 +13,7 @@
 //! security must not depend on that, lends nothing but private copies and looks at them when they come back.
 
 mod agent;
+mod error;
 mod place;
 
 use std::os::fd::{AsFd, OwnedFd};
@@ -25,6 +26,8 @@ use stepwell_sys::error::Context;
 use stepwell_sys::meta::{InodeId, Meta, SideTable};
 use stepwell_sys::resolve;
 use stepwell_sys::{SysError, SysResult};
+
+pub use self::error::MountError;
 
 use self::agent::Agent;
 use self::place::Place;
@@ -116,45 +119,6 @@ pub struct MountPoint {
     pub read_only: bool,
     /// Whether it is a file.
     pub is_file: bool,
-}
-
-/// Why something cannot be mounted.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum MountError {
-    /// A system call failed.
-    #[error("cannot mount `{target}`: {error}")]
-    System {
-        /// The target.
-        target: String,
-        /// Why.
-        error: SysError,
-    },
-    /// The target is where the step's own `/proc` or `/sys` is.
-    #[error(
-        "cannot mount `{target}`: `/proc` and `/sys` of a step are made up, and nothing is mounted there"
-    )]
-    MadeUp {
-        /// The target.
-        target: String,
-    },
-    /// The source is not there.
-    #[error("cannot mount `{target}`: there is no `{source_path}` in what is mounted")]
-    NoSource {
-        /// The target.
-        target: String,
-        /// The source.
-        source_path: String,
-    },
-    /// One of the two is a directory and the other is not.
-    #[error("cannot mount `{target}`: a {what} cannot be mounted on a {there}")]
-    Kind {
-        /// The target.
-        target: String,
-        /// What is mounted.
-        what: &'static str,
-        /// What the image has there.
-        there: &'static str,
-    },
 }
 
 /// The mounts of a running step; [`Mounts::remove`] has to be called when nothing of the step is alive.
