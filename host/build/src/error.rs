@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use stepwell_model::{Diagnostic, Digest, DigestError, Origin};
+use stepwell_model::{Diagnostic, Digest, DigestError, Origin, Severity};
 use stepwell_registry::{ErrorKind, RegistryError};
 use stepwell_steps::files::FilesError;
 use stepwell_steps::run::mounts::MountError;
@@ -15,11 +15,23 @@ use stepwell_wasm::GuestError;
 use crate::mounts::SupplyError;
 use crate::remote::RemoteError;
 
+/// Says how many errors are among diagnostics: warnings may stand beside them.
+fn errors(diagnostics: &[Diagnostic]) -> String {
+    match diagnostics
+        .iter()
+        .filter(|d| d.severity == Severity::Error)
+        .count()
+    {
+        1 => "1 error".into(),
+        count => format!("{count} errors"),
+    }
+}
+
 /// Why a build fails.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     /// What the user wrote is refused; the diagnostics were reported as events already.
-    #[error("the definition is refused: {} error{}", .0.len(), if .0.len() == 1 { "" } else { "s" })]
+    #[error("the definition is refused: {}", errors(.0))]
     Refused(Vec<Diagnostic>),
     /// The same, because an image, a context or a source that the user named cannot be had: at fault may be the name, or who has it.
     #[error("{what} cannot be had")]

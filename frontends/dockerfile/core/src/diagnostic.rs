@@ -124,6 +124,7 @@ pub mod rules {
         UNKNOWN_CHECK "UnknownCheck" Note "`check=` names a check that does not exist."
         EXPOSE_FORMAT "ExposeInvalidFormat" Warning "EXPOSE takes ports of the container only; addresses and ports of the host are dropped."
         UNUSED_BUILD_ARG "BuildArgNotDeclared" Warning "A `--build-arg` is given that no ARG declares."
+        BROKEN_TRIGGER "BrokenTrigger" Warning "What ONBUILD leaves is an instruction that will be refused."
         SEVERAL_SOURCES "CopyDestinationNotDirectory" Warning "With several sources the destination has to be a directory and should end in a slash."
     }
 
@@ -131,7 +132,12 @@ pub mod rules {
     pub static EXPERIMENTAL: &[&Rule] = &[&DEFINITION_DESCRIPTION];
 
     /// The warnings that docker does not have: `check=error=true` is not about them, so that what docker builds is built here.
-    pub static OWN: &[&Rule] = &[&DIRECTIVE_NAME, &UNUSED_BUILD_ARG, &SEVERAL_SOURCES];
+    pub static OWN: &[&Rule] = &[
+        &DIRECTIVE_NAME,
+        &UNUSED_BUILD_ARG,
+        &SEVERAL_SOURCES,
+        &BROKEN_TRIGGER,
+    ];
 }
 
 /// How many messages are kept: a hostile file cannot fill the host's memory with them.

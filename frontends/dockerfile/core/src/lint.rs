@@ -2,7 +2,7 @@
 //!
 //! Warnings about single words (undefined variables, secrets, …) come from where the words are expanded.
 
-use crate::ast::{Body, Command, Fault, File, Instruction, Keyword, ignores_flags};
+use crate::ast::{Body, Command, Fault, File, Instruction, Keyword, ignores_flags, trigger_faults};
 use crate::diagnostic::rules;
 use crate::lexer::{At, check_of, split};
 use crate::stages::StageFault;
@@ -18,6 +18,7 @@ pub fn check<'a>(file: &'a File, faults: &mut Vec<StageFault<'a>>) {
     for instruction in &file.instructions {
         one(instruction, faults);
         flags(instruction, faults);
+        trigger(instruction, faults);
         described(instruction, faults);
     }
 }
@@ -131,6 +132,23 @@ fn flags<'a>(instruction: &'a Instruction, faults: &mut Vec<StageFault<'a>>) {
         );
         faults.push((
             Fault::new(&rules::IGNORED_FLAG, flag.at, message).hint("remove it"),
+            instruction,
+        ));
+    }
+}
+
+/// docker looks at a trigger when it is carried out: an image with one that fails can be built, and nothing on it.
+fn trigger<'a>(instruction: &'a Instruction, faults: &mut Vec<StageFault<'a>>) {
+    if instruction.node.keyword != Keyword::Onbuild {
+        return;
+    }
+    let line = &instruction.line;
+    // As it will be read: the file's directives do not go with it.
+    let from = split::split(&line.text, '\\').keyword.end;
+    for fault in trigger_faults(line, from, '\\') {
+        let message = format!("every build on this image will fail: {}", fault.message);
+        faults.push((
+            Fault::new(&rules::BROKEN_TRIGGER, fault.at, message).hint(fault.hint),
             instruction,
         ));
     }

@@ -12,7 +12,7 @@ mod print;
 
 pub use flags::Flag;
 pub use keyword::Keyword;
-pub use parse::{Fault, ignores_flags, parse, parse_line, report};
+pub use parse::{Fault, ignores_flags, parse, parse_line, report, trigger_faults};
 
 use crate::lexer::split::Word;
 use crate::lexer::{Directives, Heredoc, Line};

@@ -71,7 +71,8 @@ pub fn parse(lexed: Lexed, source: &Source, diagnostics: &mut Diagnostics) -> Fi
         }
         match parse_line(&line, escape) {
             Ok(node) => instructions.push(Instruction { node, line }),
-            Err(faults) => {
+            Err(mut faults) => {
+                faults.iter_mut().for_each(goes_on);
                 let is_from = line.text.trim_start().get(..4);
                 if is_from.is_some_and(|k| k.eq_ignore_ascii_case("FROM")) {
                     broken_from.get_or_insert(line.first);
@@ -143,21 +144,26 @@ pub fn ignores_flags(line: &Line, keyword: Keyword, split: &split::Split) -> boo
     }
 }
 
+/// A first word that is near no instruction is likely the rest of the line above.
+fn goes_on(fault: &mut Fault) {
+    if fault.rule == &rules::UNKNOWN_INSTRUCTION && fault.hint.is_empty() {
+        fault.hint =
+            "a line begins with an instruction; to go on from the line above, end that with `\\`"
+                .into();
+    }
+}
+
 fn unknown_instruction(word: &Word) -> Fault {
     let shown: String = word.text.chars().take(40).collect();
-    let hint = match did_you_mean(&word.text, Keyword::ALL.iter().map(|k| k.text())) {
-        hint if hint.is_empty() => {
-            "a line begins with an instruction; to go on from the line above, end that with `\\`"
-                .to_owned()
-        }
-        hint => hint,
-    };
     Fault::new(
         &rules::UNKNOWN_INSTRUCTION,
         word.at,
         format!("`{shown}` is not an instruction"),
     )
-    .hint(hint)
+    .hint(did_you_mean(
+        &word.text,
+        Keyword::ALL.iter().map(|k| k.text()),
+    ))
 }
 
 fn healthcheck_flag(flag: &flags::Flag) -> Option<Fault> {
@@ -172,6 +178,7 @@ fn healthcheck_flag(flag: &flags::Flag) -> Option<Fault> {
                 "`--retries={}` is not a number of retries",
                 value.text
             ))
+            .map(|f| f.hint("write a whole number such as `3`"))
         };
     }
     match duration::parse(&value.text) {
@@ -540,19 +547,10 @@ impl Rest<'_> {
             return Err(self.missing("an instruction"));
         }
         let offset = from + whole.len() - whole.trim_start().len();
-        let mut inner = Line::alone(trigger);
-        inner.heredocs.clone_from(&self.line.heredocs);
-        let shift = |at: At| {
-            if at.end == 0 {
-                At::default()
-            } else {
-                At::new(at.start + offset, at.end + offset)
-            }
-        };
         let split = split::split(trigger, self.escape);
         let word = Word {
             text: split.keyword_text(trigger).to_owned(),
-            at: shift(split.keyword),
+            at: shift(split.keyword, offset),
         };
         let refuse = |message: &str| {
             Err(Fault::new(
@@ -562,18 +560,20 @@ impl Rest<'_> {
             ))
         };
         match Keyword::parse(&word.text) {
-            None => return Err(unknown_instruction(&word)),
             Some(Keyword::Onbuild) => return refuse("ONBUILD cannot be a trigger of ONBUILD"),
             Some(Keyword::From) => return refuse("FROM cannot be a trigger of ONBUILD"),
             Some(Keyword::Maintainer) => {
                 return refuse("MAINTAINER cannot be a trigger of ONBUILD");
             }
-            // No recursion beyond this one level: a trigger is never ONBUILD itself.
-            Some(_) => parse_line(&inner, self.escape).map_err(|mut f| Fault {
-                at: shift(f[0].at),
-                ..f.swap_remove(0)
-            })?,
-        };
+            // docker reads the names and values of these when it reads the file, all else when the trigger is carried out.
+            Some(Keyword::Env | Keyword::Label) => {
+                let faults = trigger_faults(self.line, from, self.escape);
+                if let Some(fault) = faults.into_iter().next() {
+                    return Err(fault);
+                }
+            }
+            _ => {}
+        }
         let bodies = self
             .line
             .heredocs
@@ -582,6 +582,30 @@ impl Rest<'_> {
         Ok(Body::Onbuild(
             std::iter::once(trigger.to_owned()).chain(bodies).collect(),
         ))
+    }
+}
+
+/// Returns what is wrong with the instruction that an ONBUILD leaves: `from` is where the line goes on behind the keyword.
+pub fn trigger_faults(line: &Line, from: usize, escape: char) -> Vec<Fault> {
+    let whole = &line.text[from..];
+    let offset = from + whole.len() - whole.trim_start().len();
+    let mut inner = Line::alone(whole.trim());
+    inner.heredocs.clone_from(&line.heredocs);
+    // No recursion beyond this one level: a trigger is never ONBUILD itself.
+    let faults = parse_line(&inner, escape).err().unwrap_or_default();
+    let moved = |fault: Fault| Fault {
+        at: shift(fault.at, offset),
+        ..fault
+    };
+    faults.into_iter().map(moved).collect()
+}
+
+/// Moves a place; the one that stands for a whole instruction stays.
+fn shift(at: At, offset: usize) -> At {
+    if at.end == 0 {
+        At::default()
+    } else {
+        At::new(at.start + offset, at.end + offset)
     }
 }
 

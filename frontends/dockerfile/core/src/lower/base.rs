@@ -172,13 +172,13 @@ impl<H: Host> Lowering<'_, H> {
     /// Understands a trigger of the base.
     pub(super) fn trigger(&mut self, text: &str, from: Step<'_>) -> Option<Node> {
         let shown: String = text.lines().next().unwrap_or("").chars().take(80).collect();
-        let refuse = |this: &mut Self, why: String| {
+        let refuse = |this: &mut Self, why: &str, hint: &str| {
             let fault = Fault::new(
                 &rules::INVALID_ARGUMENT,
                 At::default(),
                 format!("the trigger `{shown}` of the base is faulty: {why}"),
             );
-            this.fault(from, fault);
+            this.fault(from, fault.hint(hint));
         };
         let mut messages = Diagnostics::default();
         let parsed = Source::new("", text.as_bytes()).map(|source| {
@@ -186,15 +186,15 @@ impl<H: Host> Lowering<'_, H> {
             ast::parse(lexed, &source, &mut messages)
         });
         match parsed {
-            Err(refused) => refuse(self, refused.2.to_string()),
-            Ok(_) if messages.failed() => refuse(
-                self,
-                messages
+            Err(refused) => refuse(self, &refused.2.to_string(), ""),
+            Ok(_) if messages.failed() => {
+                let first = messages
                     .list()
                     .iter()
-                    .find(|d| d.severity == Severity::Error)
-                    .map_or(String::new(), |d| d.message.clone()),
-            ),
+                    .find(|d| d.severity == Severity::Error);
+                let (why, hint) = first.map_or(("", ""), |d| (&d.message, &d.hint));
+                refuse(self, why, hint);
+            }
             Ok(mut file) if file.instructions.len() == 1 => {
                 match file.instructions.remove(0).node {
                     node if matches!(
@@ -202,12 +202,13 @@ impl<H: Host> Lowering<'_, H> {
                         Keyword::From | Keyword::Onbuild | Keyword::Maintainer
                     ) =>
                     {
-                        refuse(self, format!("{} cannot be a trigger", node.keyword.text()))
+                        let why = format!("{} cannot be a trigger", node.keyword.text());
+                        refuse(self, &why, "");
                     }
                     node => return Some(node),
                 }
             }
-            Ok(_) => refuse(self, "it has to be one instruction".into()),
+            Ok(_) => refuse(self, "it has to be one instruction", ""),
         }
         None
     }

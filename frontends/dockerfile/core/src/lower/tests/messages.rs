@@ -165,7 +165,7 @@ const ERRORS: &[(&str, &str)] = &[
     ),
     (
         "FROM faulty\nRUN x",
-        "1:1 InvalidArgument: the trigger `RNU x` of the base is faulty: `RNU` is not an instruction\n1:1 InvalidArgument: the trigger `FROM y` of the base is faulty: FROM cannot be a trigger\n1:1 InvalidArgument: the trigger `RUN a` of the base is faulty: it has to be one instruction",
+        "1:1 InvalidArgument: the trigger `RNU x` of the base is faulty: `RNU` is not an instruction (did you mean `RUN`?)\n1:1 InvalidArgument: the trigger `FROM y` of the base is faulty: FROM cannot be a trigger\n1:1 InvalidArgument: the trigger `RUN a` of the base is faulty: it has to be one instruction",
     ),
     (
         "FROM uses",
