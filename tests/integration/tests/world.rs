@@ -183,6 +183,7 @@ const PROGRAMS: &[Case] = &[
     ("/world crowd", "crowd works\n"),
     ("/world sockets", "sockets works\n"),
     ("/world capabilities", "capabilities works\n"),
+    ("/world watches", "watches works\n"),
     ("/world attributes", "attributes works\n"),
     ("rm -rf /tmp/attributes", ""),
     ("/world io_uring", "io_uring works\n"),

@@ -11,7 +11,7 @@ use super::call::{Answer, Call, Stop};
 use super::nodes::{HostFile, Magic, Node, Within, open_host};
 use super::path::{AT_FDCWD, GraftPlace, Place, TreePlace, locate, near};
 use super::step::Step;
-use super::{secrets, stubs};
+use super::{pids, secrets, stubs};
 use crate::run::narrow::Form;
 
 const AT_EMPTY_PATH: u32 = libc::AT_EMPTY_PATH as u32;
@@ -251,7 +251,11 @@ pub fn own_foreign(stat: &mut Statx) {
 fn stat_graft(step: &mut Step, place: &GraftPlace, follow: bool) -> Result<Statx, Stop> {
     let mut stat = match &place.node {
         Node::Missing | Node::Native => return Err(Errno::NOENT.into()),
-        Node::Directory => full_stat(&stubs::open(step, &place.path, OFlags::PATH)?)?,
+        Node::Directory => {
+            let mut stat = full_stat(&stubs::open(step, &place.path, OFlags::PATH)?)?;
+            stat.stx_nlink = links(step, &place.path).unwrap_or(stat.stx_nlink);
+            stat
+        }
         _ if place.slash => return Err(Errno::NOTDIR.into()),
         Node::File(HostFile { within, path, .. }) => {
             full_stat(&open_host(step, *within, path, OFlags::PATH)?)?
@@ -265,6 +269,14 @@ fn stat_graft(step: &mut Step, place: &GraftPlace, follow: bool) -> Result<Statx
     };
     step.show_foreign_owner(&mut stat);
     Ok(stat)
+}
+
+/// Number of links of a directory of `/proc` where programs look at it: sandboxes ask whether they have a single thread.
+fn links(step: &mut Step, path: &[u8]) -> Option<u32> {
+    let process = path.strip_prefix(b"/proc/")?.strip_suffix(b"/task")?;
+    let inner = std::str::from_utf8(process).ok()?.parse().ok()?;
+    let threads = pids::threads(step.pids.outer(inner)?).len();
+    u32::try_from(threads + 2).ok()
 }
 
 fn stat_magic(step: &Step, magic: &Magic) -> Result<Statx, Stop> {
