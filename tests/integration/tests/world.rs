@@ -334,6 +334,22 @@ fn is_as_programs_expect(way: Way) {
     layer(&world, way);
 }
 
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn without_network_programs_of_32_bits_have_none_either() {
+    let way = Way::DOCKER;
+    if !is_root() {
+        println!("NOT RUN: building as root needs root");
+        return;
+    }
+    let world = World::new();
+    narrow_programs(&world);
+    world.dockerfile("FROM @BUSYBOX@\nCOPY narrow /\nRUN --network=none /narrow network\n");
+    let built = way.built(&world, &[]);
+    let said = built.printed();
+    assert!(said.iter().any(|l| l == "no network"), "{}", built.err);
+}
+
 /// What the steps above made is in the layer, and nothing of the world that was made for them.
 fn layer(world: &World, way: Way) {
     let layers = way.layers(world, &[]);
