@@ -292,6 +292,10 @@ fn read_by(
             large
         }
         Err(errno) if absent(errno) => return Ok(None),
+        Err(errno @ Errno::NOENT) if is_unmounted(path) => {
+            let way = "`/proc/self/fd`, by which attributes are read: `/proc` is not mounted here";
+            return Err(SysError::new("open", way, errno).into());
+        }
         // Programs look for many files that are not there; to name them all would cost more than to look.
         Err(errno @ (Errno::NOENT | Errno::NOTDIR)) => {
             return Err(SysError::new("getxattr", "", errno).into());
@@ -378,6 +382,11 @@ fn absent(errno: Errno) -> bool {
 /// The path by which calls reach an inode opened with `O_PATH`, a symlink included.
 fn fd_path(fd: BorrowedFd<'_>) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()))
+}
+
+/// Says whether a magic link leads nowhere for want of `/proc`.
+fn is_unmounted(path: &Path) -> bool {
+    path.starts_with("/proc/self/fd") && !Path::new("/proc/self/fd").exists()
 }
 
 /// Names the file behind a magic link, for messages.

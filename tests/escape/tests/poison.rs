@@ -46,8 +46,7 @@ fn no_change_is_too_small_or_too_quick_to_be_seen() {
         for dir in ["over", "new", "renamed", "linked"] {
             let changed = layers
                 .iter()
-                .filter(|layer| layer.iter().any(|e| e == "unseen" || e == "over/1"))
-                .next_back()
+                .rfind(|layer| layer.iter().any(|e| e == "unseen" || e == "over/1"))
                 .expect("the layer of the step");
             let count = changed
                 .iter()

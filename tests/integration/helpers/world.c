@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/inotify.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -88,8 +89,19 @@ static void *thread(void *value)
 	return NULL;
 }
 
+/* How Chromium's sandbox asks whether it has a single thread. */
+static int tasks(void)
+{
+	struct stat st;
+	int proc = open("/proc/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	NEED(proc >= 0 && fstatat(proc, "self/task/", &st, 0) == 0);
+	close(proc);
+	return (int)st.st_nlink - 2;
+}
+
 static void threads(void)
 {
+	NEED(tasks() == 1);
 	enum { COUNT = 64 };
 	pthread_t threads[COUNT];
 	int values[COUNT] = { 0 };
@@ -198,6 +210,32 @@ static void attributes(void)
 	NEED(getxattr("/tmp/attributes/file", "user.x", got, sizeof got) == -1 && errno == ENODATA);
 }
 
+/* What `tail -f`, Node's fs.watch and build tools do. */
+static void watches(void)
+{
+	char buffer[4096] __attribute__((aligned(8)));
+	const struct inotify_event *event = (void *)buffer;
+	NEED(mkdir("/tmp/watched", 0755) == 0 && symlink("watched", "/tmp/link-to-watched") == 0);
+	int queue = inotify_init1(IN_CLOEXEC), other = inotify_init1(IN_NONBLOCK);
+	NEED(queue >= 0 && other >= 0 && (fcntl(queue, F_GETFD) & FD_CLOEXEC) && !(fcntl(other, F_GETFD) & FD_CLOEXEC));
+	int watch = inotify_add_watch(queue, "/tmp/link-to-watched", IN_CREATE | IN_ONLYDIR);
+	NEED(watch > 0 && inotify_add_watch(queue, "/tmp/watched", IN_CREATE | IN_DELETE) == watch);
+	NEED(inotify_add_watch(queue, "/tmp/link-to-watched", IN_CREATE | IN_ONLYDIR | IN_DONT_FOLLOW) == -1 && errno == ENOTDIR);
+	NEED(inotify_add_watch(queue, "/no-such", IN_CREATE) == -1 && errno == ENOENT);
+	NEED(inotify_add_watch(0, "/tmp", IN_CREATE) == -1 && errno == EINVAL);
+	pid_t child = fork();
+	if (child == 0) {
+		/* Inherited, and named by another number. */
+		int same = dup(queue);
+		NEED(inotify_add_watch(same, "/tmp", IN_ATTRIB) > watch && mkdir("/tmp/watched/made", 0700) == 0);
+		_exit(0);
+	}
+	NEED(ended(child) == 0 && read(queue, buffer, sizeof buffer) > 0);
+	NEED(event->wd == watch && event->mask == (IN_CREATE | IN_ISDIR) && !strcmp(event->name, "made"));
+	NEED(read(other, buffer, sizeof buffer) == -1 && errno == EAGAIN && inotify_rm_watch(queue, watch) == 0);
+	NEED(rmdir("/tmp/watched/made") == 0 && rmdir("/tmp/watched") == 0 && unlink("/tmp/link-to-watched") == 0);
+}
+
 static void io_uring(void)
 {
 	char parameters[256] = { 0 };
@@ -213,7 +251,7 @@ static const struct {
 	void (*use)(void);
 } all[] = {
 	{ "semaphores", semaphores }, { "terminals", terminals }, { "threads", threads }, { "processes", processes }, { "crowd", crowd },
-	{ "sockets", sockets }, { "capabilities", capabilities }, { "attributes", attributes }, { "io_uring", io_uring }, { "nothing", nothing },
+	{ "sockets", sockets }, { "capabilities", capabilities }, { "attributes", attributes }, { "watches", watches }, { "io_uring", io_uring }, { "nothing", nothing },
 };
 
 int main(int count, char **argument)

@@ -5,7 +5,7 @@ use std::process::Command;
 use serde_json::Value;
 use stepwell_integration_tests::{World, denial, ran, under};
 use stepwell_test_support::cmd::tool;
-use stepwell_test_support::{program, user};
+use stepwell_test_support::{is_root, program, user};
 
 /// EX_NOPERM: what is asked for is not to be had.
 const REFUSED: i32 = 77;
@@ -184,4 +184,42 @@ fn the_doctor_explains_every_rung() {
         .map(|r| &r["works"])
         .collect();
     assert_eq!(works, [false, false, true]);
+}
+
+/// Where `/proc` is missing altogether, what needs it says so, and what does not need it works.
+#[test]
+fn without_proc_files_are_copied_and_the_rest_says_what_is_missing() {
+    if !is_root() {
+        println!("NOT RUN: taking `/proc` away needs root");
+        return;
+    }
+    let world = World::new();
+    let without = |build: &Command| {
+        let mut bare = Command::new("unshare");
+        let script = "mount -t tmpfs -o mode=555 none /proc && exec \"$@\"";
+        bare.args(["--mount", "sh", "-c", script, "sh"]);
+        ran(&mut under(&bare, build))
+    };
+    world.file("f", "from the context\n").dockerfile(
+        "FROM @BUSYBOX@ AS a\nWORKDIR /w\nCOPY --chown=5:6 --chmod=4755 f /f\nFROM @BUSYBOX@\nCOPY f /f\nCOPY --from=a /f /g\n",
+    );
+    let built = without(&build(&world, &["--target=a"]));
+    assert_eq!(built.code, Some(0), "{}", built.err);
+    let from = without(&build(&world, &[]));
+    assert!(
+        from.code == Some(0) || from.err.contains("`/proc` is not mounted"),
+        "{}",
+        from.err
+    );
+    world.dockerfile("FROM @BUSYBOX@\nRUN true\n");
+    without(&build(&world, &[]))
+        .failed_with(71, &["`/proc` is not mounted here, and RUN steps need it"]);
+    let mut doctor = Command::new(program::debug());
+    doctor.arg("doctor");
+    let doctor = without(&user::ordinary(doctor));
+    assert!(doctor.err.contains("`/proc` is not mounted"), "{doctor:?}");
+    // And with it, in the same store, everything is there.
+    world.dockerfile("FROM @BUSYBOX@ AS a\nCOPY f /f\nFROM @BUSYBOX@\nCOPY --from=a /bin/busybox /g\nRUN cmp /g /bin/busybox\n");
+    let built = ran(&mut build(&world, &[]));
+    assert_eq!(built.code, Some(0), "{}", built.err);
 }

@@ -182,6 +182,7 @@ const PROGRAMS: &[Case] = &[
     ("/world crowd", "crowd works\n"),
     ("/world sockets", "sockets works\n"),
     ("/world capabilities", "capabilities works\n"),
+    ("/world watches", "watches works\n"),
     ("/world attributes", "attributes works\n"),
     ("rm -rf /tmp/attributes", ""),
     ("/world io_uring", "io_uring works\n"),
@@ -336,6 +337,22 @@ fn is_as_programs_expect(way: Way) {
     }
     assert!(failed.is_empty(), "{way:?}:\n{failed}");
     layer(&world, way);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn without_network_programs_of_32_bits_have_none_either() {
+    let way = Way::DOCKER;
+    if !is_root() {
+        println!("NOT RUN: building as root needs root");
+        return;
+    }
+    let world = World::new();
+    narrow_programs(&world);
+    world.dockerfile("FROM @BUSYBOX@\nCOPY narrow /\nRUN --network=none /narrow network\n");
+    let built = way.built(&world, &[]);
+    let said = built.printed();
+    assert!(said.iter().any(|l| l == "no network"), "{}", built.err);
 }
 
 /// What the steps above made is in the layer, and nothing of the world that was made for them.

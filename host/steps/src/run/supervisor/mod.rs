@@ -22,6 +22,7 @@ mod exec;
 mod grafts;
 mod guard;
 mod identity;
+mod layout;
 mod mediated;
 mod mounts;
 mod nodes;

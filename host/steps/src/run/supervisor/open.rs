@@ -103,7 +103,14 @@ fn enter_by_links(step: &mut Step, tid: u32, path: &[u8]) -> Result<(), Stop> {
     for graft in [&b"/proc"[..], b"/dev"] {
         stubs::list(step, graft, OFlags::RDONLY)?;
     }
+    enter_own(step, tid)
+}
+
+/// Has `self` of the skeleton lead to the caller, and its threads there: the kernel may be asked for `self/task` beneath a
+/// descriptor of `/proc`.
+fn enter_own(step: &mut Step, tid: u32) -> Result<(), Stop> {
     if let Some((pid, tid)) = procfs::own(step, tid) {
+        stubs::list(step, format!("/proc/{pid}/task").as_bytes(), OFlags::RDONLY)?;
         stubs::lead_to(step, pid, tid)?;
     }
     Ok(())
@@ -258,7 +265,11 @@ fn open_graft(
         Node::Directory if how.writes() || how.creates() => return Err(Errno::ISDIR.into()),
         Node::Directory => {
             step.entered = true;
-            stubs::list(step, &place.path, OFlags::RDONLY)?
+            let listed = stubs::list(step, &place.path, OFlags::RDONLY)?;
+            if place.path == b"/proc" {
+                enter_own(step, call.tid())?;
+            }
+            listed
         }
         Node::File(file) => open_host_file(step, file, how)?,
         Node::Text(_) if how.writes() => return Err(Errno::ACCESS.into()),

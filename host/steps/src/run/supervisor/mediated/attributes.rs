@@ -9,8 +9,9 @@ use rustix::io::Errno;
 use stepwell_sys::resolve;
 
 use super::super::call::{Answer, Call, Stop};
+use super::super::layout::{encode_stat, encode_statx};
 use super::super::path::AT_FDCWD;
-use super::super::stat::{apply, encode_stat, encode_statx, full_stat, own_foreign};
+use super::super::stat::{apply, full_stat, own_foreign};
 use super::super::step::Step;
 use super::ways;
 

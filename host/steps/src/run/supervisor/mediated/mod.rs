@@ -23,6 +23,7 @@ mod programs;
 mod sockets;
 mod syscalls;
 mod trace;
+mod watches;
 mod ways;
 
 use std::collections::HashMap;
@@ -38,6 +39,7 @@ use super::pids::Status;
 use super::step::Step;
 use processes::Processes;
 use sockets::Sockets;
+use watches::Watches;
 
 pub use files::Waiting;
 pub use processes::Link;
@@ -51,6 +53,8 @@ pub struct Mediated {
     pub processes: Processes,
     /// Sockets that have no address yet.
     sockets: Sockets,
+    /// Instances of inotify that watches may be added to.
+    watches: Watches,
     /// Files that threads which are being loaded will ask for.
     expected: HashMap<u32, OwnedFd>,
     /// Opens of named pipes that wait for the other side.
@@ -74,6 +78,7 @@ impl Mediated {
             processes: Processes::new(cwd),
             hostname: hostname.to_owned(),
             sockets: Sockets::default(),
+            watches: Watches::default(),
             expected: HashMap::new(),
             waiting: Waiting::default(),
             own: (

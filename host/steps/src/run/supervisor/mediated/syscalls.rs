@@ -6,7 +6,7 @@
 use stepwell_sys::seccomp::{Action, Condition, Rule};
 
 use super::super::call::Handler;
-use super::{attributes, files, names, others, sockets};
+use super::{attributes, files, names, others, sockets, watches};
 
 /// A row: number, name, who does the kernel's part.
 type Row = (i64, &'static str, Handler);
@@ -31,6 +31,7 @@ const ROWS: &[Row] = rows! {
     SYS_getxattr => attributes::getxattr, SYS_lgetxattr => attributes::lgetxattr,
     SYS_listxattr => attributes::listxattr, SYS_llistxattr => attributes::llistxattr,
     SYS_removexattr => attributes::removexattr, SYS_lremovexattr => attributes::lremovexattr,
+    SYS_inotify_init1 => watches::init1, SYS_inotify_add_watch => watches::add,
     SYS_uname => super::uname, SYS_connect => sockets::connect, SYS_bind => sockets::bind,
 };
 
@@ -42,7 +43,7 @@ const LEGACY: &[Row] = rows! {
     SYS_stat => attributes::stat, SYS_lstat => attributes::lstat, SYS_access => attributes::access,
     SYS_readlink => attributes::readlink, SYS_chmod => attributes::chmod, SYS_chown => attributes::chown,
     SYS_lchown => attributes::chown, SYS_utimes => attributes::utimes, SYS_futimesat => attributes::futimesat,
-    SYS_utime => attributes::utime,
+    SYS_utime => attributes::utime, SYS_inotify_init => watches::init,
 };
 #[cfg(not(target_arch = "x86_64"))]
 const LEGACY: &[Row] = &[];
@@ -157,12 +158,6 @@ const REFUSED: &[(i64, &str, i32, &str)] = &[
         "the step is traced already",
     ),
     (
-        libc::SYS_inotify_init1,
-        "inotify_init1",
-        libc::ENOSYS,
-        "a watch is set by a path; programs fall back to looking again",
-    ),
-    (
         libc::SYS_fanotify_init,
         "fanotify_init",
         libc::ENOSYS,
@@ -171,12 +166,6 @@ const REFUSED: &[(i64, &str, i32, &str)] = &[
     (
         libc::SYS_fanotify_mark,
         "fanotify_mark",
-        libc::ENOSYS,
-        "a watch is set by a path",
-    ),
-    (
-        libc::SYS_inotify_add_watch,
-        "inotify_add_watch",
         libc::ENOSYS,
         "a watch is set by a path",
     ),
@@ -264,20 +253,12 @@ const REFUSED: &[(i64, &str, i32, &str)] = &[
 ];
 
 #[cfg(target_arch = "x86_64")]
-const LEGACY_REFUSED: &[(i64, &str, i32, &str)] = &[
-    (
-        libc::SYS_inotify_init,
-        "inotify_init",
-        libc::ENOSYS,
-        "a watch is set by a path",
-    ),
-    (
-        libc::SYS_uselib,
-        "uselib",
-        libc::ENOSYS,
-        "a path that nothing resolves",
-    ),
-];
+const LEGACY_REFUSED: &[(i64, &str, i32, &str)] = &[(
+    libc::SYS_uselib,
+    "uselib",
+    libc::ENOSYS,
+    "a path that nothing resolves",
+)];
 #[cfg(not(target_arch = "x86_64"))]
 const LEGACY_REFUSED: &[(i64, &str, i32, &str)] = &[];
 
