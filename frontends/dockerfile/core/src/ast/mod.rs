@@ -3,6 +3,7 @@
 //! Says what is written, not what it means: nothing is expanded or looked up here.  The next step is
 //! [`crate::stages`].
 
+mod arguments;
 pub mod duration;
 pub mod flags;
 pub mod keyword;
