@@ -20,7 +20,7 @@ pub fn attacks(world: &World, to: &str) {
 
 /// The same as a program of 32 bits, whose calls are others.
 pub fn narrow_attacks(world: &World, to: &str) {
-    compile_attacks(world, &narrow_flags(), to);
+    compile_attacks(world, &narrow_flags(true), to);
 }
 
 fn compile_attacks(world: &World, flags: &[String], to: &str) {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use stepwell_test_support::cmd::{run, tool};
-use stepwell_test_support::tools::narrow_libraries;
+use stepwell_test_support::tools::{narrow_library, narrow_root};
 use stepwell_test_support::user;
 
 use crate::{Ran, World, ran, under};
@@ -57,22 +57,38 @@ fn control(denial: &Command, args: &[&str], by: impl Fn(Command) -> Command) -> 
     ran(&mut under(denial, &by(command)))
 }
 
-/// Flags for programs of 32 bits.
-pub fn narrow_flags() -> Vec<String> {
-    let libraries = narrow_libraries();
-    let (usr, there) = (
-        libraries.parent().unwrap_or(&libraries),
-        libraries.display(),
-    );
-    // Where they are unpacked and not installed, the compiler does not know of them.
-    let include = usr.join("include").display().to_string();
-    vec![
-        "-m32".to_owned(),
-        format!("-B{there}"),
-        format!("-L{there}"),
-        "-idirafter".to_owned(),
-        include,
-    ]
+/// Flags for programs of 32 bits: static ones, or such with a linker and a library.
+pub fn narrow_flags(is_static: bool) -> Vec<String> {
+    let usr = narrow_root().join("usr");
+    let mut flags = vec!["-m32".to_owned()];
+    // Where the packages are unpacked and not installed, the compiler does not know of their files: headers that both kinds of
+    // programs have are those of the machine, the rest is theirs.
+    let theirs = std::fs::read_dir(usr.join("lib/gcc/x86_64-linux-gnu"));
+    let compilers = theirs.into_iter().flatten().flatten();
+    let places = compilers.map(|dir| dir.path().join("32"));
+    for place in places.chain([usr.join("lib32")]) {
+        flags.extend(["-B", "-L"].map(|flag| format!("{flag}{}", place.display())));
+    }
+    for include in [usr.join("include"), "/usr/include".into()] {
+        let include = include.join("x86_64-linux-gnu").display().to_string();
+        flags.extend(["-idirafter".to_owned(), include]);
+    }
+    if is_static {
+        flags.push("-static".to_owned());
+        return flags;
+    }
+    // The names in the linker's script `libc.so` are those of an installed library.
+    let library = narrow_library("libc.so.6");
+    let beside = library.parent().unwrap_or(&library);
+    flags.extend([
+        "-pie".to_owned(),
+        "-nodefaultlibs".to_owned(),
+        library.display().to_string(),
+        format!("-Wl,-rpath-link,{}", beside.display()),
+        narrow_library("libc_nonshared.a").display().to_string(),
+        "-lgcc".to_owned(),
+    ]);
+    flags
 }
 
 /// Compiles a helper in C.

@@ -130,14 +130,21 @@ const UNPACKED: &[&str] = &["openssh-server"];
 #[cfg(target_arch = "x86_64")]
 const NARROW_LIBRARY: &str = "../lib32/libc.a";
 
-/// Directory of the C library of 32 bits.
-pub fn narrow_libraries() -> PathBuf {
-    let installed = PathBuf::from("/usr/lib32");
-    if installed.join("libc.a").is_file() {
+/// Returns where things of the C library and the compiler for 32 bits are: installed, or unpacked.
+pub fn narrow_root() -> PathBuf {
+    let installed = PathBuf::from("/");
+    if installed.join("usr/lib32/libc.a").is_file() {
         installed
     } else {
-        unpacked().join("usr/lib32")
+        unpacked()
     }
+}
+
+/// Finds a library of 32 bits; the packages do not know that `/lib32` is `/usr/lib32` on the machine.
+pub fn narrow_library(name: &str) -> PathBuf {
+    let found = ["usr/lib32", "lib32"].map(|dir| narrow_root().join(dir).join(name));
+    let there = found.iter().find(|path| path.exists());
+    there.unwrap_or(&found[0]).clone()
 }
 
 /// What `cargo xtask lockdown` uses besides.
