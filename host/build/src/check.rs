@@ -177,7 +177,8 @@ impl FrontendHost for Offline<'_> {
         // What lies beside the file is asked for by the name that the file was given.
         let beside = path.strip_prefix(self.full_name.trim_start_matches("./"));
         let path = beside.map_or(path.to_owned(), |ending| format!("{}{ending}", self.name));
-        self.context()?.read(&path, max).map_err(access)
+        let found = self.context()?.read_if_there(&path, max);
+        found.map_err(access)?.ok_or(AccessError::NotFound)
     }
 
     fn stat(&mut self, _: &str, _: &str) -> Result<EntryStat, AccessError> {

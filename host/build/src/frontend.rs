@@ -172,11 +172,13 @@ impl FrontendHost for Host<'_> {
     }
 
     fn read(&mut self, context: &str, path: &str, max: u64) -> Result<Vec<u8>, AccessError> {
-        self.dir(context)?.read(path, max).map_err(access)
+        let found = self.dir(context)?.read_if_there(path, max);
+        found.map_err(access)?.ok_or(AccessError::NotFound)
     }
 
     fn stat(&mut self, context: &str, path: &str) -> Result<EntryStat, AccessError> {
-        let stat = self.dir(context)?.stat(path).map_err(access)?;
+        let found = self.dir(context)?.stat(path).map_err(access)?;
+        let stat = found.ok_or(AccessError::NotFound)?;
         Ok(EntryStat {
             kind: entry_kind(stat.kind),
             size: stat.size,

@@ -59,16 +59,12 @@ fn carried_out_again(graph: &Graph, stages: &[String]) -> Vec<bool> {
     again
 }
 
-/// Says whether a step belongs to one of the stages that are carried out again.  What a stage is called stands in front of the
-/// number of the step: `name 2/5`.
+/// Says whether a step belongs to one of the stages that are carried out again.
 fn is_filtered(vertex: &Vertex, stages: &[String]) -> bool {
     if stages.is_empty() || matches!(vertex.op, Op::Image(_) | Op::Context(_)) {
         return false;
     }
-    let origin = vertex.origin.as_ref().map(|o| o.stage.as_str());
-    let name = origin
-        .and_then(|stage| stage.split_once(' '))
-        .map(|(name, _)| name);
+    let name = vertex.origin.as_ref().and_then(|o| o.stage_name());
     name.is_some_and(|name| stages.iter().any(|s| s.eq_ignore_ascii_case(name)))
 }
 

@@ -40,6 +40,13 @@ pub struct Origin {
     pub stage: String,
 }
 
+impl Origin {
+    /// Name of the stage; none where it has none.
+    pub fn stage_name(&self) -> Option<&str> {
+        self.stage.split_once(' ').map(|(name, _)| name)
+    }
+}
+
 /// A message about what the user wrote.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Diagnostic {

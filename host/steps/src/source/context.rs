@@ -79,53 +79,30 @@ impl ContextDir {
     }
 
     fn find(&self, path: &str) -> Result<Found, SourceError> {
-        let mut depth = 0_usize;
-        for element in path::elements_of(path.as_bytes()) {
-            let next = if element == b".." {
-                depth.checked_sub(1)
-            } else {
-                Some(depth + 1)
-            };
-            depth = next.ok_or_else(|| SourceError::Outside {
-                path: path.to_owned(),
-            })?;
-        }
+        stays_inside(path)?;
         self.tree.find(path.as_bytes(), true)
+    }
+
+    fn find_if_there(&self, path: &str) -> Result<Option<Found>, SourceError> {
+        stays_inside(path)?;
+        self.tree.find_if_there(path.as_bytes(), true)
     }
 
     /// Reads the regular file at `path`, which may have at most `max` bytes.
     pub fn read(&self, path: &str, max: u64) -> Result<Vec<u8>, SourceError> {
-        let found = self.find(path)?;
-        if found.node.kind != Kind::File {
-            return Err(SourceError::NotAFile {
-                path: path.to_owned(),
-                found: found.node.kind.name(),
-            });
-        }
-        let (file, node) = found.open_file()?;
-        let too_large = || SourceError::TooLarge {
-            path: path.to_owned(),
-            limit: max,
-        };
-        if node.identity.size > max {
-            return Err(too_large());
-        }
-        // One more byte than allowed: the file may grow, and files of /proc say that they are empty.
-        let mut content = Vec::with_capacity(node.identity.size as usize);
-        let read = File::from(file)
-            .take(max.saturating_add(1))
-            .read_to_end(&mut content);
-        read.map_err(|e| SourceError::std("read", path, &e))?;
-        if content.len() as u64 > max {
-            Err(too_large())
-        } else {
-            Ok(content)
-        }
+        content(&self.find(path)?, path, max)
     }
 
-    /// Says what is at `path`, links followed.
-    pub fn stat(&self, path: &str) -> Result<FileStat, SourceError> {
-        Ok(FileStat::of(&self.find(path)?.node))
+    /// The same; nothing where there is none, or where it is ignored.
+    pub fn read_if_there(&self, path: &str, max: u64) -> Result<Option<Vec<u8>>, SourceError> {
+        let found = self.find_if_there(path)?;
+        found.map(|found| content(&found, path, max)).transpose()
+    }
+
+    /// Says what is at `path`, links followed; nothing where nothing is there, or where it is ignored.
+    pub fn stat(&self, path: &str) -> Result<Option<FileStat>, SourceError> {
+        let found = self.find_if_there(path)?;
+        Ok(found.map(|found| FileStat::of(&found.node)))
     }
 
     /// Lists the directory at `path`, sorted by name.
@@ -155,6 +132,51 @@ impl ContextDir {
                 kind: node.kind,
             })
             .collect())
+    }
+}
+
+/// Refuses a path that leads above the root, whatever its links are.
+fn stays_inside(path: &str) -> Result<(), SourceError> {
+    let mut depth = 0_usize;
+    for element in path::elements_of(path.as_bytes()) {
+        let next = if element == b".." {
+            depth.checked_sub(1)
+        } else {
+            Some(depth + 1)
+        };
+        depth = next.ok_or_else(|| SourceError::Outside {
+            path: path.to_owned(),
+        })?;
+    }
+    Ok(())
+}
+
+/// Reads the file that was found at `path`.
+fn content(found: &Found, path: &str, max: u64) -> Result<Vec<u8>, SourceError> {
+    if found.node.kind != Kind::File {
+        return Err(SourceError::NotAFile {
+            path: path.to_owned(),
+            found: found.node.kind.name(),
+        });
+    }
+    let (file, node) = found.open_file()?;
+    let too_large = || SourceError::TooLarge {
+        path: path.to_owned(),
+        limit: max,
+    };
+    if node.identity.size > max {
+        return Err(too_large());
+    }
+    // One more byte than allowed: the file may grow, and files of /proc say that they are empty.
+    let mut content = Vec::with_capacity(node.identity.size as usize);
+    let read = File::from(file)
+        .take(max.saturating_add(1))
+        .read_to_end(&mut content);
+    read.map_err(|e| SourceError::std("read", path, &e))?;
+    if content.len() as u64 > max {
+        Err(too_large())
+    } else {
+        Ok(content)
     }
 }
 

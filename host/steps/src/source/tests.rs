@@ -285,6 +285,27 @@ fn ignored_files_are_not_there_and_the_hint_says_why() {
 }
 
 #[test]
+fn who_does_not_mind_is_told_that_nothing_is_there() {
+    let f = Fixture::new(&[("a.log", ""), ("kept", "content"), ("dir/f", "")]);
+    f.link("a.log", "link");
+    f.link("nowhere", "dangling");
+    let context = f.context(&["*.log"]);
+    for path in ["none", "none/at/all", "kept/f", "a.log", "link", "dangling"] {
+        assert_eq!(context.read_if_there(path, 10).unwrap(), None, "{path}");
+        assert!(context.stat(path).unwrap().is_none(), "{path}");
+    }
+    let read = context.read_if_there("kept", 10).unwrap();
+    assert_eq!(read.as_deref(), Some(b"content".as_slice()));
+    for (path, max) in [("../x", 10), ("dir", 10), ("kept", 6)] {
+        let refused = context.read_if_there(path, max).unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            context.read(path, max).unwrap_err().to_string()
+        );
+    }
+}
+
+#[test]
 fn a_mistyped_name_gets_a_hint() {
     let f = Fixture::new(&[("src/package.json", ""), ("src/main.rs", "")]);
     let error = f.read("src/pakage.json").unwrap_err();
@@ -372,8 +393,8 @@ fn stat_follows_and_tells_no_size_of_directories() {
     let f = Fixture::new(&[("file", "abc")]);
     fs::set_permissions(f.path("file"), fs::Permissions::from_mode(0o4751)).unwrap();
     f.link("file", "link");
-    let stat = f.context(&[]).stat("link").unwrap();
+    let stat = f.context(&[]).stat("link").unwrap().unwrap();
     assert_eq!((stat.kind, stat.size, stat.mode), (Kind::File, 3, 0o4751));
-    let root = f.context(&[]).stat("/").unwrap();
+    let root = f.context(&[]).stat("/").unwrap().unwrap();
     assert_eq!((root.kind, root.size), (Kind::Directory, 0));
 }

@@ -132,6 +132,15 @@ impl SourceTree {
         }
     }
 
+    /// The same for those who do not mind that it is not there, and need no hint at why: that takes a look at the whole directory.
+    pub fn find_if_there(&self, path: &[u8], follow: bool) -> Result<Option<Found>, SourceError> {
+        match self.root.find(path, follow) {
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+            Ok(found) => Ok(self.hidden(&found)?.is_none().then_some(found)),
+        }
+    }
+
     /// Looks up what is there, ignored or not.
     fn find_any(&self, path: &[u8], follow: bool) -> Result<Found, SourceError> {
         match self.root.find(path, follow) {
