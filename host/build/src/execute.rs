@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use stepwell_image::Kind;
 use stepwell_model::event::Event;
 use stepwell_model::op::{FilesOp, ImageOp, RunOp};
 use stepwell_model::{Op, VertexId};
 use stepwell_steps::files;
-use stepwell_steps::run::{self, Exit, InitProgram, RunResult, RunSpec};
+use stepwell_steps::run::{self, Exit, Ids, InitProgram, Names, RunResult, RunSpec};
 use stepwell_store::{CaptureOptions, Checkout, Compression, Layer, LayerOptions};
 
 use crate::clip::Clip;
@@ -207,6 +208,23 @@ fn run(
     Ok(base.iter().copied().chain([captured.layer]).collect())
 }
 
+/// Finds the names by which a step's paths lead to what its supervisor answers.
+fn special_names(checkout: &Checkout<'_>, ids: Ids) -> Names {
+    let mut names = Names::default();
+    for (entry, inode) in checkout.entries() {
+        let is_kept = ids == Ids::Emulated
+            && ((entry.uid, entry.gid) != (0, 0)
+                || !entry.xattrs.is_empty()
+                || matches!(entry.kind, Kind::Char { .. } | Kind::Block { .. }));
+        let target = match &entry.kind {
+            Kind::Symlink { target } => Some(&target[..]),
+            _ => None,
+        };
+        names.add(&entry.path, inode, is_kept, target);
+    }
+    names
+}
+
 fn run_in_tree<'a>(
     session: &Session<'a>,
     vertex: VertexId,
@@ -237,6 +255,7 @@ fn run_in_tree<'a>(
         facts: session.machine.facts()?,
         limits: session.request.step_limits,
         side,
+        names: run::wants_names(&choice).then(|| special_names(&checkout, choice.ids)),
         init: &InitProgram::Myself,
     };
     let mut show = |stream, bytes: &[u8]| {

@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 use std::io::{Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::exit;
 use std::time::Duration;
@@ -21,10 +22,10 @@ use stepwell_model::mount::Limit;
 use stepwell_model::op::{EnvVar, InlineFile, Network, RunOp};
 use stepwell_model::request::{Isolation, SecretValue, StepLimits};
 use stepwell_steps::run::mounts::{Owner, StepMount, What};
-use stepwell_steps::run::{self, CancelToken, Exit, InitProgram, RunSpec, etc, init};
+use stepwell_steps::run::{self, CancelToken, Exit, Ids, InitProgram, Names, RunSpec, etc, init};
 use stepwell_sys::capability::{self, Capabilities};
 use stepwell_sys::landlock;
-use stepwell_sys::meta::SideTable;
+use stepwell_sys::meta::{self, SideTable};
 use stepwell_sys::namespace::{self, IdRange, Namespaces};
 use stepwell_sys::process::{self, Forked};
 use stepwell_sys::seccomp::{self, Action, Condition, Filter, OtherAbi, Rule};
@@ -312,6 +313,34 @@ fn enter_container(restricted: bool) {
     capability::limit_next_program(held, true).expect("capabilities");
 }
 
+/// Looks at every entry of a tree; the product has an index.
+fn names(root: &Path, ids: Ids) -> std::io::Result<Names> {
+    let mut names = Names::default();
+    let mut todo = vec![root.to_owned()];
+    while let Some(dir) = todo.pop() {
+        for entry in std::fs::read_dir(dir)? {
+            let entry = entry?;
+            let (path, stat) = (entry.path(), entry.metadata()?);
+            let kept = ids == Ids::Emulated
+                && (stat.is_file() || stat.is_dir())
+                && meta::read_at(rustix::fs::CWD, &path).is_ok_and(|meta| meta.is_some());
+            let target = stat.is_symlink().then(|| std::fs::read_link(&path));
+            let target = target.transpose()?.map(PathBuf::into_os_string);
+            let below = path.strip_prefix(root).unwrap_or(&path);
+            names.add(
+                below.as_os_str().as_encoded_bytes(),
+                stat.ino(),
+                kept,
+                target.as_ref().map(|t| t.as_encoded_bytes()),
+            );
+            if stat.is_dir() {
+                todo.push(path);
+            }
+        }
+    }
+    Ok(names)
+}
+
 fn step(options: &mut Options) -> Result<i32, Box<dyn std::error::Error>> {
     let parent = options.root.parent().unwrap_or(Path::new("."));
     let scratch = tempfile::tempdir_in(parent)?;
@@ -343,6 +372,9 @@ fn step(options: &mut Options) -> Result<i32, Box<dyn std::error::Error>> {
         facts: &facts,
         limits: options.limits,
         side: SideTable::default(),
+        names: run::wants_names(&choice)
+            .then(|| names(&options.root, choice.ids))
+            .transpose()?,
         init: &InitProgram::Myself,
     };
     let mut output = |stream, bytes: &[u8]| {

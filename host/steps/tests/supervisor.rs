@@ -300,6 +300,42 @@ const OWNERS: &[Case] = &[
     ("bb find / >/dev/null; echo $?", "0\n"),
 ];
 
+/// Names that are given while the step runs: what they lead to is as it would be had they been there from the start.
+const NAMES: &[Case] = &[
+    (
+        "cd /tmp; touch q; ln -s q before; ln -s before first; stat -Lc %u q first; chown 21 q; stat -Lc %u q before first /tmp/first",
+        "0\n0\n21\n21\n21\n21\n",
+    ),
+    (
+        "cd /tmp; mv q r; ln r s; ln -s /tmp/s after; stat -Lc %u r s after /tmp/after; mkdir t; mv s t/u; mv t v; stat -c %u /tmp/v/u; bb find . -user 21 | sort",
+        "21\n21\n21\n21\n21\n./r\n./v/u\n",
+    ),
+    (
+        "cd /tmp; touch h1; ln h1 h2; stat -c %u h2; chown 23 h1; stat -c %u h2 /tmp/h2; touch i1; (sleep 9; :) & chown 24 i1; ln i1 i2; stat -c %u /tmp/i2; kill $!",
+        "0\n23\n23\n24\n",
+    ),
+    (
+        "cd /tmp; ln -s k1/status k2; ln -s /proc/self k1; head -c 5 k2; mv k1 k3; head -c 5 /tmp/k3/status; ln k3 k4; head -c 5 k4/status",
+        "Name:Name:Name:",
+    ),
+    (
+        "mkdir /tmp/d; echo mine >/tmp/d/status; cat /tmp/d/status; rm -r /tmp/d; ln -s /proc/self /tmp/d; head -c 5 /tmp/d/status; test -L /tmp/d/exe && echo link",
+        "mine\nName:link\n",
+    ),
+    (
+        "mkdir -p /tmp/o/in; cd /tmp/o/in; ln -s .. up; ln -s / top; chown 31 /tmp/o; stat -Lc %u . .. up /tmp/o/. /tmp/o/in/up; chown 32 /; stat -Lc %u / top top/.; chown 0 /",
+        "0\n31\n31\n31\n31\n32\n32\n32\n",
+    ),
+    (
+        "mkdir /tmp/sg; chown 0:33 /tmp/sg; chmod 2775 /tmp/sg; echo x >/tmp/sg/f; mkdir /tmp/sg/d; ln -s sg /tmp/way; echo y >/tmp/way/g; cd /tmp/sg; echo z >./h; stat -c %g f d g h",
+        "33\n33\n33\n33\n",
+    ),
+    (
+        "chmod 777 /tmp; bb su app -c 'echo x >/tmp/theirs; mkdir /tmp/their; echo y >/tmp/their/z'; stat -c %u /tmp/theirs /tmp/their /tmp/their/z; echo w >/tmp/their/mine; stat -c %u /tmp/their/mine",
+        "1000\n1000\n1000\n0\n",
+    ),
+];
+
 /// What the kernel does elsewhere, and the supervisor where no path is left to the kernel.
 const FILES: &[Case] = &[
     (
@@ -399,6 +435,11 @@ fn files_of_etc_are_the_steps_own_and_go_with_it() {
             assert!(!tree.path(name).exists(), "{name} stayed in the tree");
         }
     });
+}
+
+#[test]
+fn names_that_are_given_later_lead_where_they_should() {
+    each_mode(|tree| check(tree, NAMES));
 }
 
 #[test]

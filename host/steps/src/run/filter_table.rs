@@ -13,6 +13,7 @@ use super::supervisor::{self, Guarded};
 use super::tier::choose_tier;
 use super::tier::tests::{docker_default, ordinary_user, restricted, root_with_user_namespaces};
 use super::types::{Credentials, FilterNeeds, Tier};
+use super::wants_names;
 
 const HEAD: &str = "\
 # The filter of RUN steps
@@ -34,6 +35,7 @@ fn filter_of(facts: &Facts) -> Filter {
         pid_namespace: plan::has_pid_namespace(&choice, facts),
         mediated: choice.tier == Tier::Mediated,
         kernel_world: false,
+        names: wants_names(&choice),
         mounts: Guarded::default(),
     };
     let process = StepProcess {

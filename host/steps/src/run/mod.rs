@@ -44,6 +44,7 @@ pub use cancel::CancelToken;
 pub use init::{init_main, is_init_invocation};
 pub use program::ExecFailure;
 pub use session::InitProgram;
+pub use supervisor::Names;
 pub use tier::{Reason, Refusal, Rung, TierChoice, at_least, choose_tier, rungs};
 pub use types::{Counters, Credentials, Ids, Tier, World};
 
@@ -83,6 +84,8 @@ pub struct RunSpec<'a> {
     pub limits: StepLimits,
     /// Emulated metadata of inodes that take no extended attribute, from the tree's index.
     pub side: SideTable,
+    /// The special names of the tree, where they are known and the tier asks for them ([`wants_names`]).
+    pub names: Option<Names>,
     /// The program to be the init.
     pub init: &'a InitProgram,
 }
@@ -221,7 +224,7 @@ pub fn run(
                 mounts: &mounts,
                 real_devices: grafts.real_devices(),
             };
-            run_grafted(&spec, &tree, process, &around, (bounds, cancel), output)
+            run_grafted(&mut spec, &tree, process, &around, (bounds, cancel), output)
         }
         Err(failure) => Ok(not_started(failure, spec.side, Counters::default())),
     };
@@ -251,7 +254,7 @@ fn kernel_world(spec: &RunSpec<'_>, tree: &Tree, mounts: &Mounts) -> Option<Kern
 
 /// Runs the step in a tree that has its grafts.
 fn run_grafted(
-    spec: &RunSpec<'_>,
+    spec: &mut RunSpec<'_>,
     tree: &Tree,
     mut process: StepProcess,
     around: &Around<'_>,
@@ -420,12 +423,19 @@ fn needs(spec: &RunSpec<'_>, around: &Around<'_>, process: &StepProcess) -> Filt
         pid_namespace: plan::has_pid_namespace(spec.choice, spec.facts),
         mediated: spec.choice.tier == Tier::Mediated,
         kernel_world: process.world.is_some(),
+        // What is mounted brings names that nobody knows.
+        names: spec.names.is_some() && process.world.is_none() && around.mounts.points().is_empty(),
         mounts: Guarded::of(&around.mounts.points()),
     }
 }
 
+/// Says whether a step that runs so is quicker when the special names of its tree are known.
+pub fn wants_names(choice: &TierChoice) -> bool {
+    choice.tier != Tier::Mediated && choice.world == World::Supervisor
+}
+
 fn supervisor_spec(
-    spec: &RunSpec<'_>,
+    spec: &mut RunSpec<'_>,
     tree: &Tree,
     process: StepProcess,
     needs: FilterNeeds,
@@ -453,6 +463,7 @@ fn supervisor_spec(
         side,
         cwd: process.cwd,
         kernel_world: needs.kernel_world,
+        names: spec.names.take().filter(|_| needs.names),
     })
 }
 

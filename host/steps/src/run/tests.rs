@@ -40,6 +40,7 @@ fn environment_of(
         facts: &facts,
         limits: StepLimits::default(),
         side: SideTable::default(),
+        names: None,
         init: &InitProgram::Myself,
     };
     environment(&spec, "/root")

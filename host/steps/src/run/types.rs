@@ -11,7 +11,7 @@ use stepwell_model::op::Network;
 use stepwell_sys::meta::SideTable;
 
 use super::mounts::{MountPoint, SecretFile};
-use super::supervisor::Guarded;
+use super::supervisor::{Guarded, Names};
 
 /// Who holds the owners of files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -99,6 +99,8 @@ pub struct SupervisorSpec {
     pub cwd: String,
     /// Whether `/proc`, `/dev` and `/sys` are the kernel's own ([`super::world`]).
     pub kernel_world: bool,
+    /// The special names of the tree, where they are known and nothing is mounted.
+    pub names: Option<Names>,
 }
 
 /// What decides which system calls the supervisor has to be asked about.
@@ -116,6 +118,8 @@ pub struct FilterNeeds {
     pub mediated: bool,
     /// Whether `/proc`, `/dev` and `/sys` are the kernel's own ([`super::world`]).
     pub kernel_world: bool,
+    /// Whether the special names of the tree are kept.
+    pub names: bool,
 }
 
 /// What a supervisor did.

@@ -10,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use cap_std::fs::Dir;
+use stepwell_image::Entry;
 use stepwell_sys::meta::SideTable;
 
 use crate::error::{Context as _, Result, StoreError};
@@ -106,6 +107,12 @@ impl<'a> Checkout<'a> {
     /// Returns the metadata of inodes that take no extended attribute.
     pub fn side_table(&self) -> SideTable {
         self.index.side.clone()
+    }
+
+    /// Returns what is in the tree as it is handed out, and the number of each inode (0 where it is not known).
+    pub fn entries(&self) -> impl Iterator<Item = (&Entry, u64)> {
+        let nodes = self.index.nodes.iter();
+        nodes.map(|node| (&node.entry, node.stamp.ino))
     }
 
     /// Allows changes: from now on the tree is worth nothing until it is captured.  Returns when the clock of the file

@@ -45,7 +45,7 @@ fn change(
     mode: u32,
     follow: bool,
 ) -> Result<Answer, Stop> {
-    if near(step, call, dirfd, path, follow).is_some() {
+    if step.is_plain(call, path) || near(step, call, dirfd, path, follow).is_some() {
         return Ok(Answer::CarryOn);
     }
     let place = locate(step, call, dirfd, path, follow)?;

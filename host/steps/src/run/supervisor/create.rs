@@ -159,7 +159,8 @@ impl Birth {
     fn own(&self, step: &mut Step) -> Result<(), Errno> {
         step.room_for_side_entry()?;
         meta::save_at(&self.parent, self.name(), &self.meta, &mut step.side)
-            .map_err(|error| super::owner::errno(&error))
+            .map_err(|error| super::owner::errno(&error))?;
+        step.remember(&self.parent, self.name())
     }
 }
 
@@ -181,6 +182,9 @@ fn make(
     what: &What,
     mode: u32,
 ) -> Result<Answer, Stop> {
+    if !matches!(what, What::Device(_)) && step.makes_plain(call, path) {
+        return Ok(Answer::CarryOn);
+    }
     let (absolute, redirected) = match locate(step, call, dirfd, path, false)? {
         Place::Tree(TreePlace {
             handle: Err(Errno::NOENT),
@@ -307,5 +311,8 @@ fn open_unnamed(
     step.room_for_side_entry()?;
     meta::save(file.as_fd(), &stat, &birth.meta, &mut step.side)
         .map_err(|error| super::owner::errno(&error))?;
+    if let Some(names) = &mut step.names {
+        names.keep(None, stat.stx_ino);
+    }
     Ok(Some(file))
 }

@@ -25,6 +25,7 @@ mod identity;
 mod layout;
 mod mediated;
 mod mounts;
+mod names;
 mod nodes;
 mod open;
 mod owner;
@@ -56,6 +57,7 @@ use stepwell_sys::notify::{Listener, Notification, Received};
 pub(super) use grafts::keeping_times;
 pub use grafts::{GraftSpec, Grafts};
 pub use guard::Guarded;
+pub use names::Names;
 pub use syscalls::filter;
 
 use self::call::{Answer, Call, Handler, Stop};
@@ -236,6 +238,7 @@ impl Loop {
         }
         let answer = attempt(step, call, |step, call| {
             guard::check(step, call)?;
+            names::watch(step, call)?;
             // What is asked about for the sake of mounts alone, or of mediation, has no handler.
             let row = self.rows.get(&call.number());
             match row.filter(|row| step.mediated.is_some() || row.asks(step, call)) {

@@ -76,6 +76,9 @@ pub fn openat2(step: &mut Step, call: &Call<'_>) -> Result<Answer, Stop> {
 /// chdir(path): the kernel's, once the skeleton is there.
 pub fn chdir(step: &mut Step, call: &Call<'_>) -> Result<Answer, Stop> {
     let path = call.path(0)?;
+    if step.is_plain(call, &path) {
+        return Ok(Answer::CarryOn);
+    }
     if let Place::Graft(GraftPlace {
         path: place,
         node: Node::Directory,
@@ -184,8 +187,12 @@ fn open_file(
     path: &[u8],
     how: OpenHow,
 ) -> Result<Answer, Stop> {
-    let ordinary = !(step.emulates() && how.creates());
-    if ordinary && near(step, call, dirfd, path, how.follows()).is_some() {
+    let is_settled = if step.emulates() && how.creates() {
+        step.makes_plain(call, path)
+    } else {
+        step.is_plain(call, path) || near(step, call, dirfd, path, how.follows()).is_some()
+    };
+    if is_settled {
         return Ok(Answer::CarryOn);
     }
     match locate(step, call, dirfd, path, how.follows())? {

@@ -205,7 +205,13 @@ impl Inode {
     /// It cannot be written.
     pub fn save(&self, step: &mut Step, meta: &Meta) -> Result<(), Errno> {
         step.room_for_side_entry()?;
-        meta::save_path(&self.link, &self.stat, meta, &mut step.side).map_err(|error| errno(&error))
+        meta::save_path(&self.link, &self.stat, meta, &mut step.side)
+            .map_err(|error| errno(&error))?;
+        if let Some(names) = &mut step.names {
+            let path = fs::readlink(&self.link, Vec::new()).ok();
+            names.keep_known(path.as_ref().map(|path| path.to_bytes()), &self.stat);
+        }
+        Ok(())
     }
 
     /// Returns the names of the attributes on disk, each ended by a zero.

@@ -218,7 +218,7 @@ impl Step {
     }
 
     /// Says whether a relative path may start in a graft.
-    fn entered(&mut self, tid: u32) -> bool {
+    pub fn entered(&mut self, tid: u32) -> bool {
         if self.counters.notified <= FIRST_CALLS && !self.entered {
             // A step may begin in a graft's directory.
             let cwd = resolve::read_magic(&self.descriptor_link(tid, AT_FDCWD)).unwrap_or_default();

@@ -9,6 +9,7 @@ use stepwell_sys::meta::{self, DeviceKind, InodeId, Meta};
 
 use super::call::{Answer, Call, Stop};
 use super::layout::{encode_stat, encode_statx};
+use super::names::Names;
 use super::nodes::{HostFile, Magic, Node, Within, open_host};
 use super::path::{AT_FDCWD, GraftPlace, Place, TreePlace, locate, near};
 use super::step::Step;
@@ -108,6 +109,9 @@ fn answer_stat(
     follow: bool,
     shape: Shape,
 ) -> Result<Answer, Stop> {
+    if step.is_plain(call, path) {
+        return Ok(Answer::CarryOn);
+    }
     let stat = if let Some(entry) = near(step, call, dirfd, path, follow) {
         stat_near(step, &entry)
     } else {
@@ -211,6 +215,10 @@ fn stat_descriptor(step: &Step, call: &Call<'_>, fd: i32) -> Result<Option<Statx
         let foreign = stat.stx_uid == OVERFLOW_ID || stat.stx_gid == OVERFLOW_ID;
         step.show_foreign_owner(&mut stat);
         return Ok((foreign || step.mediated.is_some()).then_some(stat));
+    }
+    let has_nothing = |names: &Names| names.has_nothing(stat.stx_ino);
+    if step.names.as_ref().is_some_and(has_nothing) {
+        return Ok(None);
     }
     match meta::load_path(link, &stat, &step.side) {
         Ok(None) if step.mediated.is_some() => {
@@ -350,7 +358,7 @@ fn answer_access(
 ) -> Result<Answer, Stop> {
     const WRITE: u32 = 2;
     const EXECUTE: u32 = 1;
-    if near(step, call, dirfd, path, follow).is_some() {
+    if step.is_plain(call, path) || near(step, call, dirfd, path, follow).is_some() {
         return Ok(Answer::CarryOn);
     }
     let place = match locate(step, call, dirfd, path, follow)? {
@@ -414,7 +422,7 @@ fn answer_readlink(
     path: &[u8],
     (address, size): (u64, u64),
 ) -> Result<Answer, Stop> {
-    if near(step, call, dirfd, path, false).is_some() {
+    if step.is_plain(call, path) || near(step, call, dirfd, path, false).is_some() {
         return Ok(Answer::CarryOn);
     }
     let text = match locate(step, call, dirfd, path, false)? {

@@ -11,6 +11,7 @@ use stepwell_sys::resolve;
 
 use super::identity::Identities;
 use super::mediated::Mediated;
+use super::names::Names;
 use super::pids::Pids;
 use crate::run::mounts::{MountPoint, SecretFile};
 use crate::run::types::{Counters, Ids, SupervisorReport, SupervisorSpec, Tier};
@@ -63,6 +64,8 @@ pub struct Step {
     /// Whether any process may have a directory of a graft as its own or open: from then on a relative path may
     /// start in one.
     pub entered: bool,
+    /// The names by which a path leads to anything that is answered here, where they are known.
+    pub names: Option<Names>,
     /// Names of links at the top of the tree when the step began, such as `lib`: most paths through them are
     /// resolved with links at once.
     pub top_links: Vec<Vec<u8>>,
@@ -118,6 +121,7 @@ impl Step {
             mirrored_entries: 0,
             // What looks like any other name may be a secret.
             entered: !spec.secrets.is_empty(),
+            names: spec.names,
             top_links: top_links(&spec.root_dir),
             mount_points: spec.mount_points,
             secrets: spec.secrets,

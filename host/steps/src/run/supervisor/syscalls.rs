@@ -7,7 +7,7 @@ use stepwell_sys::seccomp::{Action, Condition, Rule};
 
 use super::call::{Call, Handler};
 use super::step::Step;
-use super::{chmod, create, credentials, exec, guard, open, owner, stat, statfs, xattr};
+use super::{chmod, create, credentials, exec, guard, names, open, owner, stat, statfs, xattr};
 use crate::run::types::{FilterNeeds, Ids};
 
 /// When a call is asked about.
@@ -242,6 +242,7 @@ pub fn filter(needs: &FilterNeeds) -> Vec<Rule> {
         });
     let mut rules: Vec<Rule> = first.into_iter().chain(rows).collect();
     rules.extend(guard::rules(needs.mounts));
+    rules.extend(names::rules().filter(|_| needs.names));
     let refuse = |nr, name, reason| Rule::new(nr, name, Action::Errno(libc::ENOSYS as u16), reason);
     for (nr, name) in [
         (SYS_SETXATTRAT, "setxattrat"),
@@ -332,6 +333,7 @@ mod tests {
             mounts: guard::Guarded::default(),
             mediated: false,
             kernel_world: false,
+            names: false,
         };
         filter(&needs).into_iter().map(|rule| rule.name).collect()
     }
@@ -361,6 +363,7 @@ mod tests {
                 },
                 mediated,
                 kernel_world: false,
+                names: false,
             };
             let rules = filter(&needs);
             let rule = rules
@@ -383,6 +386,7 @@ mod tests {
             mounts: guard::Guarded::default(),
             mediated: false,
             kernel_world: true,
+            names: false,
         };
         assert_eq!(filter(&needs), []);
     }

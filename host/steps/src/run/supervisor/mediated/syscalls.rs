@@ -464,6 +464,7 @@ mod tests {
             ids: crate::run::types::Ids::Emulated,
             real_devices: false,
             kernel_world: false,
+            names: false,
             pid_namespace: false,
             mediated: true,
             mounts: crate::run::supervisor::Guarded::default(),
