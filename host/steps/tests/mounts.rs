@@ -89,6 +89,33 @@ fn what_is_mounted_to_be_read_cannot_be_changed() {
 }
 
 #[test]
+fn owners_in_a_cache_are_seen_by_every_way_and_go_with_what_is_moved_out() {
+    each_mode(|tree| {
+        let cache = lent(tree, "cache", &[("in/file", ""), ("in/more", "")]);
+        tree.write("tmp/own", "own", 0o644);
+        std::os::unix::fs::symlink("../cache/in", tree.path("tmp/way")).expect("link");
+        let mount = format!("/cache={}", cache.display());
+        let prints = |script: &str, wanted: &str| {
+            let args = ["sh", "-c", script];
+            let step = tree.step(&args).options(&["--cache", &mount]);
+            step.run().code(0).stdout(wanted);
+        };
+        prints(
+            "chown 33 /cache/in /cache/in/file; stat -c %u /cache/in/file",
+            "33\n",
+        );
+        prints(
+            "stat -c %u /cache/in/file; cd /cache/in; stat -c %u file . /tmp/way/file more; stat -Lc %u /tmp/way; ln -s file l; stat -Lc %u l",
+            "33\n33\n33\n33\n0\n33\n33\n",
+        );
+        prints(
+            "cd /cache/in; ln file /tmp/one; mv file /tmp/two; cd /tmp; ln -s two three; stat -Lc %u one /tmp/one two three /tmp/own; chown 34 own; stat -c %u /tmp/own",
+            "33\n33\n33\n33\n0\n34\n",
+        );
+    });
+}
+
+#[test]
 fn a_part_and_a_file_can_be_mounted_and_writable_ones_in_read_only_ones() {
     each_mode(|tree| {
         let root = lent(

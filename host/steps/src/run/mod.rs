@@ -423,8 +423,7 @@ fn needs(spec: &RunSpec<'_>, around: &Around<'_>, process: &StepProcess) -> Filt
         pid_namespace: plan::has_pid_namespace(spec.choice, spec.facts),
         mediated: spec.choice.tier == Tier::Mediated,
         kernel_world: process.world.is_some(),
-        // What is mounted brings names that nobody knows.
-        names: spec.names.is_some() && process.world.is_none() && around.mounts.points().is_empty(),
+        names: spec.names.is_some() && process.world.is_none(),
         mounts: Guarded::of(&around.mounts.points()),
     }
 }
@@ -443,6 +442,12 @@ fn supervisor_spec(
 ) -> Result<SupervisorSpec, RunError> {
     let mut side = spec.side.clone();
     side.extend(mounts.side());
+    let mut names = spec.names.take().filter(|_| needs.names);
+    if let Some(names) = &mut names {
+        for point in mounts.points() {
+            names.mount(&point.path);
+        }
+    }
     Ok(SupervisorSpec {
         root: tree.path().to_owned(),
         root_dir: tree.handle()?,
@@ -463,7 +468,7 @@ fn supervisor_spec(
         side,
         cwd: process.cwd,
         kernel_world: needs.kernel_world,
-        names: spec.names.take().filter(|_| needs.names),
+        names,
     })
 }
 

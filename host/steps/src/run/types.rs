@@ -99,7 +99,7 @@ pub struct SupervisorSpec {
     pub cwd: String,
     /// Whether `/proc`, `/dev` and `/sys` are the kernel's own ([`super::world`]).
     pub kernel_world: bool,
-    /// The special names of the tree, where they are known and nothing is mounted.
+    /// The special names of the tree, where they are known.
     pub names: Option<Names>,
 }
 

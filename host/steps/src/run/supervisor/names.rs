@@ -8,7 +8,8 @@
 //!
 //! That rests on all names being known: those of the tree when the step begins (its index), and those that are given
 //! afterwards, for which calls that name what is there already are asked about ([`rules`]).  Where the
-//! knowledge ends (too many names, an inode with names that were not seen) everything is looked at as before.  A wrong answer makes a step
+//! knowledge ends (too many names, an inode with names that were not seen) everything is looked at as before; so is what may be
+//! in a mount, of which only the place has a name that is known.  A wrong answer makes a step
 //! see a wrong owner, or a graft's stub, and nothing else.
 
 use std::collections::{HashMap, HashSet};
@@ -41,6 +42,8 @@ pub struct Names {
     /// How many names are in these tables.
     count: usize,
     is_whole: bool,
+    /// Whether something is mounted: of what is in it no name is known, but that of the place.
+    has_mounts: bool,
 }
 
 impl Default for Names {
@@ -52,6 +55,7 @@ impl Default for Names {
             links: HashMap::new(),
             count: 0,
             is_whole: true,
+            has_mounts: false,
         }
     }
 }
@@ -87,21 +91,34 @@ impl Names {
         }
     }
 
+    /// Adds a place at which something is mounted, by its absolute path.
+    pub fn mount(&mut self, path: &[u8]) {
+        self.has_mounts = true;
+        match last(path) {
+            Some(name) => self.mark(name),
+            None => self.is_whole = false,
+        }
+    }
+
     /// Says whether nothing that a path leads to is answered here, if it does not start in a graft.
     pub fn are_plain(&self, path: &[u8]) -> bool {
-        self.is_whole
-            && last(path).is_some()
-            && names(path).all(|name| !self.special.contains(name))
+        // A directory of a mount may be where a relative path starts.
+        let starts_in_tree = !self.has_mounts || path.starts_with(b"/");
+        self.is_whole && starts_in_tree && self.none_is_special(path)
+    }
+
+    fn none_is_special(&self, path: &[u8]) -> bool {
+        last(path).is_some() && names(path).all(|name| !self.special.contains(name))
     }
 
     /// Says whether nothing is kept of an inode of the tree.
     pub fn has_nothing(&self, inode: u64) -> bool {
-        self.is_whole && !self.inodes.contains(&inode)
+        self.is_whole && !self.has_mounts && !self.inodes.contains(&inode)
     }
 
     /// A link was made, or is there.
     fn link(&mut self, name: &[u8], target: &[u8]) {
-        if !self.are_plain(target) {
+        if !self.none_is_special(target) {
             return self.mark(name);
         }
         for above in names(target) {
@@ -129,14 +146,18 @@ impl Names {
 
     fn limit(&mut self) {
         if self.count + self.inodes.len() > MAX_NAMES {
-            *self = Self::default();
-            self.is_whole = false;
+            *self = Self {
+                is_whole: false,
+                ..Self::default()
+            };
         }
     }
 
     /// What has one name gets another; an old path that ends in none may be anything.
     fn rename(&mut self, old: &[u8], new: &[u8]) {
-        let is_special = last(old).is_none_or(|name| self.special.contains(name));
+        // What comes out of a mount may be anything.
+        let is_special = last(old).is_none_or(|name| self.special.contains(name))
+            || (self.has_mounts && !self.are_plain(old));
         if let Some(name) = last(new).filter(|_| is_special) {
             self.mark(name);
         }
@@ -342,6 +363,25 @@ mod tests {
         names.rename(b"/usr/lib", b"/usr/lib2");
         names.rename(b"", b"/tmp/unnamed");
         assert!(!plain(&names, "other") && plain(&names, "lib2") && !plain(&names, "unnamed"));
+    }
+
+    #[test]
+    fn of_what_is_mounted_nothing_is_known() {
+        let mut names = tree();
+        names.mount(b"/root/.cache/pip");
+        names.link(b"way", b"../root/.cache/pip/wheels");
+        names.link(b"other", b"b/c");
+        for path in ["/root/.cache/pip/x", "relative", "/way", "pip"] {
+            assert!(!plain(&names, path), "{path}");
+        }
+        assert!(plain(&names, "/root/.cache/other") && !names.has_nothing(99));
+        names.rename(b"inside", b"/tmp/one");
+        names.rename(b"/x/pip/y", b"two");
+        names.rename(b"/x/y", b"/x/three");
+        assert!(!plain(&names, "/tmp/one") && !plain(&names, "/two"));
+        assert!(plain(&names, "/x/three"));
+        names.mount(b"/");
+        assert!(!plain(&names, "/x/three"));
     }
 
     #[test]

@@ -120,7 +120,11 @@ fn way(step: &mut Step, call: &Call<'_>, file: File) -> Result<Way, Stop> {
     let File::Path { follow } = file else {
         return Ok(Way::Kernel);
     };
-    let place = locate(step, call, AT_FDCWD, &call.path(0)?, follow)?;
+    let path = call.path(0)?;
+    if step.is_plain(call, &path) {
+        return Ok(Way::Kernel);
+    }
+    let place = locate(step, call, AT_FDCWD, &path, follow)?;
     match &place {
         Place::Graft(graft) => match graft.node {
             super::nodes::Node::Native => return Ok(Way::Kernel),
