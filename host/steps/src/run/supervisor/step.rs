@@ -13,6 +13,7 @@ use super::identity::Identities;
 use super::mediated::Mediated;
 use super::pids::Pids;
 use crate::run::mounts::{MountPoint, SecretFile};
+use crate::run::rooms::Told;
 use crate::run::types::{Counters, Ids, SupervisorReport, SupervisorSpec, Tier};
 
 /// Stops a step that makes symlinks of other owners without end from filling memory.
@@ -70,8 +71,8 @@ pub struct Step {
     pub mount_points: Vec<MountPoint>,
     /// Files whose content is in memory.
     pub secrets: Vec<SecretFile>,
-    /// Size of `/dev/shm` in bytes, as it is told.
-    pub shm_size: u64,
+    /// Directories that stand for file systems in memory, with a size.
+    pub rooms: Vec<Told>,
     /// What was done.
     pub counters: Counters,
     /// What the supervisor keeps in the kernel's place, where no path may be left to it.
@@ -121,7 +122,7 @@ impl Step {
             top_links: top_links(&spec.root_dir),
             mount_points: spec.mount_points,
             secrets: spec.secrets,
-            shm_size: spec.shm_size,
+            rooms: spec.rooms,
             counters: Counters::default(),
             root: spec.root_dir,
         })
