@@ -73,7 +73,14 @@ const FILLINGS: &[&str] = &[
 fn who_fills_what_is_in_memory_is_stopped() {
     each_tier(|way| {
         let world = World::new();
-        for (at, filling) in FILLINGS.iter().flat_map(|f| [("/dev/shm", f), ("/t", f)]) {
+        // All of them in one surrounding, in the others those that hide something.
+        let fillings = if way == Way::USERNS {
+            FILLINGS
+        } else {
+            &FILLINGS[3..]
+        };
+        let at = ["/dev/shm", "/t"].into_iter().cycle();
+        for (filling, at) in fillings.iter().zip(at) {
             // Where the kernel keeps the size it refuses what is more, and nobody has to be stopped.
             let filling = if way.ids {
                 filling.replace(
