@@ -38,8 +38,8 @@ use stepwell_model::op::RunOp;
 use stepwell_model::request::{SecretValue, StepLimits};
 use stepwell_sys::SysError;
 use stepwell_sys::meta::SideTable;
-use stepwell_sys::probe::Facts;
 use stepwell_sys::probe::doctor::DoctorFacts;
+use stepwell_sys::probe::{Attempt, Facts};
 
 pub use cancel::CancelToken;
 pub use init::{init_main, is_init_invocation};
@@ -254,6 +254,7 @@ fn kernel_world(spec: &RunSpec<'_>, tree: &Tree, mounts: &Mounts) -> Option<Kern
     }
     Some(KernelWorld {
         tree: tree.path().to_str()?.to_owned(),
+        own_root: spec.facts.own_root.as_ref().is_some_and(Attempt::works),
         shm_size: shm_size(spec),
         in_memory: mounts.in_memory()?,
     })
@@ -283,7 +284,9 @@ fn run_grafted(
         Some(_) => Rooms::default(),
         None => Rooms::open(tree, shm_size(spec), around.mounts)?,
     };
+    let own_root = process.world.as_ref().is_some_and(|world| world.own_root);
     let supervisor = SupervisorSpec {
+        own_root,
         rooms: rooms.told(),
         ..supervisor_spec(spec, tree, process, needs, around.mounts)?
     };
@@ -471,6 +474,7 @@ fn supervisor_spec(
         side,
         cwd: process.cwd,
         kernel_world: needs.kernel_world,
+        own_root: false,
     })
 }
 

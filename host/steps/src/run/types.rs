@@ -100,6 +100,8 @@ pub struct SupervisorSpec {
     pub cwd: String,
     /// Whether `/proc`, `/dev` and `/sys` are the kernel's own ([`super::world`]).
     pub kernel_world: bool,
+    /// Whether the tree is the root of a mount namespace of the step's.
+    pub own_root: bool,
 }
 
 /// What decides which system calls the supervisor has to be asked about.

@@ -47,6 +47,8 @@ pub struct Step {
     pub ids: Ids,
     /// Whether `/proc`, `/dev` and `/sys` are the kernel's own, so that nothing is to be answered there.
     pub kernel_world: bool,
+    /// Whether the tree is the root of a mount namespace of the step's: links in `/proc` then show paths in the tree.
+    pub own_root: bool,
     /// Whether `/dev` holds real device nodes.
     pub real_devices: bool,
     /// The processes.
@@ -110,6 +112,7 @@ impl Step {
             host,
             ids: spec.ids,
             kernel_world: spec.kernel_world,
+            own_root: spec.own_root,
             real_devices: spec.real_devices,
             pids: Pids::new(spec.init_pid, spec.pid_namespace),
             identities: Identities::new(&spec.credentials),
