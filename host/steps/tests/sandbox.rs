@@ -266,7 +266,9 @@ fn a_step_reaches_nothing_outside() {
             .code(0);
         tree.sh("mkdir -p /mnt; mount -t tmpfs none /mnt")
             .code_not(0);
-        tree.sh("unshare -U true || unshare -m true").code_not(0);
+        tree.sh("unshare -U true || unshare -m true")
+            .code_not(0)
+            .stderr_has("Operation not permitted");
     });
 }
 

@@ -239,7 +239,7 @@ pub(super) struct Shape {
     pub pid_namespace: bool,
     pub network_namespace: bool,
     pub landlock: bool,
-    own_root: bool,
+    pub own_root: bool,
     no_new_privs: bool,
 }
 
