@@ -7,7 +7,7 @@ use stepwell_model::{Diagnostic, Digest, DigestError, Origin, Severity};
 use stepwell_registry::{ErrorKind, RegistryError};
 use stepwell_steps::files::FilesError;
 use stepwell_steps::run::mounts::MountError;
-use stepwell_steps::run::{ExecFailure, Exit, Refusal, RunError};
+use stepwell_steps::run::{ExecFailure, Exit, Refusal, RunError, SHARED_MEMORY};
 use stepwell_steps::source::SourceError;
 use stepwell_store::StoreError;
 use stepwell_wasm::GuestError;
@@ -156,13 +156,15 @@ impl BuildError {
                 "limits of guests have flags of their own: see `stepwell build --help`".to_owned(),
             ),
             Self::Step { exit, .. } => {
-                let flag = match exit {
-                    Exit::TimedOut => "--step-timeout",
-                    Exit::OutOfMemory => "--step-memory",
-                    Exit::TooManyProcesses => "--step-processes",
+                let what = match exit {
+                    Exit::TimedOut => "`--step-timeout`",
+                    Exit::OutOfMemory => "`--step-memory`",
+                    Exit::TooManyProcesses => "`--step-processes`",
+                    Exit::Full { mount, .. } if mount == SHARED_MEMORY => "`--shm-size`",
+                    Exit::Full { .. } => "`size=` of the mount",
                     Exit::Code(_) | Exit::Signal(_) | Exit::Cancelled => return None,
                 };
-                Some(format!("`{flag}` sets the limit"))
+                Some(format!("{what} sets the limit"))
             }
             _ => None,
         }
@@ -373,6 +375,9 @@ fn describe(exit: &Exit) -> String {
         Exit::TimedOut => "reached its time limit and was ended".to_owned(),
         Exit::OutOfMemory => "took more memory than it may and was ended".to_owned(),
         Exit::TooManyProcesses => "started more processes than it may and was ended".to_owned(),
+        Exit::Full { mount, size } => {
+            format!("put more into `{mount}` than fits there ({size} bytes) and was ended")
+        }
         Exit::Cancelled => "was given up".to_owned(),
     }
 }

@@ -24,7 +24,7 @@ Exit codes:
   65    the Dockerfile (or what the frontend reads in its place) is refused, or names an image that does not exist
   70    a guest (frontend or cache policy) trapped or reached a limit
   71    the builder failed: registry, network, store, disk
-  75    a step reached a limit: time, memory, processes
+  75    a step reached a limit: time, memory, processes, size of a file system in memory
   77    RUN steps cannot be isolated as `--isolation` or `--require-isolation` ask, or not at all
   130   interrupted";
 
@@ -193,7 +193,7 @@ pub struct BuildArgs {
     /// [default socket: $SSH_AUTH_SOCK]
     #[arg(long = "ssh", value_name = "ID[=SOCKET|KEY]")]
     pub agents: Vec<String>,
-    /// Size of /dev/shm as RUN steps see it; it is told, and not enforced [default: 64mb]
+    /// Size of /dev/shm in RUN steps [default: 64mb]
     #[arg(long, value_name = "SIZE", value_parser = crate::values::size)]
     pub shm_size: Option<u64>,
     /// Limit of the processes of RUN steps: `nofile=1024:2048`; -1 means unlimited

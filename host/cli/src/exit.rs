@@ -70,7 +70,7 @@ fn step(exit: &Exit) -> u8 {
     match exit {
         Exit::Code(code) => u8::try_from(*code).unwrap_or(1),
         Exit::Signal(signal) => 128u8.wrapping_add(u8::try_from(*signal).unwrap_or(0)),
-        Exit::TimedOut | Exit::OutOfMemory | Exit::TooManyProcesses => LIMIT,
+        Exit::TimedOut | Exit::OutOfMemory | Exit::TooManyProcesses | Exit::Full { .. } => LIMIT,
         Exit::Cancelled => INTERRUPTED,
     }
 }

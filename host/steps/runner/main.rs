@@ -8,7 +8,7 @@
 //! `--deny-mounts seccomp|landlock` (the calls of the mount family fail with EACCES or EPERM from the start on).  `--doctor USER` prints what this machine permits.
 //! Not part of the product:
 //! it starts as the product does (init first, then a user namespace of its own) and exits with the step's status,
-//! 128 + the signal, 122, 123, 124 after a limit of memory, processes, time, 130 when cancelled, 125 where the step could not be run.
+//! 128 + the signal, 121, 122, 123, 124 after a limit of sizes, memory, processes, time, 130 when cancelled, 125 where the step could not be run.
 #![forbid(unsafe_code)]
 
 use std::io::{Read, Write};
@@ -396,6 +396,10 @@ fn step(options: &mut Options) -> Result<i32, Box<dyn std::error::Error>> {
     Ok(match result.exit {
         Exit::Code(code) => code,
         Exit::Signal(signal) => 128 + signal,
+        Exit::Full { mount, size } => {
+            eprintln!("step-runner: `{mount}` is full: {size} bytes fit in");
+            121
+        }
         Exit::OutOfMemory => 122,
         Exit::TooManyProcesses => 123,
         Exit::TimedOut => 124,

@@ -9,7 +9,8 @@ use crate::error::{Context, SysResult};
 pub use rustix::thread::CapabilitySet as Capabilities;
 
 /// What a step keeps: the set that docker gives to containers, less `CAP_SYS_CHROOT`, with which a process
-/// leaves a chroot again, and less `CAP_MKNOD`: no device control group stands between a step and the disks here.
+/// leaves a chroot again (steps that are in none get it all the same), and less `CAP_MKNOD`: no device control group
+/// stands between a step and the disks here.
 pub const STEP: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::DAC_OVERRIDE)
     .union(CapabilitySet::FSETID)

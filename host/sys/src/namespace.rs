@@ -1,8 +1,9 @@
 //! Namespaces (namespaces(7)): leaving the old ones, id maps, the host name and the loopback interface.
 
 use std::fs;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketType};
 use serde::{Deserialize, Serialize};
@@ -189,6 +190,18 @@ fn single_threaded() -> SysResult<()> {
             Errno::INVAL,
         )),
     }
+}
+
+/// Lets nobody make a user namespace below this process's own; `proc` is the root of a proc that can be written.
+///
+/// The number is the namespace's, and who has no `CAP_SYS_RESOURCE` in it cannot raise it again.
+pub fn forbid_user_namespaces(proc: impl AsFd) -> SysResult<()> {
+    const PATH: &str = "sys/user/max_user_namespaces";
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(proc, PATH, flags, Mode::empty()).context("openat", PATH)?;
+    rustix::io::write(&file, b"0")
+        .map(drop)
+        .context("write", PATH)
 }
 
 /// Names the host of this uts namespace.

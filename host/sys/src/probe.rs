@@ -20,8 +20,8 @@ use crate::{capability, landlock, namespace, process, seccomp, subordinate};
 pub use attempts::in_child;
 use attempts::{
     grandchild, try_chown, try_chroot, try_device_node, try_full_id_map, try_landlock,
-    try_listener, try_openat2, try_own_file_systems, try_ptrace, try_read_memory, try_user_xattr,
-    with_scratch_file, with_sleeping_child,
+    try_listener, try_openat2, try_own_file_systems, try_own_root, try_ptrace, try_read_memory,
+    try_user_xattr, with_scratch_file, with_sleeping_child,
 };
 
 /// What came of trying something.
@@ -160,6 +160,8 @@ pub struct Facts {
     /// File systems of its own, attached in a mount namespace of its own, in a user namespace; tried only where steps have
     /// real ids and the ids of the machine's own root are not among them.
     pub own_file_systems: Option<Attempt>,
+    /// Making a directory the root of such a mount namespace, and forbidding user namespaces below; tried where the former is.
+    pub own_root: Option<Attempt>,
 }
 
 /// Finds out what a build may do here; `store` is a directory on the file system of the store.
@@ -247,6 +249,7 @@ pub fn probe_build(store: &Path) -> Facts {
         proc_masked: proc_is_masked(),
         own_file_systems: (real_ids && !holds_the_machines_root())
             .then(|| try_own_file_systems(store).into()),
+        own_root: (real_ids && !holds_the_machines_root()).then(|| try_own_root(store).into()),
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a process and all that descend from it use, as `/proc` shows it.
 
 use std::fs;
+use std::os::unix::ffi::OsStringExt;
 
 use rustix::process::Pid;
 
@@ -26,6 +27,26 @@ pub fn of_descendants(root: Pid) -> Usage {
         sum.memory += one.memory;
     }
     sum
+}
+
+/// Goes through the open files without a name of all that descends from `root`, as far as `/proc` shows them: `found` gets the path that
+/// each had, and the link in `/proc` that leads to it.
+pub fn removed_files_of_descendants(root: Pid, found: &mut dyn FnMut(Vec<u8>, &str)) {
+    const REMOVED: &[u8] = b" (deleted)";
+    for pid in descendants(root) {
+        let dir = format!("/proc/{}/fd", pid.as_raw_nonzero());
+        // Whoever has ended meanwhile has no file open.
+        for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+            let link = entry.path();
+            let Ok(target) = fs::read_link(&link) else {
+                continue;
+            };
+            let target = target.into_os_string().into_vec();
+            if let (Some(path), Some(link)) = (target.strip_suffix(REMOVED), link.to_str()) {
+                found(path.to_vec(), link);
+            }
+        }
+    }
 }
 
 impl Usage {

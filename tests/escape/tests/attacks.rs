@@ -68,8 +68,10 @@ fn stays_in(way: Way, tier: &str) {
         })
         .collect();
     world.file("all.sh", script).dockerfile(&format!(
-        "FROM @BUSYBOX@\nCOPY attacks narrow-attack[s] all.sh /\nENV OUTSIDE={} TIER={tier} STRANGERS=\"{}\"\nRUN sh /all.sh\n",
+        "FROM @BUSYBOX@\nCOPY attacks narrow-attack[s] all.sh /\nENV OUTSIDE={} TIER={tier} CHROOT={} STRANGERS=\"{}\"\nRUN sh /all.sh\n",
         world.path("outside").display(),
+        // Nothing lies above the root of a mount namespace.
+        if way.ids { "allowed" } else { "refused" },
         outside.strangers(),
     ));
     let place = world.path("place");
@@ -120,6 +122,7 @@ fn the_surroundings_are_there() {
             .arg(name)
             .env("OUTSIDE", world.path("outside"))
             .env("TIER", "none")
+            .env("CHROOT", "refused")
             .env("STRANGERS", outside.strangers())
             .env("STEPWELL_TEST_TOKEN", TOKEN);
         let ran = ran(&mut under(&careless(&world), &user::ordinary(attack)));

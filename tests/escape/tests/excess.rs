@@ -1,4 +1,4 @@
-//! Steps that make too much of something: output, lengths of files, depth, names that nobody expects.  The builder stays small,
+//! Steps that make too much of something: output, what is in memory, lengths of files, depth, names that nobody expects.  The builder stays small,
 //! and says what is wrong or carries on; it never hangs.
 
 use std::time::Duration;
@@ -58,6 +58,50 @@ fn peak(status: &str) -> u64 {
     let line = status.lines().find(|l| l.starts_with("VmHWM:"));
     let number = line.and_then(|l| l.split_whitespace().nth(1)?.parse::<u64>().ok());
     number.expect("VmHWM") << 10
+}
+
+/// Ways to fill a directory in memory: at once, by and by, in files that nobody can see, from a process that nobody waits for.
+const FILLINGS: &[&str] = &[
+    "head -c 40m /dev/zero > $at/x; sleep 1000",
+    "while :; do head -c 100k /dev/zero || break; done >> $at/x; sleep 1000",
+    "mkdir -p $at/.a/.b; i=0; while head -c 300k /dev/zero > $at/.a/.b/$i; do i=$((i + 1)); done; sleep 1000",
+    "exec 3> $at/x; rm $at/x; while :; do head -c 100k /dev/zero || break; done >&3; sleep 1000",
+    "(setsid sh -c 'while :; do head -c 100k /dev/zero || break; done >> $at/x' &) ; sleep 1000",
+];
+
+#[test]
+fn who_fills_what_is_in_memory_is_stopped() {
+    each_tier(|way| {
+        let world = World::new();
+        // All of them in one surrounding, in the others those that hide something.
+        let fillings = if way == Way::USERNS {
+            FILLINGS
+        } else {
+            &FILLINGS[3..]
+        };
+        let at = ["/dev/shm", "/t"].into_iter().cycle();
+        for (filling, at) in fillings.iter().zip(at) {
+            // Where the kernel keeps the size it refuses what is more, and nobody has to be stopped.
+            let filling = if way.ids {
+                filling.replace(
+                    "sleep 1000",
+                    "sleep 1; [ $(du -sk $at | cut -f1) -le 4096 ] && exit 9",
+                )
+            } else {
+                (*filling).to_owned()
+            };
+            world.file("fill.sh", &filling);
+            world.dockerfile("FROM @BUSYBOX@\nARG at\nRUN --mount=type=bind,target=/c --mount=type=tmpfs,target=/t,size=4m sh /c/fill.sh\n");
+            let arg = format!("at={at}");
+            let built = way.build(&world, &["--shm-size=4m", "--build-arg", &arg]);
+            if way.ids {
+                built.failed_with(9, &[]);
+            } else {
+                let told = format!("more into `{at}`");
+                built.failed_with(75, &[&told, "4194304 bytes"]);
+            }
+        }
+    });
 }
 
 #[test]

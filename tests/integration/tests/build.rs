@@ -125,6 +125,14 @@ fn limits_of_steps_are_told_with_their_flags() {
     world
         .build(&["--step-memory", "64m"])
         .failed_with(75, &["more memory", "`--step-memory`"]);
+    world.dockerfile("FROM @BUSYBOX@\nRUN --mount=type=tmpfs,target=/t,size=1m head -c 2m /dev/zero >/t/x; sleep 1000\n");
+    world
+        .build(&[])
+        .failed_with(75, &["into `/t`", "1048576 bytes", "`size=` of the mount"]);
+    world.dockerfile("FROM @BUSYBOX@\nRUN head -c 2m /dev/zero >/dev/shm/x\n");
+    world
+        .build(&["--shm-size", "1m"])
+        .failed_with(75, &["into `/dev/shm`", "1048576 bytes", "`--shm-size`"]);
     // The step is not disturbed by what is not shown of it.
     world.dockerfile("FROM @BUSYBOX@\nRUN seq 100000 && echo the end && touch /done\n");
     let built = world.built(&["--step-output", "1k"]);

@@ -18,6 +18,7 @@ pub mod mounts;
 mod narrow;
 pub mod plan;
 pub mod program;
+pub mod rooms;
 pub mod session;
 pub mod supervisor;
 pub mod tier;
@@ -37,12 +38,13 @@ use stepwell_model::op::RunOp;
 use stepwell_model::request::{SecretValue, StepLimits};
 use stepwell_sys::SysError;
 use stepwell_sys::meta::SideTable;
-use stepwell_sys::probe::Facts;
 use stepwell_sys::probe::doctor::DoctorFacts;
+use stepwell_sys::probe::{Attempt, Facts};
 
 pub use cancel::CancelToken;
 pub use init::{init_main, is_init_invocation};
 pub use program::ExecFailure;
+pub use rooms::SHARED_MEMORY;
 pub use session::InitProgram;
 pub use supervisor::Names;
 pub use tier::{Reason, Refusal, Rung, TierChoice, at_least, choose_tier, rungs};
@@ -51,6 +53,7 @@ pub use types::{Counters, Credentials, Ids, Tier, World};
 use bounds::Bounds;
 use mounts::{MountError, Mounts, StepMount, What};
 use plan::StepProcess;
+use rooms::Rooms;
 use supervisor::{GraftSpec, Grafts, Guarded, SupervisorError};
 use tree::Tree;
 use types::{FilterNeeds, SupervisorSpec};
@@ -91,7 +94,7 @@ pub struct RunSpec<'a> {
 }
 
 /// How a step ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Exit {
     /// With this exit status; 126 and 127 also for programs that did not start, see [`RunResult::failure`].
     Code(i32),
@@ -103,6 +106,13 @@ pub enum Exit {
     OutOfMemory,
     /// It had more processes than it may, and was killed.
     TooManyProcesses,
+    /// It had more in a directory in memory than fits there, and was killed.
+    Full {
+        /// Absolute path in the step: [`SHARED_MEMORY`], or a mount of the kind `tmpfs`.
+        mount: String,
+        /// What fits in, in bytes.
+        size: u64,
+    },
     /// It was given up, and was killed.
     Cancelled,
 }
@@ -247,6 +257,7 @@ fn kernel_world(spec: &RunSpec<'_>, tree: &Tree, mounts: &Mounts) -> Option<Kern
     }
     Some(KernelWorld {
         tree: tree.path().to_str()?.to_owned(),
+        own_root: spec.facts.own_root.as_ref().is_some_and(Attempt::works),
         shm_size: shm_size(spec),
         in_memory: mounts.in_memory()?,
     })
@@ -271,8 +282,18 @@ fn run_grafted(
         &supervisor::filter(&needs),
     );
     let program = process.program.clone();
-    let supervisor = supervisor_spec(spec, tree, process, needs, around.mounts)?;
-    let ended = session::Session::start(spec.init, &plan, tree, supervisor, cancel)?
+    // Where the kernel makes what is in memory, it keeps the sizes.
+    let rooms = match process.world {
+        Some(_) => Rooms::default(),
+        None => Rooms::open(tree, shm_size(spec), around.mounts)?,
+    };
+    let own_root = process.world.as_ref().is_some_and(|world| world.own_root);
+    let supervisor = SupervisorSpec {
+        own_root,
+        rooms: rooms.told(),
+        ..supervisor_spec(spec, tree, process, needs, around.mounts)?
+    };
+    let ended = session::Session::start(spec.init, &plan, tree, supervisor, rooms, cancel)?
         .finish(bounds, output)?;
     let (side, counters) = (ended.report.side, ended.report.counters);
     Ok(match ended.not_executed {
@@ -464,11 +485,12 @@ fn supervisor_spec(
         credentials: process.credentials,
         mount_points: mounts.points(),
         secrets: mounts.secrets(),
-        shm_size: shm_size(spec),
+        rooms: Vec::new(),
         side,
         cwd: process.cwd,
         kernel_world: needs.kernel_world,
         names,
+        own_root: false,
     })
 }
 

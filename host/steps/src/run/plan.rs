@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 use stepwell_model::mount::Limit;
 use stepwell_model::op::Network;
-use stepwell_sys::capability;
+use stepwell_sys::capability::{self, Capabilities};
 use stepwell_sys::mount::Limits;
 use stepwell_sys::probe::Facts;
 use stepwell_sys::seccomp::{Filter, OtherAbi, Rule};
@@ -113,8 +113,12 @@ pub enum SetupStep {
         /// Absolute path in the step, without links.
         at: String,
     },
+    /// From here on no user namespace can be made below the step's own, whose `/proc` stands in the tree.
+    NoUserNamespaces,
     /// The tree becomes the root.
     EnterRoot,
+    /// The tree becomes the root of the step's mount namespace, and nothing lies above it.
+    TakeOverRoot,
     /// Changes into the directory; it is made where it is missing.
     WorkingDirectory {
         /// Absolute path in the step.
@@ -202,7 +206,11 @@ pub fn plan(process: &StepProcess, choice: &TierChoice, facts: &Facts, notify: &
     }
     if choice.tier != Tier::Mediated {
         // There the supervisor knows root and directory, and the kernel's are of no account.
-        steps.push(SetupStep::EnterRoot);
+        steps.push(if shape.own_root {
+            SetupStep::TakeOverRoot
+        } else {
+            SetupStep::EnterRoot
+        });
         steps.push(SetupStep::WorkingDirectory {
             path: process.cwd.clone(),
         });
@@ -231,6 +239,7 @@ pub(super) struct Shape {
     pub pid_namespace: bool,
     pub network_namespace: bool,
     pub landlock: bool,
+    pub own_root: bool,
     no_new_privs: bool,
 }
 
@@ -250,6 +259,7 @@ impl Shape {
             pid_namespace,
             network_namespace,
             landlock: facts.landlock_confines.works(),
+            own_root: process.world.as_ref().is_some_and(|world| world.own_root),
             no_new_privs: facts.no_new_privs || !privileged || choice.tier == Tier::Mediated,
         }
     }
@@ -319,10 +329,11 @@ fn confinement(
         steps.push(SetupStep::ConfineBeneathRoot);
     }
     steps.push(SetupStep::LimitCapabilities {
-        keep: if choice.tier == Tier::Mediated {
-            0
-        } else {
-            capability::STEP.bits()
+        keep: match choice.tier {
+            Tier::Mediated => 0,
+            // Who has it leaves a chroot, but nobody leaves the root of a mount namespace.
+            _ if shape.own_root => (capability::STEP | Capabilities::SYS_CHROOT).bits(),
+            _ => capability::STEP.bits(),
         },
         no_new_privs: shape.no_new_privs,
     });
@@ -416,6 +427,7 @@ mod tests {
         let process = StepProcess {
             world: Some(KernelWorld {
                 tree: "/store/tree".to_owned(),
+                own_root: true,
                 shm_size: 64,
                 in_memory: vec![world::InMemory {
                     path: "/t".to_owned(),

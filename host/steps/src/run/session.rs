@@ -21,6 +21,7 @@ use super::bounds::{Bounds, Excess, LOOK};
 use super::cancel::CancelToken;
 use super::init::{INIT_NAME, STEP};
 use super::plan::Plan;
+use super::rooms::{Full, Rooms, Watch};
 use super::supervisor::Supervisor;
 use super::tree::Tree;
 use super::types::{SupervisorReport, SupervisorSpec};
@@ -68,6 +69,7 @@ enum Stop {
     Cancelled,
     TimedOut,
     Excess(Excess),
+    Full,
 }
 
 pub(super) struct Session<'a> {
@@ -89,6 +91,8 @@ pub(super) struct Session<'a> {
     killed_at: Option<Instant>,
     /// When memory and processes were last looked at.
     looked_at: Instant,
+    /// Who looks at the directories that have a size.
+    sizes: Option<Watch>,
     root: PathBuf,
     cancel: &'a CancelToken,
 }
@@ -100,6 +104,7 @@ impl<'a> Session<'a> {
         plan: &Plan,
         tree: &Tree,
         spec: SupervisorSpec,
+        rooms: Rooms,
         cancel: &'a CancelToken,
     ) -> Result<Self, RunError> {
         let (control, theirs) = descriptor::message_pair()?;
@@ -113,7 +118,7 @@ impl<'a> Session<'a> {
         let pid = Pid::from_child(&child);
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let first = process::pidfd(pid)?;
-        let session = Self {
+        let mut session = Self {
             first,
             child,
             control: Some(control),
@@ -131,9 +136,11 @@ impl<'a> Session<'a> {
             stop: None,
             killed_at: None,
             looked_at: Instant::now(),
+            sizes: None,
             root: tree.path().to_owned(),
             cancel,
         };
+        session.sizes = Watch::start(rooms, pid)?;
         session.send_plan(plan, tree)?;
         Ok(session)
     }
@@ -174,20 +181,23 @@ impl<'a> Session<'a> {
             .map(Supervisor::join)
             .transpose()?
             .unwrap_or_default();
-        self.outcome(report)
+        let full = self.sizes.take().and_then(Watch::finish);
+        self.outcome(report, full)
     }
 
-    fn outcome(&mut self, report: SupervisorReport) -> Result<Ended, RunError> {
+    fn outcome(&mut self, report: SupervisorReport, full: Option<Full>) -> Result<Ended, RunError> {
         let not_executed = self.not_executed;
         let exit = match self.stop {
             Some(Stop::Cancelled) => Exit::Cancelled,
             Some(Stop::TimedOut) => Exit::TimedOut,
             Some(Stop::Excess(Excess::Memory)) => Exit::OutOfMemory,
             Some(Stop::Excess(Excess::Processes)) => Exit::TooManyProcesses,
-            None => match (self.failure.take(), self.exit) {
-                (Some(failure), _) => return Err(failure),
-                (None, Some(exit)) => exit,
-                (None, None) => return Err(RunError::InitDied),
+            // Also where there was too much when it ended, before anybody looked.
+            Some(Stop::Full) | None => match (self.failure.take(), full, self.exit.take()) {
+                (Some(failure), ..) => return Err(failure),
+                (None, Some(Full { path, size }), _) => Exit::Full { mount: path, size },
+                (None, None, Some(exit)) => exit,
+                (None, None, None) => return Err(RunError::InitDied),
             },
         };
         Ok(Ended {
@@ -202,6 +212,7 @@ impl<'a> Session<'a> {
         let mut watched = vec![PollFd::new(&self.first, PollFlags::IN)];
         if self.stop.is_none() {
             watched.push(PollFd::new(self.cancel, PollFlags::IN));
+            watched.extend(self.sizes.iter().map(|fd| PollFd::new(fd, PollFlags::IN)));
         }
         watched.extend(self.control.iter().map(|fd| PollFd::new(fd, PollFlags::IN)));
         watched.extend(self.stdout.iter().map(|fd| PollFd::new(fd, PollFlags::IN)));
@@ -318,6 +329,8 @@ impl<'a> Session<'a> {
         }
         if self.cancel.is_cancelled() {
             self.stop = Some(Stop::Cancelled);
+        } else if self.sizes.as_ref().is_some_and(Watch::is_full) {
+            self.stop = Some(Stop::Full);
         } else if bounds.deadline.is_some_and(|at| now >= at) && self.exit.is_none() {
             self.stop = Some(Stop::TimedOut);
         } else if bounds.is_watched() && now >= self.looked_at + LOOK {

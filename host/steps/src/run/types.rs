@@ -11,6 +11,7 @@ use stepwell_model::op::Network;
 use stepwell_sys::meta::SideTable;
 
 use super::mounts::{MountPoint, SecretFile};
+use super::rooms::Told;
 use super::supervisor::{Guarded, Names};
 
 /// Who holds the owners of files.
@@ -91,8 +92,8 @@ pub struct SupervisorSpec {
     pub mount_points: Vec<MountPoint>,
     /// Files whose content is in memory.
     pub secrets: Vec<SecretFile>,
-    /// Size of `/dev/shm` in bytes.
-    pub shm_size: u64,
+    /// Directories that stand for file systems in memory, with a size.
+    pub rooms: Vec<Told>,
     /// Emulated metadata of inodes that take no extended attribute, as left by earlier steps.
     pub side: SideTable,
     /// The directory that the step starts in, as its path in the step.
@@ -101,6 +102,8 @@ pub struct SupervisorSpec {
     pub kernel_world: bool,
     /// The special names of the tree, where they are known.
     pub names: Option<Names>,
+    /// Whether the tree is the root of a mount namespace of the step's.
+    pub own_root: bool,
 }
 
 /// What decides which system calls the supervisor has to be asked about.

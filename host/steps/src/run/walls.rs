@@ -82,7 +82,31 @@ pub(super) fn walls(process: &StepProcess, facts: &Facts, shape: &Shape) -> Vec<
     if process.network == Network::None && !shape.network_namespace {
         rules.extend(network_wall());
     }
+    if shape.own_root {
+        rules.extend(user_namespace_answers());
+    }
     rules
+}
+
+/// In a chroot the kernel refuses user namespaces with EPERM, which programs know.  Where a step is in none, nobody may make one
+/// either (`NoUserNamespaces`), but the kernel's answer is ENOSPC; what these rules do not see (clone3, programs of 32 bits) gets that.
+fn user_namespace_answers() -> impl Iterator<Item = Rule> {
+    let flag = libc::CLONE_NEWUSER as u64;
+    let calls = [(libc::SYS_unshare, "unshare"), (libc::SYS_clone, "clone")];
+    calls.into_iter().map(move |(nr, name)| Rule {
+        when: vec![Condition {
+            argument: 0,
+            mask: flag,
+            value: flag,
+            negate: false,
+        }],
+        ..Rule::new(
+            nr,
+            name,
+            Action::Errno(libc::EPERM as u16),
+            "a step makes no user namespace",
+        )
+    })
 }
 
 /// Without a network namespace there is no loopback of the step's own, so there are no sockets but those of the

@@ -15,6 +15,9 @@ use super::plan::SetupStep;
 pub struct KernelWorld {
     /// Absolute path of the tree, outside.
     pub tree: String,
+    /// Whether the tree becomes the root of the step's mount namespace, so that nothing lies above it and the step may use
+    /// chroot(2).
+    pub own_root: bool,
     /// Size of `/dev/shm` in bytes.
     pub shm_size: u64,
     /// Further file systems in memory.
@@ -127,6 +130,10 @@ pub fn steps(world: &KernelWorld) -> Vec<SetupStep> {
         path: world.tree.clone(),
     }];
     steps.push(attach(new("proc", &[]), "/proc", DATA));
+    if world.own_root {
+        // In a chroot the kernel makes none.
+        steps.push(SetupStep::NoUserNamespaces);
+    }
     for name in READ_ONLY {
         steps.push(if_there(FileSystem::Itself, format!("/proc/{name}"), READ));
     }

@@ -99,11 +99,7 @@ pub(super) fn open_path(path: &Path) -> SysResult<OwnedFd> {
 /// Attaches another mount of the directory `store` to it, a proc and what the machine has in `/dev` and `/sys`, as is done for a
 /// step; all of it is gone with the child.
 pub(super) fn try_own_file_systems(store: &Path) -> SysResult<()> {
-    let (uid, gid) = (
-        rustix::process::geteuid().as_raw(),
-        rustix::process::getegid().as_raw(),
-    );
-    let attach = || {
+    in_own_namespaces(|| {
         let limits = Limits {
             read_only: true,
             ..Limits::default()
@@ -115,13 +111,31 @@ pub(super) fn try_own_file_systems(store: &Path) -> SysResult<()> {
         mount::limit(&sys, limits)?;
         mount::attach(sys, &tree)?;
         mount::another_mount_at(Path::new("/dev/null")).map(drop)
-    };
+    })
+}
+
+/// Makes the directory `store` the root of a mount namespace, and forbids user namespaces, as is done for a step.
+pub(super) fn try_own_root(store: &Path) -> SysResult<()> {
+    in_own_namespaces(|| {
+        let tree = mount::another_mount_at(store)?;
+        mount::attach(&tree, open_path(store)?)?;
+        namespace::forbid_user_namespaces(mount::file_system("proc", &[], Limits::default())?)?;
+        chroot::take_over(tree)
+    })
+}
+
+/// Runs `attempt` in user, mount, pid and ipc namespaces of its own.
+fn in_own_namespaces(attempt: impl FnOnce() -> SysResult<()>) -> SysResult<()> {
+    let (uid, gid) = (
+        rustix::process::geteuid().as_raw(),
+        rustix::process::getegid().as_raw(),
+    );
     in_child(|| {
         namespace::unshare(
             Namespaces::NEWUSER | Namespaces::NEWNS | Namespaces::NEWPID | Namespaces::NEWIPC,
         )?;
         namespace::map_single_id(uid, gid)?;
-        in_child(attach)
+        in_child(attempt)
     })
 }
 

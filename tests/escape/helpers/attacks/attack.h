@@ -17,6 +17,10 @@
 extern char outside[1024], secret[2048], program[2048], socket_path[2048], mode_file[2048];
 /* Whether the tier is `mediated`. */
 extern int mediated;
+/* Whether chroot(2) is a step's right here. */
+extern int may_chroot;
+/* How many have been found. */
+extern int escapes;
 /* Processes of the machine, ended by 0. */
 extern int strangers[8];
 

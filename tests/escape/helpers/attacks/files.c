@@ -121,20 +121,41 @@ void grafts(void)
 	}
 }
 
-/* The classic: a root within the root, while the working directory stays above it. */
-void nested_chroot(void)
+/* The classic: a root within the root, while the working directory, or a descriptor, stays above it.  Where a step may make one, all
+ * ways up have to end at its own root. */
+static int out_of_inner_root(int by_descriptor)
 {
+	struct stat own, here;
 	int above = open("/", O_RDONLY | O_DIRECTORY);
 	mkdir("/tmp/inner", 0755);
-	if (chroot("/tmp/inner") == 0) {
+	if (stat("/", &own) || chdir(by_descriptor ? "/tmp/inner" : "/"))
+		return 2;
+	if (chroot("/tmp/inner"))
+		return may_chroot ? 2 : 0;
+	if (!may_chroot)
 		escaped("chroot");
-		fchdir(above);
-		for (int i = 0; i < 64; i++)
-			chdir("..");
-		if (chroot(".") == 0 && is_secret(open(secret, O_RDONLY)))
-			escaped("out of a root within the root");
+	if (by_descriptor && fchdir(above))
+		return 2;
+	for (int i = 0; i < 64; i++)
+		chdir("..");
+	if (stat(".", &here) || here.st_dev != own.st_dev || here.st_ino != own.st_ino)
+		escaped("above its own root");
+	if (is_secret(open(secret + 1, O_RDONLY)) || (chroot(".") == 0 && is_secret(open(secret, O_RDONLY))))
+		escaped("out of a root within the root");
+	return !may_chroot;
+}
+
+void nested_chroot(void)
+{
+	for (int by_descriptor = 0; by_descriptor < 2; by_descriptor++) {
+		int status;
+		pid_t child = fork();
+		if (child == 0)
+			_exit(out_of_inner_root(by_descriptor) | (escapes > 0));
+		waitpid(child, &status, 0);
+		if (status)
+			escaped("a root within the root: %d", status);
 	}
-	close(above);
 }
 
 void descriptors(void)

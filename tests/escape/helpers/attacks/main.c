@@ -1,7 +1,7 @@
 /* attacks NAME: run in a RUN step, tries one way out of it.  Prints a line `ESCAPED: …` for each that is open, and ends with
  * 1 if there is one, with 0 if there is none, with 2 where it could not be tried.
  *
- * The surroundings come in the environment: OUTSIDE, TIER, STRANGERS.  Each attack is a function in a file of its theme;
+ * The surroundings come in the environment: OUTSIDE, TIER, STRANGERS, CHROOT.  Each attack is a function in a file of its theme;
  * the rows that say what each is about are in src/table.rs.
  */
 #include <stdarg.h>
@@ -9,8 +9,7 @@
 #include "attack.h"
 
 char outside[1024], secret[2048], program[2048], socket_path[2048], mode_file[2048];
-int mediated, strangers[8];
-static int escapes;
+int mediated, may_chroot, strangers[8], escapes;
 
 static const struct {
 	const char *name;
@@ -73,6 +72,7 @@ int main(int count, char **argument)
 	snprintf(socket_path, sizeof socket_path, "%s/socket", outside);
 	snprintf(mode_file, sizeof mode_file, "%s/mode", outside);
 	mediated = !strcmp(required("TIER"), "mediated");
+	may_chroot = !strcmp(required("CHROOT"), "allowed");
 	char *next = strdup(required("STRANGERS"));
 	for (int i = 0; i < 7 && next && *next; i++)
 		strangers[i] = (int)strtol(next, &next, 10);

@@ -64,7 +64,7 @@ pub enum What {
     Empty {
         /// Its permission bits.
         mode: u32,
-        /// Its largest size in bytes, which only a file system of the kernel's keeps ([`super::world`]).
+        /// What fits in, in bytes, which the kernel keeps ([`super::world`]) or the builder looks after ([`super::rooms`]).
         size: Option<u64>,
     },
     /// A file whose content stays in memory.
@@ -222,6 +222,12 @@ impl Mounts {
             Some(path.map(|path| InMemory { path, mode, size }))
         };
         self.placed.iter().filter_map(memory).collect()
+    }
+
+    /// Returns where something is in memory, and what fits in, as far as that was said.
+    pub fn in_memory_sizes(&self) -> Vec<(Vec<u8>, Option<u64>)> {
+        let size = |placed: &Placed| Some((placed.place.path(), placed.in_memory?.1));
+        self.placed.iter().filter_map(size).collect()
     }
 
     /// Returns the secrets that are files.

@@ -161,11 +161,17 @@ pub fn near(
 /// # Errors
 /// The directory is not in the tree, or was removed: the kernel knows what that means.
 pub fn absolute(step: &Step, tid: u32, dirfd: i32, path: &[u8]) -> Result<Vec<u8>, Stop> {
-    if path.starts_with(b"/") {
-        return Ok(path.to_vec());
-    }
-    let base = resolve::read_magic(&step.descriptor_link(tid, dirfd)).map_err(|_| Stop::CarryOn)?;
-    let base = step.inside(&base).ok_or(Stop::CarryOn)?;
+    let link = match path.starts_with(b"/") {
+        // A step that may use chroot(2) may have another root than the tree's.
+        true if step.own_root => format!("/proc/{tid}/root"),
+        true => return Ok(path.to_vec()),
+        false => step.descriptor_link(tid, dirfd),
+    };
+    let base = resolve::read_magic(&link).map_err(|_| Stop::CarryOn)?;
+    let base = match step.own_root {
+        true => &base[..],
+        false => step.inside(&base).ok_or(Stop::CarryOn)?,
+    };
     Ok([base, b"/", path].concat())
 }
 

@@ -1,6 +1,8 @@
 //! statfs(2) and fstatfs(2): grafts say that they are what they stand for, since programs ask whether `/proc` is
 //! mounted by the type of its file system.
 
+use std::sync::atomic::Ordering;
+
 use rustix::fs;
 use stepwell_sys::resolve;
 
@@ -9,6 +11,7 @@ use super::nodes::{HostFile, Node, open_host};
 use super::path::{AT_FDCWD, Place, in_graft, locate};
 use super::step::Step;
 use crate::run::narrow::Form;
+use crate::run::rooms::Told;
 
 // Types of file systems (statfs(2), include/uapi/linux/magic.h).
 const PROC: u64 = 0x9fa0;
@@ -19,8 +22,11 @@ const TMPFS: u64 = 0x0102_1994;
 pub fn statfs(step: &mut Step, call: &Call<'_>) -> Result<Answer, Stop> {
     let place = match locate(step, call, AT_FDCWD, &call.path(0)?, true)? {
         Place::Graft(place) => place,
-        Place::Tree(place) if is_shared_memory(&place.path) && place.handle.is_ok() => {
-            return answer_sized(call, TMPFS, step.shm_size);
+        Place::Tree(place) if place.handle.is_ok() => {
+            return match room(step, &place.path) {
+                Some(room) => answer_room(call, room),
+                None => Ok(Answer::CarryOn),
+            };
         }
         _ => return Ok(Answer::CarryOn),
     };
@@ -38,16 +44,18 @@ pub fn statfs(step: &mut Step, call: &Call<'_>) -> Result<Answer, Stop> {
 /// fstatfs(fd, buffer)
 pub fn fstatfs(step: &mut Step, call: &Call<'_>) -> Result<Answer, Stop> {
     let target = resolve::read_magic(&step.descriptor_link(call.tid(), call.int(0)));
-    match target
+    let Some(inside) = target
         .ok()
-        .as_deref()
-        .and_then(|target| step.inside(target))
-    {
-        Some(inside) if is_shared_memory(inside) => answer_sized(call, TMPFS, step.shm_size),
+        .and_then(|target| step.inside(&target).map(<[u8]>::to_vec))
+    else {
+        return Ok(Answer::CarryOn);
+    };
+    if let Some(room) = room(step, &inside) {
+        return answer_room(call, room);
+    }
+    match &inside[..] {
         // Of `/dev`, a step may have real files open.
-        Some(inside) if in_graft(inside) && !inside.starts_with(b"/dev/") => {
-            answer(call, kind(inside))
-        }
+        inside if in_graft(inside) && !inside.starts_with(b"/dev/") => answer(call, kind(inside)),
         _ => Ok(Answer::CarryOn),
     }
 }
@@ -60,35 +68,40 @@ fn kind(path: &[u8]) -> u64 {
     }
 }
 
-/// `/dev/shm` is a directory like any other; its size is what was asked for, and is told, but not kept.
-fn is_shared_memory(path: &[u8]) -> bool {
-    path.strip_prefix(b"/dev/shm")
-        .is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+/// Returns the room that a path of the tree lies in: of all that is mounted above it, it is the nearest.
+fn room<'a>(step: &'a Step, path: &[u8]) -> Option<&'a Told> {
+    let above = |mount: &[u8]| {
+        path.strip_prefix(mount)
+            .is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+    };
+    let room = step
+        .rooms
+        .iter()
+        .filter(|room| above(&room.path))
+        .max_by_key(|room| room.path.len())?;
+    let is_nearer = |path: &[u8]| above(path) && path.len() > room.path.len();
+    let mut mounts = step.mount_points.iter();
+    (!mounts.any(|mount| is_nearer(&mount.path))).then_some(room)
+}
+
+/// Fills a `struct statfs` for a room, with what was in it when it was last looked at.
+fn answer_room(call: &Call<'_>, room: &Told) -> Result<Answer, Stop> {
+    let used = room.used.load(Ordering::Relaxed).min(room.size);
+    answer_sized(call, TMPFS, room.size, room.size - used)
 }
 
 /// Fills a `struct statfs` for a file system without blocks.
 fn answer(call: &Call<'_>, kind: u64) -> Result<Answer, Stop> {
-    answer_sized(call, kind, 0)
+    answer_sized(call, kind, 0, 0)
 }
 
-/// Fills a `struct statfs` (the same on all 64-bit architectures) for a file system that is empty.
-fn answer_sized(call: &Call<'_>, kind: u64, bytes: u64) -> Result<Answer, Stop> {
+/// Fills a `struct statfs` (the same on all 64-bit architectures) for a file system with so many bytes.
+fn answer_sized(call: &Call<'_>, kind: u64, bytes: u64, free: u64) -> Result<Answer, Stop> {
     const BLOCK: u64 = 4096;
     const NAME_LENGTH: u64 = 255;
     // Type and block size; blocks and inodes (five numbers), identity; longest name, fragment size.
-    let blocks = bytes / BLOCK;
-    let words = [
-        kind,
-        BLOCK,
-        blocks,
-        blocks,
-        blocks,
-        0,
-        0,
-        0,
-        NAME_LENGTH,
-        BLOCK,
-    ];
+    let (blocks, free) = (bytes / BLOCK, free / BLOCK);
+    let words = [kind, BLOCK, blocks, free, free, 0, 0, 0, NAME_LENGTH, BLOCK];
     // How many bytes each word has, and all of them with the room behind (arch/x86/include/asm/compat.h for 32-bit programs).
     let (widths, size) = match call.form() {
         Form::Statfs => ([4, 4, 4, 4, 4, 4, 4, 8, 4, 4], 64),

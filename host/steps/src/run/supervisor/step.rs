@@ -14,6 +14,7 @@ use super::mediated::Mediated;
 use super::names::Names;
 use super::pids::Pids;
 use crate::run::mounts::{MountPoint, SecretFile};
+use crate::run::rooms::Told;
 use crate::run::types::{Counters, Ids, SupervisorReport, SupervisorSpec, Tier};
 
 /// Stops a step that makes symlinks of other owners without end from filling memory.
@@ -47,6 +48,8 @@ pub struct Step {
     pub ids: Ids,
     /// Whether `/proc`, `/dev` and `/sys` are the kernel's own, so that nothing is to be answered there.
     pub kernel_world: bool,
+    /// Whether the tree is the root of a mount namespace of the step's: links in `/proc` then show paths in the tree.
+    pub own_root: bool,
     /// Whether `/dev` holds real device nodes.
     pub real_devices: bool,
     /// The processes.
@@ -73,8 +76,8 @@ pub struct Step {
     pub mount_points: Vec<MountPoint>,
     /// Files whose content is in memory.
     pub secrets: Vec<SecretFile>,
-    /// Size of `/dev/shm` in bytes, as it is told.
-    pub shm_size: u64,
+    /// Directories that stand for file systems in memory, with a size.
+    pub rooms: Vec<Told>,
     /// What was done.
     pub counters: Counters,
     /// What the supervisor keeps in the kernel's place, where no path may be left to it.
@@ -112,6 +115,7 @@ impl Step {
             host,
             ids: spec.ids,
             kernel_world: spec.kernel_world,
+            own_root: spec.own_root,
             real_devices: spec.real_devices,
             pids: Pids::new(spec.init_pid, spec.pid_namespace),
             identities: Identities::new(&spec.credentials),
@@ -125,7 +129,7 @@ impl Step {
             top_links: top_links(&spec.root_dir),
             mount_points: spec.mount_points,
             secrets: spec.secrets,
-            shm_size: spec.shm_size,
+            rooms: spec.rooms,
             counters: Counters::default(),
             root: spec.root_dir,
         })

@@ -54,6 +54,7 @@ pub fn ordinary_user() -> Facts {
         user_xattr: Attempt::Works,
         proc_masked: false,
         own_file_systems: None,
+        own_root: None,
     }
 }
 
@@ -94,6 +95,7 @@ pub fn user_with_subordinate_ids() -> Facts {
         chown: Attempt::Works,
         real_ids: true,
         own_file_systems: Some(Attempt::Works),
+        own_root: Some(Attempt::Works),
         ..ordinary_user()
     }
 }
