@@ -338,7 +338,7 @@ fn write_sparse(mut file: &File, size: u64, content: &mut dyn Read) -> io::Resul
         let piece = &buffer[..filled];
         if filled == HOLE && piece.iter().all(|b| *b == 0) {
             hole += filled as u64;
-        } else {
+        } else if filled > 0 {
             if hole > 0 {
                 io::Seek::seek_relative(&mut file, hole as i64)?;
                 hole = 0;
