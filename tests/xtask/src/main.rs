@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod demo;
+mod file_systems;
 mod guest_std;
 mod lockdown;
 mod setup;
@@ -35,6 +36,11 @@ const COMMANDS: &[Command] = &[
         test::main,
     ),
     (
+        "file-systems",
+        "sets up and runs the tests of trees and builds on xfs and btrfs (as root)",
+        file_systems::main,
+    ),
+    (
         "lockdown",
         "sets up and runs the builds in real lockdowns, with Debian's kernels and AppArmor: half an hour (as root)",
         lockdown::main,
@@ -54,7 +60,7 @@ fn main() -> ExitCode {
     else {
         eprintln!("usage: cargo xtask COMMAND\n");
         for (name, what, _) in COMMANDS {
-            eprintln!("  {name:<8}{what}");
+            eprintln!("  {name:<14}{what}");
         }
         return ExitCode::from(2);
     };
