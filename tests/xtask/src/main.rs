@@ -47,7 +47,7 @@ const COMMANDS: &[Command] = &[
     ),
     (
         "bench",
-        "sets up and runs the benchmark beside Buildah; `bench cost`: of RUN steps in each tier",
+        "sets up and runs the benchmark beside Buildah; `bench cost`: of RUN steps in each tier; `bench roots DIR…`: of their roots",
         test::bench,
     ),
 ];
