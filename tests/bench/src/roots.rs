@@ -1,8 +1,9 @@
 //! `cargo xtask bench roots DIR…`: making the root of a second branch, while the first one is at work, in stores below the directories: by
 //! unpacking layers, as everywhere, and by sharing contents with the first, where the file system has that (xfs, btrfs).
 //!
-//! Unpacking is measured with the first root of a store, sharing with the second; what was written is flushed in between, and counted by
-//! the device.  The best of some rounds is shown: other work on the machine only ever makes a round slower.
+//! Unpacking is measured with the first root of a store; sharing with the second, at once, and with the third, when all was flushed, since
+//! what is shared has to be on the disk. What is written is counted by the device.  The best of some rounds is shown: other
+//! work on the machine only ever makes a round slower.
 
 use std::fs;
 use std::io::Read as _;
@@ -13,11 +14,11 @@ use rustix::fs::syncfs;
 use serde_json::Value;
 use stepwell_image::{Entry, Kind, LayerOptions};
 use stepwell_model::Digest;
-use stepwell_store::{Compression, Ids, Layer, Store, StoreOptions};
+use stepwell_store::{Checkout, Compression, Ids, Layer, Store, StoreOptions};
 
 use crate::cost;
 
-/// How often each is measured.
+/// How often each is measured, where nothing is said.
 const ROUNDS: u32 = 3;
 
 /// Files of the base with large files, and the bytes in each.
@@ -26,13 +27,11 @@ const LARGE: (u64, u64) = (20, 100 << 20);
 /// Unit of the kernel's counters of devices.
 const SECTOR: u64 = 512;
 
-/// What making a root took.
+/// What making a root took, in seconds.
 #[derive(Debug, Clone, Copy)]
 struct Took {
     wall: f64,
     cpu: f64,
-    /// Bytes that the device was given, with the flush.
-    written: u64,
 }
 
 /// A base: its name, and layers in a store.
@@ -41,16 +40,19 @@ struct Base {
     layers: Vec<Layer>,
 }
 
-/// Measures below the directories in `args`; `--debug` says that nothing is optimised.
+/// Measures below the directories in `args`; `--rounds=N` says how often, `--debug` that nothing is optimised.
 pub fn main(args: &[String]) -> Result<(), String> {
     let dirs: Vec<_> = args.iter().filter(|a| !a.starts_with("--")).collect();
+    let rounds = args.iter().find_map(|a| a.strip_prefix("--rounds="));
+    let rounds = rounds.map_or(Ok(ROUNDS), str::parse);
+    let rounds = rounds.map_err(|e| format!("`--rounds`: {e}"))?;
     if dirs.is_empty() {
         return Err("`bench roots` needs directories, each on a file system to be measured".into());
     }
     println!(
-        "| base | file system | first root: wall s / cpu s / MB written | second root | wall ratio | cpu ratio | ratio of what is written |"
+        "| base | file system | first root, wall s / cpu s | second, at once | MB written for both | third, flushed | MB written | wall ratios | cpu ratios |"
     );
-    println!("| --- | --- | --- | --- | --- | --- | --- |");
+    println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- |");
     let work = tempfile::tempdir_in("/var/tmp").map_err(|e| format!("a work directory: {e}"))?;
     let source = store(&work.path().join("store"))?;
     let bases = [
@@ -62,7 +64,7 @@ pub fn main(args: &[String]) -> Result<(), String> {
     ];
     for base in &bases {
         for dir in &dirs {
-            measure(&source, base, Path::new(dir))?;
+            measure(&source, base, Path::new(dir), rounds)?;
         }
     }
     Ok(())
@@ -145,9 +147,10 @@ impl std::io::Read for Noise {
 }
 
 /// Measures one base in one place and prints the row.
-fn measure(source: &Store, base: &Base, dir: &Path) -> Result<(), String> {
-    let (mut first, mut second): (Option<Took>, Option<Took>) = (None, None);
-    for _ in 0..ROUNDS {
+fn measure(source: &Store, base: &Base, dir: &Path, rounds: u32) -> Result<(), String> {
+    let mut best: [Option<Took>; 3] = [None; 3];
+    let mut written = [0; 2];
+    for _ in 0..rounds {
         let work = tempfile::tempdir_in(dir).map_err(|e| format!("`{}`: {e}", dir.display()))?;
         let store = store(&work.path().join("store"))?;
         for layer in &base.layers {
@@ -158,54 +161,54 @@ fn measure(source: &Store, base: &Base, dir: &Path) -> Result<(), String> {
                 .map_err(|e| e.to_string())?;
         }
         let mut trees = Vec::new();
-        for best in [&mut first, &mut second] {
-            let (took, tree) = took(dir, || {
-                let mut tree = store
-                    .checkout(&base.layers, &())
-                    .map_err(|e| e.to_string())?;
-                tree.begin().map_err(|e| e.to_string())?;
-                Ok(tree)
-            })?;
+        let before = flushed(dir)?;
+        for (number, best) in best.iter_mut().enumerate() {
+            if number == 2 {
+                written[0] = flushed(dir)? - before;
+            }
+            let (took, tree) = root(&store, base)?;
             *best = Some(best.map_or(took, |b| if b.wall < took.wall { b } else { took }));
             trees.push(tree);
         }
+        written[1] = flushed(dir)? - before - written[0];
     }
-    let (Some(first), Some(second)) = (first, second) else {
+    let [Some(first), Some(second), Some(third)] = best else {
         return Ok(());
     };
-    let cell = |t: &Took| {
-        format!(
-            "{:.2} / {:.2} / {:.1}",
-            t.wall,
-            t.cpu,
-            t.written as f64 / 1e6
-        )
-    };
+    let cell = |t: &Took| format!("{:.3} / {:.2}", t.wall, t.cpu);
     println!(
-        "| {} | {} | {} | {} | {:.2} | {:.2} | {:.3} |",
+        "| {} | {} | {} | {} | {:.1} | {} | {:.1} | {:.2}, {:.4} | {:.2}, {:.4} |",
         base.name,
         mounted(dir)?.1,
         cell(&first),
         cell(&second),
+        written[0] as f64 / 1e6,
+        cell(&third),
+        written[1] as f64 / 1e6,
         second.wall / first.wall,
+        third.wall / first.wall,
         second.cpu / first.cpu,
-        second.written as f64 / first.written as f64
+        third.cpu / first.cpu
     );
     Ok(())
 }
 
-/// Does something and says what it took; the flush counts for what was written, not for the time.
-fn took<T>(dir: &Path, work: impl FnOnce() -> Result<T, String>) -> Result<(Took, T), String> {
-    let flush = || -> Result<u64, String> {
-        let handle = fs::File::open(dir).map_err(|e| e.to_string())?;
-        syncfs(&handle).map_err(|e| format!("`{}` cannot be flushed: {e}", dir.display()))?;
-        written(dir)
-    };
-    let (before, cpu, start) = (flush()?, processor(), Instant::now());
-    let done = work()?;
+/// Makes a root in which a step could begin.
+fn root<'a>(store: &'a Store, base: &Base) -> Result<(Took, Checkout<'a>), String> {
+    let (cpu, start) = (processor(), Instant::now());
+    let mut tree = store
+        .checkout(&base.layers, &())
+        .map_err(|e| e.to_string())?;
+    tree.begin().map_err(|e| e.to_string())?;
     let (wall, cpu) = (start.elapsed().as_secs_f64(), processor() - cpu);
-    let written = flush()? - before;
-    Ok((Took { wall, cpu, written }, done))
+    Ok((Took { wall, cpu }, tree))
+}
+
+/// Flushes the file system of a directory; returns the bytes that were written to its device so far.
+fn flushed(dir: &Path) -> Result<u64, String> {
+    let handle = fs::File::open(dir).map_err(|e| format!("`{}`: {e}", dir.display()))?;
+    syncfs(&handle).map_err(|e| format!("`{}` cannot be flushed: {e}", dir.display()))?;
+    written(dir)
 }
 
 /// Processor time of this process so far, in seconds.

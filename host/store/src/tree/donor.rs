@@ -68,8 +68,7 @@ impl Store {
     /// Finds the tree that has the most of some layers in it, for a tree that lies at `root`; none where the file system shares no
     /// extents.  That a tree cannot be used is no failure, since there are the layers.
     pub(super) fn donor(&self, root: BorrowedFd<'_>, layers: &HashSet<Digest>) -> Option<Donor> {
-        let is_sharing =
-            rustix::fs::fstatfs(root).is_ok_and(|s| SHARING.contains(&(s.f_type as i64)));
+        let is_sharing = rustix::fs::fstatfs(root).is_ok_and(|s| SHARING.contains(&s.f_type));
         if !is_sharing || layers.is_empty() {
             return None;
         }

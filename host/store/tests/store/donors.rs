@@ -16,7 +16,7 @@ use crate::support::{
 
 /// Says whether files can share extents where the store is; tells it where not.
 fn shares(fixture: &Fixture) -> bool {
-    let magic = rustix::fs::statfs(fixture.dir.path()).unwrap().f_type as i64;
+    let magic = rustix::fs::statfs(fixture.dir.path()).unwrap().f_type;
     let shares = [0x5846_5342, 0x9123_683e].contains(&magic);
     if !shares {
         println!("NOT RUN: sharing of contents, which this file system does not have");
