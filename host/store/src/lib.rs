@@ -11,7 +11,7 @@
 //! | `v1/blobs/sha256/HEX` | compressed layers, configurations, manifests | [`blobs`] |
 //! | `v1/layers/HEX.toc`, `HEX.gzip` …, `HEX.BLOB` | contents of the layer with that diff id; where its blobs are; that a blob was found to be it | [`toc`], [`layer`] |
 //! | `v1/records/HEX`, `v1/slots/HEX` | cache records by key; latest key of a place in a build | [`records`] |
-//! | `v1/trees/NAME/` | a tree: `lock`, `index`, `dirty`, `root/` | [`tree`] |
+//! | `v1/trees/NAME/` | a tree: `lock`, `index`, `state` or `begun`, `root/` | [`tree`] |
 //! | `v1/caches/HEX/` | a cache directory of RUN steps: `lock`, `about`, `data/`, `lent` | [`caches`] |
 //! | `v1/tmp/NAME.lock`, `v1/tmp/NAME/` | what one process is writing or deleting | [`session`] |
 //!

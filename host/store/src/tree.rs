@@ -8,8 +8,9 @@
 //! `trees/NAME/root/` is the file system, `trees/NAME/lock` is locked by whoever uses it, `trees/NAME/state` says which
 //! layers it is made of, `trees/NAME/index` what each entry was when that was written ([`index`]).  **No readable
 //! `state` means that the tree is not what any chain says**: it is removed before the first change and written after
-//! the last one, so that whoever finds a tree without it and unlocked throws it away.  `trees/NAME/lends` says that directories
-//! of others may lie in the tree meanwhile ([`caches`](crate::caches)).
+//! the last one, so that whoever finds a tree without it and unlocked throws it away.  A step's own changes
+//! come after `state` was renamed to `begun`, which says what the index still is, unlike the tree (`donor`).
+//! `trees/NAME/lends` says that directories of others may lie in the tree meanwhile ([`caches`](crate::caches)).
 //!
 //! | file | what it does |
 //! | --- | --- |
@@ -17,6 +18,7 @@
 //! | `pool` | finds the nearest tree, makes new ones, throws away |
 //! | `plan` | compares index and chain: what is kept, mended, made, deleted |
 //! | `apply` | carries that out: deletes, reads layers, creates |
+//! | `donor` | finds files that new ones can share their content with |
 //! | `create` | makes one inode with its metadata |
 //! | `disk` | reads one inode with its metadata |
 //! | `walk` | compares a tree with its index |
@@ -28,6 +30,7 @@ mod capture;
 pub mod checkout;
 mod create;
 mod disk;
+mod donor;
 pub mod index;
 mod plan;
 mod pool;

@@ -3,7 +3,7 @@
 //! and the ratios, as a Markdown table.
 //!
 //! `cargo xtask bench cost` measures RUN steps alone, in each tier ([`cost`]); `cargo xtask bench parse` the Dockerfile
-//! frontend ([`parse`]).
+//! frontend ([`parse`]), `cargo xtask bench roots DIR…` how the roots of branches are made ([`roots`]).
 //!
 //! Nothing here is a test: the machine's other work moves the times, the ratios much less.
 #![forbid(unsafe_code)]
@@ -13,6 +13,7 @@ mod case;
 mod cost;
 mod measure;
 mod parse;
+mod roots;
 mod table;
 
 use std::path::Path;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
     let wanted: Vec<String> = std::env::args().skip(1).collect();
     let result = match wanted.split_first() {
         Some((first, args)) if first == "cost" => cost::main(args),
+        Some((first, args)) if first == "roots" => roots::main(args),
         Some((first, [])) if first == "parse" => parse::main(),
         _ => run(&wanted).map(|table| print!("{table}")),
     };

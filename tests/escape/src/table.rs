@@ -37,6 +37,7 @@ pub const ATTACKS: &[Attack] = &[
     row("mounts", "makes no mount"),
     row("surface", KERNEL),
     row("narrow_calls", KERNEL),
+    row("controls", "nothing else is in the tree of the next"),
     row("keys", "no key of the builder's"),
     row("own_filter", KERNEL),
     row("sockets", "no socket of the machine's"),

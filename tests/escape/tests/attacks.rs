@@ -113,6 +113,7 @@ fn the_surroundings_are_there() {
         ("descriptors", "ESCAPED: an open descriptor 7"),
         ("environments", "ESCAPED: the builder's variable"),
         ("keys", "ESCAPED: a key of the session keyring: hush"),
+        ("controls", "ESCAPED: EXT4_IOC_MOVE_EXT"),
         ("terminals", "ESCAPED: /dev/tty"),
         ("sockets", "ESCAPED: a socket by the name"),
         ("sockets", "ESCAPED: a socket by the path"),

@@ -1,7 +1,10 @@
 //! Steps that want to be taken for others: that change files so that nobody sees it, or that leave something where another step,
 //! another build or another tenant takes it.
 
+use stepwell_escape_tests::helper;
 use stepwell_integration_tests::World;
+use stepwell_integration_tests::children::{signal, wait_until};
+use stepwell_integration_tests::denial::compile_all;
 use stepwell_integration_tests::way::{Way, each_tier};
 use stepwell_test_support::cmd::run;
 
@@ -116,6 +119,55 @@ fn what_a_step_leaves_is_taken_by_nobody_else() {
             let runs = built.printed().iter().any(|l| l == "planted");
             assert_eq!(runs, carried_out, "{way:?} {namespace}:\n{}", built.err);
         }
+    });
+}
+
+/// A base, and a step that stores through shared mappings, which no call tells of.
+const STORING: &str = r"
+FROM @BUSYBOX@ AS base
+RUN mkdir /d && for i in $(seq 60); do head -c $((i * 4999)) /bin/busybox > /d/$i; done && cd /d && sha256sum * > /sums
+FROM base
+COPY mapped /mapped
+RUN /mapped /d/*
+";
+
+/// A step whose root is made of the same layers meanwhile; its contents may come from the tree of the first (`cargo xtask
+/// file-systems`).
+const OTHER: &str = r"
+FROM @BUSYBOX@ AS base
+RUN mkdir /d && for i in $(seq 60); do head -c $((i * 4999)) /bin/busybox > /d/$i; done && cd /d && sha256sum * > /sums
+FROM base
+RUN cd /d && sha256sum -c /sums
+";
+
+#[test]
+fn what_a_step_stores_by_mappings_is_in_no_other_tree() {
+    each_tier(|way| {
+        let world = World::new();
+        let program = world.path("context/mapped");
+        compile_all(
+            &[helper("mapped.c")],
+            &["-D_GNU_SOURCE", "-static"],
+            &program,
+        );
+        world.dockerfile(STORING);
+        let said = world.path("said");
+        let mut storing = way.command(&world, &[]);
+        storing.stderr(std::fs::File::create(&said).expect("a file"));
+        let mut storing = storing.spawn().expect("a build");
+        wait_until("that the step stores", || {
+            std::fs::read_to_string(&said).is_ok_and(|text| text.contains("it stores"))
+        });
+        world.dockerfile(OTHER);
+        let other = way.build(&world, &[]);
+        signal(&storing, "TERM");
+        storing.wait().expect("its end");
+        let intact = other
+            .printed()
+            .iter()
+            .filter(|l| l.ends_with(": OK"))
+            .count();
+        assert_eq!(intact, 60, "{way:?}:\n{}", other.err);
     });
 }
 

@@ -73,7 +73,9 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "stepwell-bench",
         &[
             "dockerfile-core",
+            "stepwell-image",
             "stepwell-model",
+            "stepwell-store",
             "stepwell-test-support",
             "stepwell-wasm",
         ],

@@ -161,6 +161,20 @@ pub const LOCKDOWN: &[Package] = &[
     },
 ];
 
+/// What the tests on other file systems use, of root.
+pub const FILE_SYSTEMS: &[Package] = &[
+    Package {
+        name: "xfsprogs",
+        program: "mkfs.xfs",
+        why: "makes an xfs, whose files can share their contents",
+    },
+    Package {
+        name: "btrfs-progs",
+        program: "mkfs.btrfs",
+        why: "makes a btrfs, whose files can share their contents",
+    },
+];
+
 /// Directory into which packages are unpacked where they cannot be installed.
 pub fn unpacked() -> PathBuf {
     cache_dir().join("tools")

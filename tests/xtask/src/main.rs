@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod demo;
+mod file_systems;
 mod guest_std;
 mod lockdown;
 mod setup;
@@ -35,13 +36,18 @@ const COMMANDS: &[Command] = &[
         test::main,
     ),
     (
+        "file-systems",
+        "sets up and runs the tests of trees and builds on xfs and btrfs (as root)",
+        file_systems::main,
+    ),
+    (
         "lockdown",
         "sets up and runs the builds in real lockdowns, with Debian's kernels and AppArmor: half an hour (as root)",
         lockdown::main,
     ),
     (
         "bench",
-        "sets up and runs the benchmark beside Buildah; `bench cost`: of RUN steps in each tier",
+        "sets up and runs the benchmark beside Buildah; `bench cost`: of RUN steps in each tier; `bench roots DIR…`: of their roots",
         test::bench,
     ),
 ];
@@ -54,7 +60,7 @@ fn main() -> ExitCode {
     else {
         eprintln!("usage: cargo xtask COMMAND\n");
         for (name, what, _) in COMMANDS {
-            eprintln!("  {name:<8}{what}");
+            eprintln!("  {name:<14}{what}");
         }
         return ExitCode::from(2);
     };

@@ -6,7 +6,7 @@ use std::process::Command;
 use stepwell_test_support::cmd::{run, show, which};
 use stepwell_test_support::{cache_dir, is_root, tools, workspace};
 
-use crate::{lockdown, setup};
+use crate::{file_systems, lockdown, setup};
 
 /// Sets up and runs all tests.
 pub fn main(args: &[String]) -> Result<(), String> {
@@ -25,7 +25,13 @@ pub fn main(args: &[String]) -> Result<(), String> {
     if !is_root() {
         println!("{}", lockdown::NOT_RUN);
     }
-    result
+    // Who names tests wants those.
+    let there = if args.is_empty() {
+        file_systems::quick()
+    } else {
+        Ok(())
+    };
+    result.and(there)
 }
 
 /// The test runner, in the source tree.
@@ -62,7 +68,12 @@ pub fn bench(args: &[String]) -> Result<(), String> {
 
 /// Cargo, in the source tree.
 pub fn cargo() -> Command {
-    let mut command = Command::new("cargo");
+    at_root("cargo")
+}
+
+/// A program, in the source tree.
+pub fn at_root(program: &str) -> Command {
+    let mut command = Command::new(program);
     command.current_dir(workspace());
     command
 }

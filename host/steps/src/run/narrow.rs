@@ -86,7 +86,7 @@ const CALLS: &[Narrow] = calls! {
     SYS_ptrace: 26 Same; SYS_process_vm_readv: 347 Same; SYS_process_vm_writev: 348 Same; SYS_process_madvise: 440 Same; SYS_kcmp: 349 Same;
     SYS_socket: 359 Same;
     SYS_add_key: 286 Same; SYS_request_key: 287 Same; SYS_keyctl: 288 Same; SYS_open_by_handle_at: 342 Same;
-    SYS_bpf: 357 Same; SYS_perf_event_open: 336 Same; SYS_userfaultfd: 374 Same; SYS_io_uring_setup: 425 Same;
+    SYS_bpf: 357 Same; SYS_perf_event_open: 336 Same; SYS_userfaultfd: 374 Same; SYS_io_uring_setup: 425 Same; SYS_ioctl: 54 Same;
 };
 
 /// Of ARM there are the calls that are refused everywhere; for the others nobody answers there
@@ -94,7 +94,7 @@ const CALLS: &[Narrow] = calls! {
 #[cfg(not(target_arch = "x86_64"))]
 const CALLS: &[Narrow] = calls! {
     SYS_add_key: 309 Same; SYS_request_key: 310 Same; SYS_keyctl: 311 Same; SYS_open_by_handle_at: 371 Same;
-    SYS_bpf: 386 Same; SYS_perf_event_open: 364 Same; SYS_userfaultfd: 388 Same; SYS_io_uring_setup: 425 Same;
+    SYS_bpf: 386 Same; SYS_perf_event_open: 364 Same; SYS_userfaultfd: 388 Same; SYS_io_uring_setup: 425 Same; SYS_ioctl: 54 Same;
 };
 
 /// Number from which on all architectures have the same numbers.

@@ -24,7 +24,7 @@ pub(super) fn refused() -> Vec<Rule> {
             row.reason,
         )
     };
-    REFUSED.iter().map(rule).collect()
+    REFUSED.iter().map(rule).chain(controls()).collect()
 }
 
 /// A call that is refused in every tier.
@@ -72,6 +72,66 @@ const REFUSED: &[Refused] = &[
         "its calls would go around the filter; programs fall back to the calls themselves",
     ),
 ];
+
+/// An ioctl(2) of file systems that is refused in every tier: type and number, which is all of a request but the length of its
+/// structure and the direction, in which 32-bit programs differ.
+struct Control {
+    kind: u8,
+    number: u8,
+    reason: &'static str,
+}
+
+const fn control(kind: u8, number: u8, reason: &'static str) -> Control {
+    Control {
+        kind,
+        number,
+        reason,
+    }
+}
+
+const UNSEEN: &str = "exchanges the contents of two files of the caller's and leaves their times as they were, so that no \
+                      comparison of the tree with its index sees it";
+const SUBVOLUME: &str = "in a subvolume numbers of inodes are given a second time, and older kernels make snapshots of \
+                         what is outside of the root";
+
+/// Type of the requests of btrfs, `FICLONE` among them.
+const BTRFS: u8 = 0x94;
+
+/// Type of those of bcachefs.
+const BCACHEFS: u8 = 0xbc;
+
+const CONTROLS: &[Control] = &[
+    control(b'f', 15, UNSEEN),        // EXT4_IOC_MOVE_EXT
+    control(b'X', 109, UNSEEN),       // XFS_IOC_SWAPEXT
+    control(b'X', 129, UNSEEN),       // XFS_IOC_EXCHANGE_RANGE
+    control(b'X', 131, UNSEEN),       // XFS_IOC_COMMIT_RANGE
+    control(0xf5, 9, UNSEEN),         // F2FS_IOC_MOVE_RANGE
+    control(BTRFS, 1, SUBVOLUME),     // BTRFS_IOC_SNAP_CREATE
+    control(BTRFS, 14, SUBVOLUME),    // BTRFS_IOC_SUBVOL_CREATE
+    control(BTRFS, 23, SUBVOLUME),    // BTRFS_IOC_SNAP_CREATE_V2
+    control(BTRFS, 24, SUBVOLUME),    // BTRFS_IOC_SUBVOL_CREATE_V2
+    control(BCACHEFS, 16, SUBVOLUME), // BCH_IOCTL_SUBVOLUME_CREATE
+];
+
+/// Bits of a request that are its type and number.
+const CONTROL_BITS: u64 = 0xffff;
+
+fn controls() -> impl Iterator<Item = Rule> {
+    CONTROLS.iter().map(|control| Rule {
+        when: vec![Condition {
+            argument: 1,
+            mask: CONTROL_BITS,
+            value: u64::from(control.kind) << 8 | u64::from(control.number),
+            negate: false,
+        }],
+        ..Rule::new(
+            libc::SYS_ioctl,
+            "ioctl",
+            Action::Errno(libc::EPERM as u16),
+            control.reason,
+        )
+    })
+}
 
 /// Rules that stand in for what the kernel does not give here.
 pub(super) fn walls(process: &StepProcess, facts: &Facts, shape: &Shape) -> Vec<Rule> {

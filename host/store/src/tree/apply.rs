@@ -4,7 +4,7 @@
 //! number of them), large ones are written as they come.  Every name is reached through a handle on its directory,
 //! which was opened beneath the root with no symbolic link on the way.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -24,6 +24,7 @@ use crate::store::{Ids, Store};
 use crate::view::{ChainView, split};
 
 use super::create::Creator;
+use super::donor::Donor;
 use super::index::{Index, IndexNode, Stamp};
 use super::plan::{Action, Plan, Wanted};
 use super::{Progress, disk, remove};
@@ -120,7 +121,10 @@ impl Apply<'_> {
         self.delete()?;
         self.make_dirs()?;
         let mut made = self.make_empty()?;
-        for (layer, wanted) in self.content_by_layer() {
+        let cloned = self.clone_files()?;
+        let has = cloned.iter().map(|(number, _)| *number).collect();
+        made.extend(cloned);
+        for (layer, wanted) in self.content_by_layer(&has) {
             made.extend(self.read_layer(&self.view.layers()[layer as usize], &wanted)?);
         }
         made.extend(self.mend_files(index)?);
@@ -203,10 +207,52 @@ impl Apply<'_> {
         Ok(made.into_iter().flatten().collect())
     }
 
-    /// Which entries of which layers have to be read: entry of the layer and number in the plan.
-    fn content_by_layer(&self) -> BTreeMap<u32, BTreeMap<u32, u32>> {
+    /// Makes the files whose contents another tree has, where the file system lets them be shared.
+    fn clone_files(&self) -> Result<Vec<Made>> {
+        let layers = self.content_by_layer(&HashSet::new());
+        let diff_id = |layer: &u32| self.view.layers()[*layer as usize].diff_id;
+        let Some(donor) = self
+            .store
+            .donor(self.root, &layers.keys().map(diff_id).collect())
+        else {
+            return Ok(Vec::new());
+        };
+        let numbers: Vec<u32> = layers
+            .values()
+            .flat_map(BTreeMap::values)
+            .copied()
+            .collect();
+        let made = numbers
+            .par_chunks(128)
+            .map(|numbers| self.clone_some(&donor, numbers))
+            .collect::<Result<Vec<_>>>()?;
+        Ok(made.into_iter().flatten().collect())
+    }
+
+    fn clone_some(&self, donor: &Donor, numbers: &[u32]) -> Result<Vec<Made>> {
+        let (mut parents, mut made) = (Parents::new(self.root), Vec::new());
+        for number in numbers {
+            self.interrupt.check()?;
+            let wanted = self.wanted(*number);
+            let entry = wanted.node.entry();
+            let Some(content) = donor.content(wanted.node.digest(), entry.size()) else {
+                continue;
+            };
+            let (parent, name) = split(wanted.path);
+            let dir = parents.get(parent)?;
+            let clone = || self.creator.clone_file(dir.as_fd(), name, entry, &content);
+            if let Some(stamp) = retry(dir.as_fd(), name, clone)? {
+                self.note(entry.size());
+                made.push((*number, stamp));
+            }
+        }
+        Ok(made)
+    }
+
+    /// Which entries of which layers have to be read: entry of the layer and number in the plan.  Without those that are there.
+    fn content_by_layer(&self, has: &HashSet<u32>) -> BTreeMap<u32, BTreeMap<u32, u32>> {
         let mut layers: BTreeMap<u32, BTreeMap<u32, u32>> = BTreeMap::new();
-        for number in self.first_names() {
+        for number in self.first_names().filter(|n| !has.contains(n)) {
             let node = self.wanted(number).node;
             if node.entry().size() > 0 {
                 let place = node.place();
@@ -386,7 +432,7 @@ impl Apply<'_> {
 
     /// What is not a directory and has to be made, each file once however many names it has.
     fn first_names(&self) -> impl Iterator<Item = u32> {
-        let others: std::collections::HashSet<u32> = self
+        let others: HashSet<u32> = self
             .made_groups()
             .flat_map(|g| g[1..].iter().copied())
             .collect();

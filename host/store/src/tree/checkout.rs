@@ -121,9 +121,11 @@ impl<'a> Checkout<'a> {
     /// # Errors
     /// The tree's state cannot be removed, or the clock does not move.
     pub fn begin(&mut self) -> Result<()> {
-        let newest = self.index.newest();
-        self.forget()?;
-        wait_for_clock(&self.paths.clock(), newest)
+        self.is_dirty = true;
+        self.paths.begin()?;
+        let probe = self.paths.clock();
+        let file = File::create(&probe).context("create", &probe)?;
+        wait_for_clock(&file, &probe, self.index.newest())
     }
 
     /// Writes what changed since [`begin`](Self::begin) as a layer; the tree then is what the old layers and the new
@@ -299,6 +301,7 @@ impl<'a> Checkout<'a> {
 
     /// Writes index and state: from now on the tree is what `layers` say.
     pub(super) fn save(&mut self, index: Index, layers: Vec<TreeLayer>) -> Result<()> {
+        self.paths.forget_begun()?;
         let path = self.paths.index();
         fs::write(&path, index.encode()).context("write", &path)?;
         self.state = State {
@@ -355,9 +358,8 @@ impl Drop for Checkout<'_> {
 }
 
 /// Waits until a change made now gets a later time than `newest`.  A file is changed to see: a sleep is no proof.
-fn wait_for_clock(probe: &Path, newest: Ctime) -> Result<()> {
+pub(super) fn wait_for_clock(mut file: &File, probe: &Path, newest: Ctime) -> Result<()> {
     let start = Instant::now();
-    let mut file = File::create(probe).context("create", probe)?;
     loop {
         file.write_all(b".").context("write", probe)?;
         let stat = disk::stat_fd(file.as_fd()).context("stat", probe)?;

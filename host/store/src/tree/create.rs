@@ -19,6 +19,7 @@ use crate::error::{Context as _, Result};
 use crate::store::Ids;
 
 use super::disk;
+use super::donor::Content;
 use super::index::Stamp;
 
 /// Zeros of at least this length, aligned, become a hole.
@@ -60,6 +61,24 @@ impl<'a> Creator<'a> {
         let file = self.new_file(dir, name, plain, &entry.path)?;
         write_sparse(&file, entry.size(), content).entry("write", &entry.path)?;
         self.finish_fd(file.as_fd(), entry, plain & !self.umask)
+    }
+
+    /// Makes a regular file that shares its content with another; none where that cannot be.
+    pub(crate) fn clone_file(
+        &self,
+        dir: BorrowedFd<'_>,
+        name: &[u8],
+        entry: &Entry,
+        content: &Content<'_>,
+    ) -> Result<Option<Stamp>> {
+        let plain = entry.mode & 0o777;
+        let file = self.new_file(dir, name, plain, &entry.path)?;
+        if !content.clone_to(&file) {
+            fs::unlinkat(dir, name, AtFlags::empty()).entry("delete", &entry.path)?;
+            return Ok(None);
+        }
+        self.finish_fd(file.as_fd(), entry, plain & !self.umask)
+            .map(Some)
     }
 
     /// Makes a regular file whose content is in memory.
@@ -319,7 +338,7 @@ fn write_sparse(mut file: &File, size: u64, content: &mut dyn Read) -> io::Resul
         let piece = &buffer[..filled];
         if filled == HOLE && piece.iter().all(|b| *b == 0) {
             hole += filled as u64;
-        } else {
+        } else if filled > 0 {
             if hole > 0 {
                 io::Seek::seek_relative(&mut file, hole as i64)?;
                 hole = 0;

@@ -61,6 +61,10 @@ impl TreePaths {
         self.0.join("state")
     }
 
+    pub(crate) fn begun(&self) -> PathBuf {
+        self.0.join("begun")
+    }
+
     pub(crate) fn lends(&self) -> PathBuf {
         self.0.join("lends")
     }
@@ -74,6 +78,12 @@ impl TreePaths {
         serde_json::from_slice(&fs::read(self.state()).ok()?).ok()
     }
 
+    /// Reads what the tree is, or was when it was begun: what its index is about.
+    pub(crate) fn read_indexed_state(&self) -> Option<State> {
+        self.read_state()
+            .or_else(|| serde_json::from_slice(&fs::read(self.begun()).ok()?).ok())
+    }
+
     /// Writes the state.  One that is cut short does not parse, so it needs no rename.
     pub(crate) fn write_state(&self, state: &State) -> Result<()> {
         let path = self.state();
@@ -85,11 +95,28 @@ impl TreePaths {
 
     /// Says that from now on the tree is not what any chain says.
     pub(crate) fn forget_state(&self) -> Result<()> {
+        remove(&self.state())
+    }
+
+    /// Says the same, and that the index says what the tree was: whatever changes from now on shows by its ctime.
+    pub(crate) fn begin(&self) -> Result<()> {
         let path = self.state();
-        match fs::remove_file(&path) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e).context("remove", &path),
+        match fs::rename(&path, self.begun()) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e).context("rename", &path),
             _ => Ok(()),
         }
+    }
+
+    /// Says that the index is going to be another one.
+    pub(crate) fn forget_begun(&self) -> Result<()> {
+        remove(&self.begun())
+    }
+}
+
+fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e).context("remove", path),
+        _ => Ok(()),
     }
 }
 

@@ -7,6 +7,7 @@ mod blobs;
 mod caches;
 mod capture;
 mod concurrent;
+mod donors;
 mod fake_root;
 mod hostile;
 mod interrupt;

@@ -233,6 +233,25 @@ fn readers_share_a_tree_and_writers_do_not() {
     });
 }
 
+/// Holes are made of aligned pieces of 64 KiB, and nothing follows the last one of a file that ends with it.
+#[test]
+fn a_file_that_ends_in_zeros_is_as_long_as_it_says() {
+    each_way(|fixture| {
+        let piece = 64 << 10;
+        for (data, zeros, more) in [(0, 3, 0), (1, 2, 0), (2, 1, 0), (0, 3, 1), (1, 2, 1)] {
+            let mut content = vec![7; data * piece];
+            content.resize((data + zeros) * piece, 0);
+            content.resize(content.len() + more, 7);
+            let size = content.len() as u64;
+            let entry = Entry::new("file", Kind::File { size }, 0o644);
+            let layer = fixture.layer(&[(entry, &content)]);
+            let checkout = fixture.store.checkout(&[layer], &()).unwrap();
+            let found = fs::read(checkout.root_path().join("file")).unwrap();
+            assert!(found == content, "{data} {zeros} {more}: {}", found.len());
+        }
+    });
+}
+
 #[test]
 fn long_zeros_become_holes() {
     each_way(|fixture| {

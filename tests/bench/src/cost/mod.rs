@@ -8,6 +8,8 @@ mod table;
 mod tools;
 mod way;
 
+pub use tools::layout;
+
 use std::collections::BTreeMap;
 
 use stepwell_test_support::registry::Registry;

@@ -48,6 +48,7 @@ void namespaces(void);
 void mounts(void);
 void surface(void);
 void narrow_calls(void);
+void controls(void);
 void keys(void);
 void own_filter(void);
 void sockets(void);

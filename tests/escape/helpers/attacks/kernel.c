@@ -155,6 +155,38 @@ void surface(void)
 		escaped("the machine's name");
 }
 
+/* Requests of file systems that change a file without a trace, or make a second space of inode numbers in the tree.  EPERM, and not what
+ * the file system of this machine thinks of it. */
+void controls(void)
+{
+	static const struct {
+		unsigned kind, number;
+		const char *name;
+	} requests[] = {
+		{ 'f', 15, "EXT4_IOC_MOVE_EXT" }, { 'X', 109, "XFS_IOC_SWAPEXT" }, { 'X', 129, "XFS_IOC_EXCHANGE_RANGE" },
+		{ 'X', 131, "XFS_IOC_COMMIT_RANGE" }, { 0xf5, 9, "F2FS_IOC_MOVE_RANGE" }, { 0x94, 1, "BTRFS_IOC_SNAP_CREATE" },
+		{ 0x94, 14, "BTRFS_IOC_SUBVOL_CREATE" }, { 0x94, 23, "BTRFS_IOC_SNAP_CREATE_V2" },
+		{ 0x94, 24, "BTRFS_IOC_SUBVOL_CREATE_V2" }, { 0xbc, 16, "BCH_IOCTL_SUBVOLUME_CREATE" },
+	};
+	char zeroes[4096] = { 0 };
+	int file = open("/tmp/controlled", O_RDWR | O_CREAT, 0600);
+	if (file < 0)
+		escaped("no file, so nothing is known");
+	for (size_t i = 0; i < sizeof requests / sizeof requests[0]; i++) {
+		unsigned request = requests[i].kind << 8 | requests[i].number;
+		/* The kernel looks at 32 bits, and at length and direction not before it has the type. */
+		unsigned long ways[] = { request, request | 0xc0280000u, request | 0x50000000u, request | ~0xffffffffUL };
+		for (size_t way = 0; way < sizeof ways / sizeof ways[0]; way++)
+			if (syscall(SYS_ioctl, file, ways[way], zeroes) >= 0 || errno != EPERM)
+				escaped("%s (%lx)", requests[i].name, ways[way]);
+	}
+	/* What cp(1) does is let be. */
+	if (syscall(SYS_ioctl, file, 0x40049409 /* FICLONE */, file) < 0 && errno == EPERM)
+		escaped("no files are cloned, which builds do");
+	close(file);
+	unlink("/tmp/controlled");
+}
+
 #if defined(__x86_64__)
 static long narrow(long number, long a, const void *b, long c)
 {

@@ -20,7 +20,7 @@ static const struct {
 	{ "environments", environments }, { "processes", processes }, { "all_processes", all_processes },
 	{ "taken_descriptors", taken_descriptors }, { "devices", devices }, { "terminals", terminals },
 	{ "namespaces", namespaces }, { "mounts", mounts }, { "surface", surface }, { "narrow_calls", narrow_calls },
-	{ "keys", keys }, { "own_filter", own_filter }, { "sockets", sockets }, { "programs", programs },
+	{ "controls", controls }, { "keys", keys }, { "own_filter", own_filter }, { "sockets", sockets }, { "programs", programs },
 	{ "races", races }, { "core", core },
 };
 
