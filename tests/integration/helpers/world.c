@@ -242,6 +242,46 @@ static void io_uring(void)
 	NEED(syscall(425, 4, parameters) < 0 && errno == ENOSYS);
 }
 
+#if defined(__x86_64__)
+static long by_32_bits(long number, const void *a, const void *b, const void *c)
+{
+	long result;
+	__asm__ volatile("int $0x80" : "=a"(result) : "a"(number), "b"(a), "c"(b), "d"(c) : "memory", "r8", "r9", "r10", "r11");
+	return result;
+}
+
+/* A 64-bit program may make the calls of 32-bit ones, execve too: here once a native one has failed late. */
+static void narrow_calls(void)
+{
+	char *low = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
+	unsigned *vector = (unsigned *)(low + 64);
+	static char long_argument[1 << 20];
+	NEED(low != MAP_FAILED);
+	memset(long_argument, 'x', sizeof long_argument - 1);
+	int script = open("/tmp/narrow-script", O_CREAT | O_WRONLY | O_CLOEXEC, 0755);
+	NEED(script >= 0 && write(script, "#!/bin/cat\nscript\n", 18) == 18 && close(script) == 0);
+	strcpy(low, "/tmp/narrow-script");
+	vector[0] = (unsigned)(unsigned long)low;
+	fflush(stdout);
+	pid_t child = fork();
+	if (child == 0) {
+		char *too_long[] = { "true", long_argument, NULL };
+		NEED(execv("/bin/true", too_long) == -1 && errno == E2BIG);
+		NEED(by_32_bits(11, low, (void *)1, NULL) == -EFAULT);
+		by_32_bits(11 /* execve */, low, vector, NULL);
+		_exit(9);
+	}
+	NEED(ended(child) == 0 && unlink("/tmp/narrow-script") == 0);
+	strcpy(low, "/usr");
+	NEED(by_32_bits(12 /* chdir */, low, NULL, NULL) == 0 && by_32_bits(183 /* getcwd */, low + 32, (void *)32, NULL) == 5);
+	NEED(!strcmp(low + 32, "/usr"));
+	child = (pid_t)by_32_bits(2 /* fork */, NULL, NULL, NULL);
+	if (child == 0)
+		_exit(by_32_bits(183, low + 32, (void *)32, NULL) != 5);
+	NEED(child > 0 && ended(child) == 0);
+}
+#endif
+
 static void nothing(void)
 {
 }
@@ -251,12 +291,16 @@ static const struct {
 	void (*use)(void);
 } all[] = {
 	{ "semaphores", semaphores }, { "terminals", terminals }, { "threads", threads }, { "processes", processes }, { "crowd", crowd },
-	{ "sockets", sockets }, { "capabilities", capabilities }, { "attributes", attributes }, { "watches", watches }, { "io_uring", io_uring }, { "nothing", nothing },
+	{ "sockets", sockets }, { "capabilities", capabilities }, { "attributes", attributes }, { "watches", watches }, { "io_uring", io_uring },
+#if defined(__x86_64__)
+	{ "narrow_calls", narrow_calls },
+#endif
+	{ "nothing", nothing },
 };
 
 int main(int count, char **argument)
 {
-	for (size_t i = 0; count == 2 && i < sizeof all / sizeof all[0]; i++)
+	for (size_t i = 0; count >= 2 && i < sizeof all / sizeof all[0]; i++)
 		if (!strcmp(argument[1], all[i].name)) {
 			all[i].use();
 			if (all[i].use != nothing)

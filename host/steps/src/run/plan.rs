@@ -232,6 +232,8 @@ pub(super) struct Shape {
     pub network_namespace: bool,
     pub landlock: bool,
     no_new_privs: bool,
+    /// Whether every process is traced.
+    pub traced: bool,
 }
 
 impl Shape {
@@ -250,6 +252,7 @@ impl Shape {
             pid_namespace,
             network_namespace,
             landlock: facts.landlock_confines.works(),
+            traced: choice.tier == Tier::Mediated,
             no_new_privs: facts.no_new_privs || !privileged || choice.tier == Tier::Mediated,
         }
     }
@@ -328,7 +331,7 @@ fn confinement(
     });
     let walls = walls(process, facts, shape);
     let can_be_walled = walls.is_empty() || narrow::IS_WHOLE;
-    let other_abi = if can_be_walled && choice.tier != Tier::Mediated {
+    let other_abi = if can_be_walled && (choice.tier != Tier::Mediated || narrow::IS_WHOLE) {
         OtherAbi::Allow
     } else {
         OtherAbi::Deny
