@@ -113,6 +113,8 @@ fn the_surroundings_are_there() {
         ("terminals", "ESCAPED: /dev/tty"),
         ("sockets", "ESCAPED: a socket by the name"),
         ("sockets", "ESCAPED: a socket by the path"),
+        ("sockets", "ESCAPED: a message by the path"),
+        ("sockets", "ESCAPED: a message by the path, from a pair"),
     ] {
         let mut attack = Command::new(world.path("attacks"));
         attack
@@ -124,7 +126,7 @@ fn the_surroundings_are_there() {
         let ran = ran(&mut under(&careless(&world), &user::ordinary(attack)));
         assert!(ran.out.contains(what), "{name}: {ran:?}");
     }
-    for left in ["/tmp/to-socket", "/tmp/own"] {
+    for left in ["/tmp/to-socket", "/tmp/own", "/tmp/own-datagram"] {
         let _ = std::fs::remove_file(left);
     }
 }

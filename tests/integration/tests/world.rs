@@ -181,6 +181,8 @@ const PROGRAMS: &[Case] = &[
     ("/world processes", "processes works\n"),
     ("/world crowd", "crowd works\n"),
     ("/world sockets", "sockets works\n"),
+    ("/world datagrams", "datagrams works\n"),
+    ("/world logs", "logs works\n"),
     ("/world capabilities", "capabilities works\n"),
     ("/world watches", "watches works\n"),
     ("/world attributes", "attributes works\n"),
@@ -267,6 +269,8 @@ const NARROW_WORLD: &[Case] = &[
         "rm -f /tmp/world-socket; /narrow-world sockets",
         "sockets works\n",
     ),
+    ("/narrow-world datagrams", "datagrams works\n"),
+    ("/narrow-world logs", "logs works\n"),
     (
         "/narrow-world attributes; rm -r /tmp/attributes",
         "attributes works\n",

@@ -36,6 +36,8 @@ pub enum Form {
     Times,
     /// Times of two 64-bit numbers, of which the second has only 32 that count.
     LongTimes,
+    /// `struct msghdr` and what it points to.
+    Message,
     /// The offset, argument 5, is a number of pages.
     Pages,
     /// Nobody has made it since libc 5: it is not there.
@@ -57,8 +59,8 @@ macro_rules! calls {
 }
 
 use Form::{
-    Gone, Length, Limit, LongLength, LongTimes, OldLimit, Pages, Same, ShortIds, Stat, Stat64,
-    Statfs, Statfs64, Times,
+    Gone, Length, Limit, LongLength, LongTimes, Message, OldLimit, Pages, Same, ShortIds, Stat,
+    Stat64, Statfs, Statfs64, Times,
 };
 
 /// The numbers of `arch/x86/entry/syscalls/syscall_32.tbl`.
@@ -106,7 +108,7 @@ const CALLS: &[Narrow] = calls! {
     SYS_ptrace: 26 Same; SYS_process_vm_readv: 347 Same; SYS_process_vm_writev: 348 Same; SYS_process_madvise: 440 Same; SYS_kcmp: 349 Same;
     SYS_socket: 359 Same; SYS_socketpair: 360 Same; SYS_bind: 361 Same; SYS_connect: 362 Same; SYS_listen: 363 Same; SYS_accept4: 364 Same;
     SYS_getsockopt: 365 Same; SYS_setsockopt: 366 Same; SYS_getsockname: 367 Same; SYS_getpeername: 368 Same; SYS_shutdown: 373 Same;
-    SYS_sendto: 369 Same; SYS_sendmsg: 370 Same; SYS_sendmmsg: 345 Same;
+    SYS_sendto: 369 Same; SYS_sendmsg: 370 Message; SYS_sendmmsg: 345 Message;
     SYS_recvfrom: 371 Same; SYS_recvmsg: 372 Same; SYS_recvmmsg: 337 Same;
     SYS_add_key: 286 Same; SYS_request_key: 287 Same; SYS_keyctl: 288 Same; SYS_open_by_handle_at: 342 Same;
     SYS_bpf: 357 Same; SYS_perf_event_open: 336 Same; SYS_userfaultfd: 374 Same; SYS_io_uring_setup: 425 Same;
@@ -154,10 +156,10 @@ const PAGE: u64 = 4096;
 /// None where there is no such call, or an argument is too large for it.
 pub fn narrowed(native: i64, mut arguments: [u64; 6]) -> Option<(i64, [u64; 6])> {
     let mut known = CALLS.iter().filter(|call| call.native == native);
-    let call = known.find(|call| matches!(call.form, Same | Pages))?;
+    let call = known.find(|call| matches!(call.form, Same | Pages | Message))?;
     if call.form == Pages {
         let offset = arguments[5];
-        arguments[5] = (offset % PAGE == 0).then_some(offset / PAGE)?;
+        arguments[5] = offset.is_multiple_of(PAGE).then_some(offset / PAGE)?;
     }
     for argument in &mut arguments {
         // Descriptors may be negative.

@@ -12,10 +12,12 @@
 //! it ever fail, Landlock confines the step to its tree.
 
 mod attributes;
+mod datagrams;
 mod elf;
 mod exec;
 mod files;
 mod load;
+mod messages;
 mod names;
 mod others;
 mod processes;

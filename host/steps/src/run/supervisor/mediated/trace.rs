@@ -15,7 +15,7 @@ use super::super::step::Step;
 use super::super::{SupervisorError, lock};
 use super::exec::{self, Pending};
 use super::processes::{Child, Processes};
-use super::socketcall;
+use super::{socketcall, sockets};
 use crate::run::narrow;
 
 /// Begins to trace the first process of a step; the thread ends when nothing of the step is left.
@@ -130,7 +130,7 @@ impl Loop {
                 self.replaced.remove(&tid);
                 self.early.remove(&tid);
                 self.processes(|processes| processes.ended(tid));
-                Ok(())
+                sockets::let_go(&mut lock(&self.step)).or(Ok(()))
             }
             Status::Filtered => {
                 let registers = self.tracer.registers(tid)?;
@@ -143,7 +143,8 @@ impl Loop {
             Status::Executed => {
                 // The thread that had this number is gone, and its call with it.
                 self.replaced.remove(&tid);
-                exec::succeeded(self, tid)
+                exec::succeeded(self, tid)?;
+                sockets::let_go(&mut lock(&self.step)).or(Ok(()))
             }
             Status::Call if self.replaced.contains_key(&tid) => socketcall::end(self, tid),
             Status::Call if self.pending.contains_key(&tid) => exec::failed(self, tid),
