@@ -339,6 +339,10 @@ const NAMES: &[Case] = &[
 /// What the kernel does elsewhere, and the supervisor where no path is left to the kernel.
 const FILES: &[Case] = &[
     (
+        "bb syslogd -O /tmp/messages; for i in $(seq 500); do bb logger -t step hello; grep -o -m1 'step: hello' /tmp/messages && break; done",
+        "step: hello\n",
+    ),
+    (
         "umask 027; mkdir /tmp/m; touch /tmp/n; stat -c %a /tmp/m /tmp/n; umask; (umask 0); umask",
         "750\n640\n0027\n0027\n",
     ),

@@ -230,7 +230,15 @@ impl Listener {
         }
     }
 
-    /// The same, and the task goes on only when this process has its own copy no more: whoever looks at it from then on finds
+    /// Gives the task a copy of `file` as its lowest free descriptor and returns the number; the call still waits.
+    ///
+    /// # Errors
+    /// As [`Self::inject`].
+    pub fn give(&self, id: u64, file: BorrowedFd<'_>, close_on_exec: bool) -> SysResult<RawFd> {
+        self.add(id, file, close_on_exec, 0)
+    }
+
+    /// As [`Self::inject`], and the task goes on only when this process has its own copy no more: whoever looks at it from then on finds
     /// no other end of a pipe, no writer and no lock but the task's.
     ///
     /// # Errors

@@ -210,7 +210,7 @@ impl Tracer {
             .map(drop)
     }
 
-    /// Makes a request whose address is in the traced thread, or nowhere; `data` is a number, or the address of
+    /// Makes a request whose address is in the traced thread, nowhere, or the size of what is at `data`; `data` is a number, or the address of
     /// something of the caller's that is large enough for the request.
     fn request(
         &self,

@@ -8,8 +8,9 @@
  *   restricted      what a container of Kubernetes' profile `restricted` leaves to a process without capabilities, by the
  *                   container runtimes' default filter: EPERM for mounts, namespaces, chroot, the descriptors of other
  *                   processes, io_uring, bpf, keys; ENOSYS for clone3. For ordinary users: no capability is taken.
+ *                   32-bit calls are left alone (the default filter knows them too), so that only Stepwell's own is there.
  *   docker          what docker leaves to root of a container by default: the same less chroot, fourteen capabilities,
- *                   privileges may be gained.  32-bit calls are left alone, so that only Stepwell's own filter is there.
+ *                   privileges may be gained.
  *
  * It is written in C because no Rust outside the one crate that talks to the kernel may be unsafe.  Ends with 125 where
  * the denial cannot be made: a denial that is not there must never look like a success.
@@ -73,8 +74,8 @@ static const unsigned restricted[] = {
 };
 #define RESTRICTED (sizeof restricted / sizeof restricted[0])
 
-/* `except` is a call that is not denied; `other` is what becomes of 32-bit programs. */
-static int deny_as_restricted(unsigned except, unsigned other)
+/* `except` is a call that is not denied. */
+static int deny_as_restricted(unsigned except)
 {
 	/* CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET */
 	const unsigned namespaces = 0x7e020000;
@@ -82,7 +83,7 @@ static int deny_as_restricted(unsigned except, unsigned other)
 	size_t n = 0;
 	code[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch));
 	code[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ARCH, 1, 0);
-	code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, other);
+	code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
 	code[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr));
 	for (size_t i = 0; i < RESTRICTED + FAMILY; i++) {
 		unsigned number = i < RESTRICTED ? restricted[i] : family[i - RESTRICTED];
@@ -111,7 +112,7 @@ static const unsigned kept[] = {
 static int deny_as_docker(void)
 {
 	__u64 set = 0;
-	if (deny_as_restricted(SYS_chroot, SECCOMP_RET_ALLOW))
+	if (deny_as_restricted(SYS_chroot))
 		return -1;
 	for (size_t i = 0; i < sizeof kept / sizeof kept[0]; i++)
 		set |= 1ULL << kept[i];
@@ -157,7 +158,7 @@ static int deny(const char *mode)
 	if (!strcmp(mode, "seccomp-kill"))
 		return deny_by_seccomp(SECCOMP_RET_KILL_PROCESS);
 	if (!strcmp(mode, "restricted"))
-		return deny_as_restricted(~0U, SECCOMP_RET_ERRNO | EPERM);
+		return deny_as_restricted(~0U);
 	if (!strcmp(mode, "docker"))
 		return deny_as_docker();
 	errno = EINVAL;

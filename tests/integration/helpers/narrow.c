@@ -3,6 +3,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,6 +12,7 @@
 #include <sys/statfs.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <sys/xattr.h>
 #include <unistd.h>
@@ -110,6 +112,54 @@ static void ids(int emulated)
 	NEED(setresuid(1000, 1000, 1000) == 0 && setuid(0) == -1 && errno == EPERM);
 }
 
+enum { UTIME = 30, UTIMES = 271, FUTIMESAT = 299, UTIMENSAT = 320, UTIMENSAT64 = 412, TRUNCATE = 92, TRUNCATE64 = 193 };
+enum { GETCWD = 183, FCHDIR = 133, UMASK = 60, INOTIFY_INIT1 = 332, INOTIFY_ADD_WATCH = 292 };
+
+static void has_times(time_t accessed, long nano, time_t modified)
+{
+	struct stat st;
+	NEED(stat("/narrow-file", &st) == 0 && st.st_atim.tv_sec == accessed && st.st_atim.tv_nsec == nano && st.st_mtime == modified);
+}
+
+/* Structures of times are of many kinds; lengths are in one argument or in two. */
+static void files(void)
+{
+	char path[64] = "", event[64];
+	int fd = creat("/narrow-file", 0600);
+	int32_t two[2] = { 11, 12 }, four[4] = { 13, 14, 15, 16 };
+	struct {
+		int64_t seconds;
+		uint32_t nano, room;
+	} wide[2] = { { 5LL << 32, 21, 77 }, { 22, 23, 77 } };
+	NEED(syscall(UTIME, "/narrow-file", two) == 0);
+	has_times(11, 0, 12);
+	NEED(syscall(UTIMES, "/narrow-file", four) == 0);
+	has_times(13, 14000, 15);
+	four[0] = 17;
+	NEED(syscall(FUTIMESAT, AT_FDCWD, "/narrow-file", four) == 0);
+	has_times(17, 14000, 15);
+	NEED(syscall(UTIMENSAT, AT_FDCWD, "/narrow-file", four, 0) == 0);
+	has_times(17, 14, 15);
+	four[1] = -1;
+	NEED(syscall(UTIMENSAT, AT_FDCWD, "/narrow-file", four, 0) == -1 && errno == EINVAL);
+	wide[0].seconds = 24;
+	NEED(syscall(UTIMENSAT64, AT_FDCWD, "/narrow-file", wide, 0) == 0);
+	has_times(24, 21, 22);
+	NEED(syscall(TRUNCATE, "/narrow-file", -1) == -1 && errno == EINVAL && syscall(TRUNCATE, "/narrow-file", 7) == 0);
+	NEED(lseek64(fd, 0, SEEK_END) == 7);
+	NEED(syscall(TRUNCATE64, "/narrow-file", 9, 1) == 0 && lseek64(fd, 0, SEEK_END) == (1LL << 32) + 9);
+	struct statfs64 big;
+	struct statfs small;
+	NEED(statfs64("/usr", &big) == 0 && statfs("/usr", &small) == 0 && big.f_type == small.f_type && big.f_bsize == small.f_bsize);
+	NEED(big.f_blocks == small.f_blocks && big.f_namelen == 255 && small.f_namelen == 255 && small.f_frsize == big.f_frsize);
+	int dir = open("/usr", O_RDONLY | O_DIRECTORY), watch = (int)syscall(INOTIFY_INIT1, 0);
+	NEED(dir >= 0 && syscall(FCHDIR, dir) == 0 && syscall(GETCWD, path, sizeof path) == 5 && !strcmp(path, "/usr"));
+	NEED(syscall(UMASK, 077) == 022 && syscall(UMASK, 022) == 077);
+	NEED(watch >= 0 && syscall(INOTIFY_ADD_WATCH, watch, "/narrow-file", 4 /* IN_ATTRIB */) > 0);
+	NEED(fchmod(fd, 0640) == 0 && read(watch, event, sizeof event) >= 16);
+	NEED(chdir("/") == 0 && close(fd) == 0 && unlink("/narrow-file") == 0);
+}
+
 static int in_child(void (*part)(int), int emulated)
 {
 	int status;
@@ -123,6 +173,72 @@ static int in_child(void (*part)(int), int emulated)
 }
 
 enum { SOCKETCALL = 102, SOCKET = 359, MAKE_SOCKET = 1, MAKE_PAIR = 8 };
+
+/* Waits until a process waits itself. */
+static void wait_until_asleep(pid_t process)
+{
+	char path[64], text[256], *state;
+	snprintf(path, sizeof path, "/proc/%d/stat", process);
+	do {
+		int fd = open(path, O_RDONLY);
+		ssize_t length = read(fd, text, sizeof text - 1);
+		close(fd);
+		text[length > 0 ? length : 0] = 0;
+		state = strrchr(text, ')');
+	} while (state && state[2] != 'S');
+}
+
+static int interrupted;
+
+static void interrupt(int signal)
+{
+	interrupted += signal == SIGALRM;
+}
+
+enum { BIND = 2, CONNECT = 3, LISTEN = 4, ACCEPT = 5, RECEIVE = 10, SEND_MESSAGE = 16, RECEIVE_MESSAGE = 17 };
+
+/* C libraries differ in what they call: here is the call that has its arguments in memory, and those that have them not. */
+static void sockets(void)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX, .sun_path = "/narrow-socket" };
+	char text[8] = "";
+	int pair[2];
+	uint32_t unix_stream[] = { AF_UNIX, SOCK_STREAM, 0 }, both[] = { AF_UNIX, SOCK_STREAM, 0, (uint32_t)(uintptr_t)pair };
+	uint32_t named[] = { 0, (uint32_t)(uintptr_t)&address, sizeof address }, listens[] = { 0, 1 }, accepts[] = { 0, 0, 0 };
+	int server = (int)syscall(SOCKETCALL, MAKE_SOCKET, unix_stream), client = (int)syscall(SOCKET, AF_UNIX, SOCK_STREAM, 0);
+	NEED(server >= 0 && client >= 0);
+	named[0] = listens[0] = accepts[0] = (uint32_t)server;
+	NEED(syscall(SOCKETCALL, BIND, named) == 0 && syscall(SOCKETCALL, LISTEN, listens) == 0);
+	named[0] = (uint32_t)client;
+	NEED(syscall(SOCKETCALL, CONNECT, named) == 0);
+	int accepted = (int)syscall(SOCKETCALL, ACCEPT, accepts);
+	NEED(accepted >= 0 && write(client, "hello", 5) == 5 && read(accepted, text, sizeof text) == 5 && !strcmp(text, "hello"));
+	NEED(unlink("/narrow-socket") == 0);
+	NEED(syscall(SOCKETCALL, 99, both) == -1 && errno == EINVAL && syscall(SOCKETCALL, MAKE_SOCKET, 8) == -1 && errno == EFAULT);
+	/* A call that a signal interrupts is made again. */
+	NEED(syscall(SOCKETCALL, MAKE_PAIR, both) == 0);
+	struct sigaction action = { .sa_handler = interrupt, .sa_flags = SA_RESTART };
+	sigaction(SIGALRM, &action, NULL);
+	pid_t parent = getpid(), child = fork();
+	if (child == 0) {
+		/* The parent waits, was interrupted, and waits again. */
+		wait_until_asleep(parent);
+		kill(parent, SIGALRM);
+		usleep(1000);
+		wait_until_asleep(parent);
+		_exit(write(pair[1], "again", 5) != 5);
+	}
+	uint32_t receives[] = { (uint32_t)pair[0], (uint32_t)(uintptr_t)text, sizeof text, 0 };
+	NEED(syscall(SOCKETCALL, RECEIVE, receives) == 5 && !memcmp(text, "again", 5) && interrupted == 1);
+	int status;
+	NEED(waitpid(child, &status, 0) == child && status == 0);
+	struct iovec part = { .iov_base = text, .iov_len = 3 };
+	struct msghdr message = { .msg_iov = &part, .msg_iovlen = 1 };
+	uint32_t sends[] = { (uint32_t)pair[1], (uint32_t)(uintptr_t)&message, 0 };
+	NEED(syscall(SOCKETCALL, SEND_MESSAGE, sends) == 3);
+	sends[0] = (uint32_t)pair[0];
+	NEED(syscall(SOCKETCALL, RECEIVE_MESSAGE, sends) == 3);
+}
 
 /* Where there is no namespace for the network, a filter stands for it. */
 static void network(void)
@@ -141,9 +257,16 @@ int main(int count, char **argument)
 		network();
 		return 0;
 	}
+	if (count > 2 && !strcmp(argument[1], "run")) {
+		execv(argument[2], argument + 2);
+		printf("%s: %s\n", argument[2], strerror(errno));
+		return 1;
+	}
 	int emulated = count > 1 && !strcmp(argument[1], "emulated");
 	owners(emulated);
 	grafts();
+	files();
+	sockets();
 	if (!in_child(ids, emulated))
 		return 1;
 	/* Another program, by its name in a graft: a 32-bit one is found and executed like any. */

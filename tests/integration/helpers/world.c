@@ -17,6 +17,7 @@
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <sys/xattr.h>
+#include <syslog.h>
 #include <termios.h>
 #include <unistd.h>
 
@@ -180,6 +181,133 @@ static void sockets(void)
 	NEED(stat(address.sun_path, &st) == 0 && S_ISSOCK(st.st_mode));
 }
 
+static struct sockaddr_un named(const char *path)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	strncpy(address.sun_path, path, sizeof address.sun_path - 1);
+	return address;
+}
+
+static int bound(const char *path)
+{
+	struct sockaddr_un address = named(path);
+	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	unlink(path);
+	NEED(fd >= 0 && bind(fd, (struct sockaddr *)&address, sizeof address) == 0);
+	return fd;
+}
+
+static void receives(int fd, const char *wanted)
+{
+	char text[64] = "";
+	NEED(recv(fd, text, sizeof text - 1, MSG_DONTWAIT) == (ssize_t)strlen(wanted) && !strcmp(text, wanted));
+}
+
+/* Waits until a process waits itself. */
+static void wait_until_asleep(pid_t process)
+{
+	char path[64], text[256], *state;
+	snprintf(path, sizeof path, "/proc/%d/stat", process);
+	do {
+		int fd = open(path, O_RDONLY);
+		ssize_t length = read(fd, text, sizeof text - 1);
+		close(fd);
+		text[length > 0 ? length : 0] = 0;
+		state = strrchr(text, ')');
+	} while (state && state[2] != 'S');
+}
+
+/* What syslog(3), sd_notify(3) and servers with a control socket do. */
+static void datagrams(void)
+{
+	struct sockaddr_un to = named("/tmp/world-server"), from, nothing = { .sun_family = AF_UNSPEC };
+	struct sockaddr *address = (struct sockaddr *)&to, *sender = (struct sockaddr *)&from;
+	socklen_t length = sizeof from;
+	char text[64] = "";
+	int server = bound("/tmp/world-server"), client;
+	NEED(chdir("/tmp") == 0);
+	client = bound("world-client");
+	NEED(sendto(client, "asked", 5, 0, address, sizeof to) == 5);
+	NEED(recvfrom(server, text, sizeof text, 0, sender, &length) == 5 && !strcmp(text, "asked"));
+	NEED(sendto(server, "answered", 8, 0, sender, length) == 8);
+	receives(client, "answered");
+	/* By a message with a name, by two at once, and without a name. */
+	struct iovec parts[2] = { { "me", 2 }, { "ssage", 5 } };
+	struct msghdr message = { .msg_name = &to, .msg_namelen = sizeof to, .msg_iov = parts, .msg_iovlen = 2 };
+	struct mmsghdr two[2] = { { .msg_hdr = message }, { .msg_hdr = message } };
+	two[1].msg_hdr.msg_iovlen = 1;
+	NEED(sendmsg(client, &message, 0) == 7 && sendmmsg(client, two, 2, 0) == 2 && two[0].msg_len == 7 && two[1].msg_len == 2);
+	receives(server, "message");
+	receives(server, "message");
+	receives(server, "me");
+	message.msg_name = NULL;
+	NEED(sendmsg(client, &message, 0) == -1 && errno == ENOTCONN);
+	NEED(connect(client, address, sizeof to) == 0 && send(client, "sent", 4, 0) == 4 && sendmsg(client, &message, 0) == 7);
+	receives(server, "sent");
+	receives(server, "message");
+	NEED(connect(client, (struct sockaddr *)&nothing, sizeof nothing) == 0 && send(client, "x", 1, 0) == -1 && errno == ENOTCONN);
+	/* Names that are no paths: one that is asked for, one that the kernel gives. */
+	struct sockaddr_un name = { .sun_family = AF_UNIX, .sun_path = "\0world-name" };
+	int other = socket(AF_UNIX, SOCK_DGRAM, 0), third = socket(AF_UNIX, SOCK_RAW | SOCK_NONBLOCK, 0);
+	NEED(bind(other, (struct sockaddr *)&name, 13) == 0 && sendto(client, "by name", 7, 0, (struct sockaddr *)&name, 13) == 7);
+	receives(other, "by name");
+	length = sizeof from;
+	NEED(bind(third, (struct sockaddr *)&name, 2) == 0 && getsockname(third, sender, &length) == 0 && length == 8);
+	NEED(sendto(other, "given", 5, 0, sender, length) == 5);
+	receives(third, "given");
+	NEED(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, (int *)text) == 0 && fcntl(((int *)text)[1], F_GETFD) == FD_CLOEXEC);
+	NEED(write(((int *)text)[0], "pair", 4) == 4);
+	receives(((int *)text)[1], "pair");
+	/* What cannot be sent. */
+	struct sockaddr_un missing = named("/tmp/missing"), file = named("/etc/passwd");
+	NEED(sendto(client, "x", 1, 0, (struct sockaddr *)&missing, sizeof missing) == -1 && errno == ENOENT);
+	NEED(sendto(client, "x", 1, 0, (struct sockaddr *)&file, sizeof file) == -1 && errno == ECONNREFUSED);
+	NEED(sendmsg(client, (struct msghdr *)16, 0) == -1 && errno == EFAULT);
+	/* Who sends faster than is received waits. */
+	while (sendto(client, "x", 1, MSG_DONTWAIT, address, sizeof to) == 1)
+		;
+	NEED(errno == EAGAIN);
+	pid_t parent = getpid(), child = fork();
+	if (child == 0) {
+		wait_until_asleep(parent);
+		receives(server, "x");
+		_exit(0);
+	}
+	NEED(sendto(client, "last", 4, 0, address, sizeof to) == 4 && ended(child) == 0);
+	/* A server that has ended refuses. */
+	int go[2];
+	NEED(pipe(go) == 0);
+	child = fork();
+	if (child == 0) {
+		close(go[1]);
+		server = bound("/tmp/world-ended");
+		_exit(read(go[0], text, 1) != 0);
+	}
+	struct stat st;
+	while (stat("/tmp/world-ended", &st))
+		;
+	to = named("/tmp/world-ended");
+	NEED(connect(third, address, sizeof to) == 0 && send(third, "x", 1, 0) == 1);
+	NEED(close(go[1]) == 0 && ended(child) == 0);
+	NEED(sendto(client, "x", 1, 0, address, sizeof to) == -1 && errno == ECONNREFUSED);
+	while (send(third, "x", 1, 0) == 1)
+		;
+	NEED(errno == ECONNREFUSED);
+	NEED(close(server) == 0 && unlink("/tmp/world-ended") == 0 && unlink("/tmp/world-server") == 0 && unlink("world-client") == 0);
+}
+
+/* C libraries say it to whoever has this name. */
+static void logs(void)
+{
+	char text[256] = "";
+	int server = bound("/dev/log");
+	openlog("world", LOG_NDELAY, LOG_USER);
+	syslog(LOG_NOTICE, "said %d", 7);
+	NEED(recv(server, text, sizeof text - 1, 0) > 0 && strstr(text, "world: said 7") && !strncmp(text, "<13>", 4));
+	closelog();
+	NEED(unlink("/dev/log") == 0);
+}
+
 /* The bytes that setcap(8) writes for cap_net_raw+ep, and reads again. */
 static void capabilities(void)
 {
@@ -242,6 +370,46 @@ static void io_uring(void)
 	NEED(syscall(425, 4, parameters) < 0 && errno == ENOSYS);
 }
 
+#if defined(__x86_64__)
+static long by_32_bits(long number, const void *a, const void *b, const void *c)
+{
+	long result;
+	__asm__ volatile("int $0x80" : "=a"(result) : "a"(number), "b"(a), "c"(b), "d"(c) : "memory", "r8", "r9", "r10", "r11");
+	return result;
+}
+
+/* A 64-bit program may make the calls of 32-bit ones, execve too: here once a native one has failed late. */
+static void narrow_calls(void)
+{
+	char *low = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
+	unsigned *vector = (unsigned *)(low + 64);
+	static char long_argument[1 << 20];
+	NEED(low != MAP_FAILED);
+	memset(long_argument, 'x', sizeof long_argument - 1);
+	int script = open("/tmp/narrow-script", O_CREAT | O_WRONLY | O_CLOEXEC, 0755);
+	NEED(script >= 0 && write(script, "#!/bin/cat\nscript\n", 18) == 18 && close(script) == 0);
+	strcpy(low, "/tmp/narrow-script");
+	vector[0] = (unsigned)(unsigned long)low;
+	fflush(stdout);
+	pid_t child = fork();
+	if (child == 0) {
+		char *too_long[] = { "true", long_argument, NULL };
+		NEED(execv("/bin/true", too_long) == -1 && errno == E2BIG);
+		NEED(by_32_bits(11, low, (void *)1, NULL) == -EFAULT);
+		by_32_bits(11 /* execve */, low, vector, NULL);
+		_exit(9);
+	}
+	NEED(ended(child) == 0 && unlink("/tmp/narrow-script") == 0);
+	strcpy(low, "/usr");
+	NEED(by_32_bits(12 /* chdir */, low, NULL, NULL) == 0 && by_32_bits(183 /* getcwd */, low + 32, (void *)32, NULL) == 5);
+	NEED(!strcmp(low + 32, "/usr"));
+	child = (pid_t)by_32_bits(2 /* fork */, NULL, NULL, NULL);
+	if (child == 0)
+		_exit(by_32_bits(183, low + 32, (void *)32, NULL) != 5);
+	NEED(child > 0 && ended(child) == 0);
+}
+#endif
+
 static void nothing(void)
 {
 }
@@ -251,12 +419,16 @@ static const struct {
 	void (*use)(void);
 } all[] = {
 	{ "semaphores", semaphores }, { "terminals", terminals }, { "threads", threads }, { "processes", processes }, { "crowd", crowd },
-	{ "sockets", sockets }, { "capabilities", capabilities }, { "attributes", attributes }, { "watches", watches }, { "io_uring", io_uring }, { "nothing", nothing },
+	{ "sockets", sockets }, { "datagrams", datagrams }, { "logs", logs }, { "capabilities", capabilities }, { "attributes", attributes }, { "watches", watches }, { "io_uring", io_uring },
+#if defined(__x86_64__)
+	{ "narrow_calls", narrow_calls },
+#endif
+	{ "nothing", nothing },
 };
 
 int main(int count, char **argument)
 {
-	for (size_t i = 0; count == 2 && i < sizeof all / sizeof all[0]; i++)
+	for (size_t i = 0; count >= 2 && i < sizeof all / sizeof all[0]; i++)
 		if (!strcmp(argument[1], all[i].name)) {
 			all[i].use();
 			if (all[i].use != nothing)

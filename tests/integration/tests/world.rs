@@ -181,6 +181,8 @@ const PROGRAMS: &[Case] = &[
     ("/world processes", "processes works\n"),
     ("/world crowd", "crowd works\n"),
     ("/world sockets", "sockets works\n"),
+    ("/world datagrams", "datagrams works\n"),
+    ("/world logs", "logs works\n"),
     ("/world capabilities", "capabilities works\n"),
     ("/world watches", "watches works\n"),
     ("/world attributes", "attributes works\n"),
@@ -242,14 +244,7 @@ fn narrow_programs(world: &World) {
     run(Command::new("chmod").arg("755").arg(linker)).expect("chmod");
 }
 
-/// Where paths are mediated, programs whose calls nobody answers are not executed.
 fn narrow_cases(way: Way) -> Vec<Case> {
-    if way == Way::RESTRICTED {
-        return vec![
-            ("/narrow; echo $?", "126\n"),
-            ("/narrow2; echo $?", "126\n"),
-        ];
-    }
     let ids = if way == Way::ROOT || way == Way::IDS {
         [("/narrow real", NARROW), ("/narrow2 real", NARROW)]
     } else {
@@ -263,6 +258,10 @@ fn narrow_cases(way: Way) -> Vec<Case> {
 const NARROW: &str = "32 bits work\n";
 
 const NARROW_WORLD: &[Case] = &[
+    (
+        "/world narrow_calls",
+        "#!/bin/cat\nscript\nnarrow_calls works\n",
+    ),
     ("/narrow-world semaphores", "semaphores works\n"),
     ("/narrow-world terminals", "terminals works\n"),
     ("/narrow-world processes", "processes works\n"),
@@ -270,11 +269,30 @@ const NARROW_WORLD: &[Case] = &[
         "rm -f /tmp/world-socket; /narrow-world sockets",
         "sockets works\n",
     ),
+    ("/narrow-world datagrams", "datagrams works\n"),
+    ("/narrow-world logs", "logs works\n"),
     (
         "/narrow-world attributes; rm -r /tmp/attributes",
         "attributes works\n",
     ),
     ("/narrow-world io_uring", "io_uring works\n"),
+    // Programs of either kind execute those of the other, and scripts; so do interpreters.
+    (
+        "/narrow run /bin/echo a; /narrow2 run /narrow run /narrow2 run /bin/bash -c '/narrow run /bin/echo b'",
+        "a\nb\n",
+    ),
+    (
+        "printf '#!/bin/echo -e\n' > /tmp/e; chmod +x /tmp/e; /narrow run /tmp/e c; /narrow2 run /tmp/e $(seq 3000) | wc -w",
+        "/tmp/e c\n3001\n",
+    ),
+    (
+        "printf '#!/narrow-world io_uring\n' > /tmp/n; chmod +x /tmp/n; /tmp/n; /narrow2 run /tmp/n; rm /tmp/[en]",
+        "io_uring works\nio_uring works\n",
+    ),
+    (
+        "/narrow run /missing; /narrow2 run /etc; /narrow run /bin/readlink /proc/self/exe",
+        "/missing: No such file or directory\n/etc: Permission denied\n/usr/bin/readlink\n",
+    ),
     (
         "bash -c '/narrow-world processes & /world processes & wait'",
         "processes works\nprocesses works\n",
@@ -342,17 +360,18 @@ fn is_as_programs_expect(way: Way) {
 #[cfg(target_arch = "x86_64")]
 #[test]
 fn without_network_programs_of_32_bits_have_none_either() {
-    let way = Way::DOCKER;
-    if let Some(why) = way.missing() {
-        println!("NOT RUN: {why}");
-        return;
-    }
     let world = World::new();
     narrow_programs(&world);
     world.dockerfile("FROM @BUSYBOX@\nCOPY narrow /\nRUN --network=none /narrow network\n");
-    let built = way.built(&world, &[]);
-    let said = built.printed();
-    assert!(said.iter().any(|l| l == "no network"), "{}", built.err);
+    for way in [Way::DOCKER, Way::RESTRICTED] {
+        if let Some(why) = way.missing() {
+            println!("NOT RUN: {why}");
+            continue;
+        }
+        let built = way.built(&world, &[]);
+        let said = built.printed();
+        assert!(said.iter().any(|l| l == "no network"), "{}", built.err);
+    }
 }
 
 /// What the steps above made is in the layer, and nothing of the world that was made for them.

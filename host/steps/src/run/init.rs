@@ -1,5 +1,5 @@
-//! The init: this program again, as a small process of one thread that carries out a [`Plan`] and becomes the
-//! step's program.
+//! The init: this program again, as a small process of one thread (but for a moment) that carries out a [`Plan`] and becomes
+//! the step's program.
 //!
 //! It decides nothing and looks nothing up.  The builder's side is [`super::session`].  Three processes may come of
 //! it: the first one, which only waits; pid 1 of the pid namespace, which holds the step; and the step's own.
@@ -10,6 +10,7 @@ use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::exit;
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -187,10 +188,7 @@ impl Init {
                 capability::Capabilities::from_bits_retain(keep),
                 no_new_privs,
             ),
-            SetupStep::Supervise { filter } => {
-                let listener = seccomp::install_with_listener(&filter)?;
-                self.tell(&FromInit::Supervise, Some(&listener))
-            }
+            SetupStep::Supervise { filter } => self.supervise(&filter),
             SetupStep::AwaitTracer => self.await_tracer(),
             SetupStep::BecomeUser(credentials) => become_user(&credentials),
             SetupStep::Execute { program, args, env } => self.execute(program, args, env),
@@ -268,6 +266,28 @@ impl Init {
             Some((ToInit::IdsMapped, _)) => Ok(()),
             _ => Err(SysError::new("recvmsg", "id map", Errno::CONNRESET)),
         }
+    }
+
+    /// Installs a filter and hands its listener over.
+    ///
+    /// The filter may ask about the very call that does the latter, which nobody would answer: so a thread makes it that was
+    /// there before, and has no filter.
+    fn supervise(&self, filter: &seccomp::Filter) -> SysResult<()> {
+        std::thread::scope(|threads| {
+            let (tell, told) = mpsc::channel::<OwnedFd>();
+            let hands_over = move || match told.recv() {
+                Ok(listener) => self.tell(&FromInit::Supervise, Some(&listener)),
+                // There is no filter, which the other side of the channel says.
+                Err(_) => Ok(()),
+            };
+            let thread = std::thread::Builder::new().spawn_scoped(threads, hands_over);
+            let thread = thread.context("clone", "thread that hands the listener over")?;
+            let listener = seccomp::install_with_listener(filter)?;
+            let gone = || SysError::new("sendmsg", "listener", Errno::SRCH);
+            tell.send(listener).map_err(|_| gone())?;
+            drop(tell);
+            thread.join().map_err(|_| gone())?
+        })
     }
 
     fn await_tracer(&self) -> SysResult<()> {

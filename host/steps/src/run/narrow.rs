@@ -28,6 +28,18 @@ pub enum Form {
     Limit,
     /// The same where the largest number is 2^31 - 1.
     OldLimit,
+    /// A length of 32 bits, with its sign, is argument 1.
+    Length,
+    /// A length of 64 bits is in arguments 1 and 2.
+    LongLength,
+    /// Times of two 32-bit numbers, in a `struct utimbuf` of one.
+    Times,
+    /// Times of two 64-bit numbers, of which the second has only 32 that count.
+    LongTimes,
+    /// `struct msghdr` and what it points to.
+    Message,
+    /// The offset, argument 5, is a number of pages.
+    Pages,
     /// Nobody has made it since libc 5: it is not there.
     Gone,
 }
@@ -46,7 +58,10 @@ macro_rules! calls {
     };
 }
 
-use Form::{Gone, Limit, OldLimit, Same, ShortIds, Stat, Stat64, Statfs, Statfs64};
+use Form::{
+    Gone, Length, Limit, LongLength, LongTimes, Message, OldLimit, Pages, Same, ShortIds, Stat,
+    Stat64, Statfs, Statfs64, Times,
+};
 
 /// The numbers of `arch/x86/entry/syscalls/syscall_32.tbl`.
 #[cfg(target_arch = "x86_64")]
@@ -64,7 +79,14 @@ const CALLS: &[Narrow] = calls! {
     SYS_symlink: 83 Same; SYS_symlinkat: 304 Same; SYS_link: 9 Same; SYS_linkat: 303 Same;
     SYS_rename: 38 Same; SYS_renameat: 302 Same; SYS_renameat2: 353 Same;
     SYS_unlink: 10 Same; SYS_unlinkat: 301 Same; SYS_rmdir: 40 Same;
-    SYS_truncate: 92 Same, 193 Same; SYS_utime: 30 Same; SYS_utimes: 271 Same; SYS_futimesat: 299 Same; SYS_utimensat: 320 Same, 412 Same;
+    SYS_truncate: 92 Length, 193 LongLength; SYS_utime: 30 Times; SYS_utimes: 271 Times; SYS_futimesat: 299 Times; SYS_utimensat: 320 Times, 412 LongTimes;
+    SYS_fchdir: 133 Same; SYS_getcwd: 183 Same; SYS_umask: 60 Same; SYS_uname: 122 Same, 109 Gone, 59 Gone;
+    SYS_inotify_init: 291 Same; SYS_inotify_init1: 332 Same; SYS_inotify_add_watch: 292 Same;
+    SYS_execveat: 358 Same; SYS_clone: 120 Same; SYS_fork: 2 Same; SYS_vfork: 190 Same;
+    SYS_chroot: 61 Same; SYS_unshare: 310 Same; SYS_setns: 346 Same; SYS_fanotify_init: 338 Same; SYS_fanotify_mark: 339 Same;
+    SYS_name_to_handle_at: 341 Same; SYS_mount: 21 Same; SYS_umount2: 52 Same, 22 Same; SYS_pivot_root: 217 Same;
+    SYS_swapon: 87 Same; SYS_swapoff: 115 Same; SYS_acct: 51 Same; SYS_quotactl: 131 Same; SYS_uselib: 86 Same;
+    SYS_mmap: 192 Pages; SYS_munmap: 91 Same; SYS_close: 6 Same;
     SYS_setxattr: 226 Same; SYS_lsetxattr: 227 Same; SYS_fsetxattr: 228 Same;
     SYS_getxattr: 229 Same; SYS_lgetxattr: 230 Same; SYS_fgetxattr: 231 Same;
     SYS_listxattr: 232 Same; SYS_llistxattr: 233 Same; SYS_flistxattr: 234 Same;
@@ -84,7 +106,10 @@ const CALLS: &[Narrow] = calls! {
     SYS_kill: 37 Same; SYS_tkill: 238 Same; SYS_tgkill: 270 Same; SYS_rt_sigqueueinfo: 178 Same; SYS_rt_tgsigqueueinfo: 335 Same;
     SYS_pidfd_open: 434 Same; SYS_pidfd_send_signal: 424 Same; SYS_pidfd_getfd: 438 Same;
     SYS_ptrace: 26 Same; SYS_process_vm_readv: 347 Same; SYS_process_vm_writev: 348 Same; SYS_process_madvise: 440 Same; SYS_kcmp: 349 Same;
-    SYS_socket: 359 Same;
+    SYS_socket: 359 Same; SYS_socketpair: 360 Same; SYS_bind: 361 Same; SYS_connect: 362 Same; SYS_listen: 363 Same; SYS_accept4: 364 Same;
+    SYS_getsockopt: 365 Same; SYS_setsockopt: 366 Same; SYS_getsockname: 367 Same; SYS_getpeername: 368 Same; SYS_shutdown: 373 Same;
+    SYS_sendto: 369 Same; SYS_sendmsg: 370 Message; SYS_sendmmsg: 345 Message;
+    SYS_recvfrom: 371 Same; SYS_recvmsg: 372 Same; SYS_recvmmsg: 337 Same;
     SYS_add_key: 286 Same; SYS_request_key: 287 Same; SYS_keyctl: 288 Same; SYS_open_by_handle_at: 342 Same;
     SYS_bpf: 357 Same; SYS_perf_event_open: 336 Same; SYS_userfaultfd: 374 Same; SYS_io_uring_setup: 425 Same; SYS_ioctl: 54 Same;
 };
@@ -101,7 +126,6 @@ const CALLS: &[Narrow] = calls! {
 const SAME_FOR_ALL: i64 = 424;
 
 /// `socketcall(2)`, by which 32-bit C libraries make sockets: its arguments are in memory, where no filter sees them.
-#[cfg(target_arch = "x86_64")]
 pub const SOCKETCALL: u32 = 102;
 
 /// Says whether the table has every call that a rule may be about, so that 32-bit programs need not be refused where rules
@@ -116,6 +140,33 @@ pub fn numbers(native: i64) -> Vec<u32> {
         numbers.extend(u32::try_from(native));
     }
     numbers
+}
+
+/// Returns the native number of a call of 32-bit programs, where the table has it.
+pub fn native(nr: i64) -> Option<i64> {
+    let known = CALLS.iter().find(|call| i64::from(call.nr) == nr);
+    known.map(|call| call.native)
+}
+
+/// A page as mmap(2) of 32-bit programs counts them, whatever the machine's are.
+const PAGE: u64 = 4096;
+
+/// Returns a native call as a 32-bit program makes it: number and arguments.
+///
+/// None where there is no such call, or an argument is too large for it.
+pub fn narrowed(native: i64, mut arguments: [u64; 6]) -> Option<(i64, [u64; 6])> {
+    let mut known = CALLS.iter().filter(|call| call.native == native);
+    let call = known.find(|call| matches!(call.form, Same | Pages | Message))?;
+    if call.form == Pages {
+        let offset = arguments[5];
+        arguments[5] = offset.is_multiple_of(PAGE).then_some(offset / PAGE)?;
+    }
+    for argument in &mut arguments {
+        // Descriptors may be negative.
+        let negative = i32::try_from(*argument as i64).map(|number| number as u32);
+        *argument = u32::try_from(*argument).or(negative).ok()?.into();
+    }
+    Some((call.nr.into(), arguments))
 }
 
 /// Has rules hold for 32-bit programs too.
@@ -155,6 +206,8 @@ pub fn widen(mut notification: Notification) -> (Notification, Form) {
             }
         }
         Form::Statfs64 => notification.args[1] = notification.args[2],
+        Form::Length => notification.args[1] = i64::from(notification.args[1] as i32) as u64,
+        Form::LongLength => notification.args[1] |= notification.args[2] << 32,
         _ => {}
     }
     (notification, call.form)
@@ -243,10 +296,28 @@ mod tests {
         assert_eq!(form.ids(&[7, 0, 0xff, 0xff]), [7, u32::MAX]);
         let (wide, form) = widen(call(268, [8, 84, 16, 0, 0, 0]));
         assert_eq!((wide.args[1], form), (16, Form::Statfs64));
+        let (wide, _) = widen(call(92, [8, high | 0xffff_fffe, 0, 0, 0, 0]));
+        assert_eq!(wide.args[1] as i64, -2);
+        let (wide, _) = widen(call(193, [8, high | 5, high | 1, 0, 0, 0]));
+        assert_eq!(wide.args[1], 1 << 32 | 5);
         let native = Notification {
             arch: AUDIT_ARCH,
             ..call(182, [high; 6])
         };
         assert_eq!(widen(native), (native, Form::Same));
+    }
+    #[test]
+    fn a_native_call_is_made_by_32_bit_programs_too() {
+        let map = [0, 4096, 5, 2, u64::MAX, 8192];
+        let narrow = [0, 4096, 5, 2, u32::MAX.into(), 2];
+        assert_eq!(narrowed(libc::SYS_mmap, map), Some((192, narrow)));
+        assert_eq!(narrowed(libc::SYS_mmap, [0, 4096, 5, 2, 3, 100]), None);
+        assert_eq!(narrowed(libc::SYS_munmap, [1 << 32, 0, 0, 0, 0, 0]), None);
+        assert_eq!(narrowed(libc::SYS_gettid, [0; 6]), None);
+        assert_eq!(
+            (native(11), native(1)),
+            (Some(libc::SYS_execve), None),
+            "what is in the table, and what is not"
+        );
     }
 }

@@ -241,6 +241,8 @@ pub(super) struct Shape {
     pub landlock: bool,
     pub own_root: bool,
     no_new_privs: bool,
+    /// Whether every process is traced.
+    pub traced: bool,
 }
 
 impl Shape {
@@ -260,6 +262,7 @@ impl Shape {
             network_namespace,
             landlock: facts.landlock_confines.works(),
             own_root: process.world.as_ref().is_some_and(|world| world.own_root),
+            traced: choice.tier == Tier::Mediated,
             no_new_privs: facts.no_new_privs || !privileged || choice.tier == Tier::Mediated,
         }
     }
@@ -339,7 +342,7 @@ fn confinement(
     });
     let walls = walls(process, facts, shape);
     let can_be_walled = walls.is_empty() || narrow::IS_WHOLE;
-    let other_abi = if can_be_walled && choice.tier != Tier::Mediated {
+    let other_abi = if can_be_walled && (choice.tier != Tier::Mediated || narrow::IS_WHOLE) {
         OtherAbi::Allow
     } else {
         OtherAbi::Deny

@@ -116,7 +116,7 @@ impl fmt::Display for ExecFailure {
             ),
             Self::Narrow { program } => write!(
                 f,
-                "`{program}` is a program of 32 bits, which this kernel does not run, or this tier does not: `mediated` runs none, another one may (`--isolation`)"
+                "`{program}` is a program of 32 bits, which this kernel does not run (`CONFIG_IA32_EMULATION`, or `ia32_emulation=1` on its command line)"
             ),
             Self::UnknownFormat { program } => {
                 write!(f, "`{program}` is no program and has no `#!` line")
@@ -387,7 +387,7 @@ mod tests {
             "`/t` is no program and has no `#!` line"
         );
         assert!(text("/arm", libc::ENOEXEC).starts_with("`/arm` is a program for "));
-        assert!(text("/narrow", libc::ENOEXEC).contains("`mediated` runs none"));
+        assert!(text("/narrow", libc::ENOEXEC).contains("this kernel does not run"));
     }
 
     #[test]

@@ -140,7 +140,7 @@ pub(super) fn walls(process: &StepProcess, facts: &Facts, shape: &Shape) -> Vec<
         rules.extend(process_walls(process, facts, shape));
     }
     if process.network == Network::None && !shape.network_namespace {
-        rules.extend(network_wall());
+        rules.extend(network_wall(shape.traced));
     }
     if shape.own_root {
         rules.extend(user_namespace_answers());
@@ -171,7 +171,7 @@ fn user_namespace_answers() -> impl Iterator<Item = Rule> {
 
 /// Without a network namespace there is no loopback of the step's own, so there are no sockets but those of the
 /// machine itself (Unix, and netlink, which C libraries ask for addresses).
-fn network_wall() -> Vec<Rule> {
+fn network_wall(traced: bool) -> Vec<Rule> {
     let other_than = |family: i32| Condition {
         argument: 0,
         mask: u64::from(u32::MAX),
@@ -190,8 +190,9 @@ fn network_wall() -> Vec<Rule> {
         ..rule
     };
     let mut rules = vec![rule];
+    // A tracer has it become socket(2), for which the rule above holds.
     #[cfg(target_arch = "x86_64")]
-    rules.push(Rule {
+    rules.extend((!traced).then(|| Rule {
         when: vec![Condition {
             argument: 0,
             mask: u64::from(u32::MAX),
@@ -205,7 +206,7 @@ fn network_wall() -> Vec<Rule> {
             Action::Errno(libc::EAFNOSUPPORT as u16),
             reason,
         )
-    });
+    }));
     rules
 }
 

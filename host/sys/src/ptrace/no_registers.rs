@@ -59,8 +59,12 @@ impl Registers {
         match *self {}
     }
     /// As on architectures that are described.
-    pub fn with_call(word: u64) -> u64 {
-        word
+    pub fn with_call(&self, _: u64) -> u64 {
+        match *self {}
+    }
+    /// As on architectures that are described.
+    pub fn is_narrow(&self) -> bool {
+        match *self {}
     }
 }
 

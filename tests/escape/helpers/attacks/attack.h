@@ -14,7 +14,7 @@
 
 /* A directory of the machine, open to the step's user, that holds `secret`, `program`, `socket` and `mode`, and the paths of
  * those. */
-extern char outside[1024], secret[2048], program[2048], socket_path[2048], mode_file[2048];
+extern char outside[1024], secret[2048], program[2048], socket_path[2048], datagram_path[2048], mode_file[2048];
 /* Whether the tier is `mediated`. */
 extern int mediated;
 /* Whether chroot(2) is a step's right here. */

@@ -11,6 +11,8 @@
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <termios.h>
 
 #include "attack.h"
@@ -214,6 +216,13 @@ void narrow_calls(void)
 		escaped("chroot");
 	if (narrow(310 /* unshare */, CLONE_NEWUSER, NULL, 0) == 0)
 		escaped("unshare");
+	/* connect by socketcall(2), whose arguments are in memory. */
+	int client = (int)narrow(102, 1, memcpy(low, (int[]){ AF_UNIX, SOCK_STREAM, 0 }, 12), 0);
+	struct sockaddr_un *address = memset(low + 64, 0, sizeof *address);
+	address->sun_family = AF_UNIX;
+	strncpy(address->sun_path, socket_path, sizeof address->sun_path - 1);
+	if (client >= 0 && narrow(102, 3, memcpy(low, (int[]){ client, (int)(path + 64), sizeof *address }, 12), 0) == 0)
+		escaped("a socket by socketcall");
 	memset(low, 0, 256);
 	const struct {
 		int number, errno_wanted;

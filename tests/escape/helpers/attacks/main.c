@@ -8,7 +8,7 @@
 
 #include "attack.h"
 
-char outside[1024], secret[2048], program[2048], socket_path[2048], mode_file[2048];
+char outside[1024], secret[2048], program[2048], socket_path[2048], datagram_path[2048], mode_file[2048];
 int mediated, may_chroot, strangers[8], escapes;
 
 static const struct {
@@ -70,6 +70,7 @@ int main(int count, char **argument)
 	snprintf(secret, sizeof secret, "%s/secret", outside);
 	snprintf(program, sizeof program, "%s/program", outside);
 	snprintf(socket_path, sizeof socket_path, "%s/socket", outside);
+	snprintf(datagram_path, sizeof datagram_path, "%s/datagram", outside);
 	snprintf(mode_file, sizeof mode_file, "%s/mode", outside);
 	mediated = !strcmp(required("TIER"), "mediated");
 	may_chroot = !strcmp(required("CHROOT"), "allowed");

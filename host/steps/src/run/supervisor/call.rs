@@ -28,6 +28,15 @@ pub enum Answer {
         /// Whether the copy is closed on exec.
         close_on_exec: bool,
     },
+    /// It opened these files, and tells their numbers in memory.
+    InjectTwo {
+        /// The open files.
+        files: [OwnedFd; 2],
+        /// Whether the copies are closed on exec.
+        close_on_exec: bool,
+        /// Where two numbers are written.
+        numbers: u64,
+    },
 }
 
 /// Why a handler did not get to an answer of its own.

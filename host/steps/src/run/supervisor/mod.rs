@@ -52,6 +52,7 @@ use std::thread::JoinHandle;
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::Errno;
 use stepwell_sys::error::{Context, SysError};
+use stepwell_sys::memory;
 use stepwell_sys::notify::{Listener, Notification, Received};
 
 pub(super) use grafts::keeping_times;
@@ -280,12 +281,39 @@ impl Loop {
                     self.listener.fail(id, error.errno);
                 }
             }
+            Ok(Answer::InjectTwo {
+                files,
+                close_on_exec,
+                numbers,
+            }) => {
+                counters.injected += 1;
+                match give_two(&self.listener, notification, &files, close_on_exec, numbers) {
+                    Ok(()) => self.listener.succeed(id, 0),
+                    Err(errno) => self.listener.fail(id, errno),
+                };
+            }
             Err(Stop::Fail(errno)) => {
                 counters.emulated += 1;
                 self.listener.fail(id, errno);
             }
         }
     }
+}
+
+/// Gives a task two files and tells their numbers.
+fn give_two(
+    listener: &Listener,
+    task: Notification,
+    files: &[OwnedFd; 2],
+    close_on_exec: bool,
+    numbers: u64,
+) -> Result<(), Errno> {
+    let mut told = Vec::new();
+    for file in files {
+        let given = listener.give(task.id, file.as_fd(), close_on_exec);
+        told.extend(given.map_err(|error| error.errno)?.to_ne_bytes());
+    }
+    memory::write(task.tid, numbers, &told).map_err(|_| Errno::FAULT)
 }
 
 /// Has a handler answer.

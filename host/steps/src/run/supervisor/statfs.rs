@@ -4,6 +4,7 @@
 use std::sync::atomic::Ordering;
 
 use rustix::fs;
+use rustix::io::Errno;
 use stepwell_sys::resolve;
 
 use super::call::{Answer, Call, Stop};
@@ -32,7 +33,7 @@ pub fn statfs(step: &mut Step, call: &Call<'_>) -> Result<Answer, Stop> {
     };
     match &place.node {
         Node::Native => Ok(Answer::CarryOn),
-        Node::Missing => Err(rustix::io::Errno::NOENT.into()),
+        Node::Missing => Err(Errno::NOENT.into()),
         Node::File(HostFile { within, path, .. }) => {
             let file = open_host(step, *within, path, fs::OFlags::PATH)?;
             answer(call, fs::fstatfs(&file)?.f_type as u64)
@@ -95,21 +96,44 @@ fn answer(call: &Call<'_>, kind: u64) -> Result<Answer, Stop> {
     answer_sized(call, kind, 0, 0)
 }
 
-/// Fills a `struct statfs` (the same on all 64-bit architectures) for a file system with so many bytes.
+/// Fills a `struct statfs` for a file system with so many bytes, of which so many are free.
 fn answer_sized(call: &Call<'_>, kind: u64, bytes: u64, free: u64) -> Result<Answer, Stop> {
     const BLOCK: u64 = 4096;
     const NAME_LENGTH: u64 = 255;
-    // Type and block size; blocks and inodes (five numbers), identity; longest name, fragment size.
     let (blocks, free) = (bytes / BLOCK, free / BLOCK);
-    let words = [kind, BLOCK, blocks, free, free, 0, 0, 0, NAME_LENGTH, BLOCK];
+    let words = [
+        kind,
+        BLOCK,
+        blocks,
+        free,
+        free,
+        0,
+        0,
+        0,
+        NAME_LENGTH,
+        BLOCK,
+        0,
+    ];
+    give_statfs(call, words)
+}
+
+/// Fills a `struct statfs` (the same on all 64-bit architectures): type and block size; blocks and inodes (five numbers),
+/// identity; longest name, fragment size, flags.
+///
+/// # Errors
+/// `EOVERFLOW` where a 32-bit program's has no room for a number.
+pub fn give_statfs(call: &Call<'_>, words: [u64; 11]) -> Result<Answer, Stop> {
     // How many bytes each word has, and all of them with the room behind (arch/x86/include/asm/compat.h for 32-bit programs).
     let (widths, size) = match call.form() {
-        Form::Statfs => ([4, 4, 4, 4, 4, 4, 4, 8, 4, 4], 64),
-        Form::Statfs64 => ([4, 4, 8, 8, 8, 8, 8, 8, 4, 4], 84),
-        _ => ([8; 10], 120),
+        Form::Statfs => ([4, 4, 4, 4, 4, 4, 4, 8, 4, 4, 4], 64),
+        Form::Statfs64 => ([4, 4, 8, 8, 8, 8, 8, 8, 4, 4, 4], 84),
+        _ => ([8; 11], 120),
     };
     let mut out = Vec::with_capacity(size);
     for (word, width) in words.into_iter().zip(widths) {
+        if width == 4 && word > u32::MAX.into() {
+            return Err(Errno::OVERFLOW.into());
+        }
         out.extend(&word.to_le_bytes()[..width]);
     }
     out.resize(size, 0);

@@ -12,8 +12,10 @@ use super::super::call::{Answer, Call, Stop};
 use super::super::layout::{encode_stat, encode_statx};
 use super::super::path::AT_FDCWD;
 use super::super::stat::{apply, full_stat, own_foreign};
+use super::super::statfs::give_statfs;
 use super::super::step::Step;
 use super::ways;
+use crate::run::narrow::Form;
 
 const EMPTY_PATH: u32 = libc::AT_EMPTY_PATH as u32;
 const NOFOLLOW: u32 = libc::AT_SYMLINK_NOFOLLOW as u32;
@@ -269,27 +271,33 @@ pub fn futimesat(step: &mut Step, call: &Call<'_>) -> Result<Answer, Stop> {
 pub fn utime(step: &mut Step, call: &Call<'_>) -> Result<Answer, Stop> {
     let times = match call.arg(1) {
         0 => [(0, NOW), (0, NOW)],
-        address => {
-            let mut bytes = [0; 16];
-            call.read(address, &mut bytes)?;
-            [(number(&bytes, 0), 0), (number(&bytes, 8), 0)]
-        }
+        address => numbers(call, address)?.map(|seconds: i64| (seconds, 0)),
     };
     let handle = target(step, call, AT_FDCWD, 0, 0)?;
     set_times(&handle, times)
 }
 
-fn number(bytes: &[u8], at: usize) -> i64 {
-    i64::from_ne_bytes(std::array::from_fn(|i| bytes[at + i]))
+/// Reads numbers as a C library of the caller's has them in its structures of times.
+fn numbers<const N: usize>(call: &Call<'_>, address: u64) -> Result<[i64; N], Stop> {
+    if call.form() == Form::Times {
+        let mut bytes = vec![0; 4 * N];
+        call.read(address, &mut bytes)?;
+        let number = |at: usize| i32::from_ne_bytes(std::array::from_fn(|i| bytes[4 * at + i]));
+        return Ok(std::array::from_fn(|at| number(at).into()));
+    }
+    let mut bytes = vec![0; 8 * N];
+    call.read(address, &mut bytes)?;
+    let number = |at: usize| i64::from_ne_bytes(std::array::from_fn(|i| bytes[8 * at + i]));
+    Ok(std::array::from_fn(number))
 }
 
 fn pairs(call: &Call<'_>, address: u64) -> Result<[(i64, i64); 2], Stop> {
-    let mut bytes = [0; 32];
-    call.read(address, &mut bytes)?;
-    Ok([
-        (number(&bytes, 0), number(&bytes, 8)),
-        (number(&bytes, 16), number(&bytes, 24)),
-    ])
+    let [first, mut part, second, mut other] = numbers(call, address)?;
+    if call.form() == Form::LongTimes {
+        // The rest is room that nobody has filled.
+        (part, other) = (part & 0xffff_ffff, other & 0xffff_ffff);
+    }
+    Ok([(first, part), (second, other)])
 }
 
 fn micro_times(call: &Call<'_>, index: usize) -> Result<[(i64, i64); 2], Stop> {
@@ -342,11 +350,7 @@ pub fn statfs(step: &mut Step, call: &Call<'_>) -> Result<Answer, Stop> {
         stat.f_frsize as u64,
         stat.f_flags as u64,
     ];
-    const SIZE: usize = 120;
-    let mut out: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
-    out.resize(SIZE, 0);
-    call.write(call.arg(1), &out)?;
-    Ok(Answer::Value(0))
+    give_statfs(call, words)
 }
 
 /// How the inode of a call on attributes is given.

@@ -24,7 +24,8 @@ use super::attributes::{inode_numbers, is_inode};
 use super::load::{self, Load};
 use super::processes::{Program, Room};
 use super::programs::{self, Found};
-use super::trace::Loop;
+use super::stack::Words;
+use super::trace::{Loop, called};
 
 /// Memory that is mapped for paths and arguments in a process that has none of the tracer's yet; parts of it are used
 /// in turn, since processes that share their memory may execute at the same time.
@@ -50,6 +51,8 @@ struct Request {
     inode: (u32, u32, u64),
     /// The arguments, where they change: addresses, after those of the new ones.
     arguments: Option<Vec<u64>>,
+    /// How wide these addresses are.
+    words: Words,
 }
 
 /// Kills a process.
@@ -61,8 +64,7 @@ pub fn kill(tid: u32) {
 }
 
 /// A thread stopped before its execve(2).
-pub fn begin(this: &mut Loop, tid: u32) -> SysResult<()> {
-    let mut registers = this.tracer.registers(tid)?;
+pub fn begin(this: &mut Loop, tid: u32, mut registers: Registers) -> SysResult<()> {
     let request = {
         let mut step = lock(&this.step);
         step.counters.notified += 1;
@@ -93,10 +95,12 @@ pub fn begin(this: &mut Loop, tid: u32) -> SysResult<()> {
             request.write(tid, place)?
         }
     };
-    let at = usize::from(original.call() == libc::SYS_execveat);
+    let at = usize::from(called(&original) == libc::SYS_execveat);
     let (argv, envp) = (original.argument(1 + at), original.argument(2 + at));
     let argv = vector.unwrap_or(argv);
-    registers.set_call(libc::SYS_execve, [place, argv, envp, 0, 0, 0]);
+    let (number, arguments) =
+        load::spelled(&registers, libc::SYS_execve, [place, argv, envp, 0, 0, 0])?;
+    registers.set_call(number, arguments);
     this.tracer.set_registers(tid, &registers)?;
     let pending = Pending {
         found: request.found,
@@ -108,7 +112,8 @@ pub fn begin(this: &mut Loop, tid: u32) -> SysResult<()> {
 }
 
 fn prepare(step: &mut Step, tid: u32, registers: &Registers) -> Result<Request, Errno> {
-    let at = registers.call() == libc::SYS_execveat;
+    let number = called(registers);
+    let at = number == libc::SYS_execveat;
     let (dirfd, path, argv, flags) = if at {
         let flags = registers.argument(4) as u32;
         (
@@ -129,15 +134,17 @@ fn prepare(step: &mut Step, tid: u32, registers: &Registers) -> Result<Request, 
         Errno::NAMETOOLONG => Errno::NAMETOOLONG,
         _ => Errno::FAULT,
     })?;
-    let call = Call::stopped(tid, registers.call() as i32, [0; 6]);
+    let call = Call::stopped(tid, number as i32, [0; 6]);
     let found = programs::find(step, &call, dirfd, &path, flags)?;
+    let words = Words::of(registers);
     let executed = found.linker.as_ref().map_or(&*found.file, |(file, _)| file);
     let arguments = if found.prefix.is_empty() {
         None
     } else {
-        Some(read_vector(tid, argv)?)
+        Some(read_vector(tid, argv, words)?)
     };
     Ok(Request {
+        words,
         target: host_path(step, tid, executed, at.then_some(dirfd))?,
         inode: inode_numbers(executed)?,
         found,
@@ -174,7 +181,7 @@ fn host_path(step: &Step, tid: u32, file: &OwnedFd, fd: Option<i32>) -> Result<V
     Ok(format!("/proc/self/fd/{number}").into_bytes())
 }
 
-fn read_vector(tid: u32, mut address: u64) -> Result<Vec<u64>, Errno> {
+fn read_vector(tid: u32, mut address: u64, words: Words) -> Result<Vec<u64>, Errno> {
     let mut vector = Vec::new();
     if address == 0 {
         return Ok(vector);
@@ -183,10 +190,10 @@ fn read_vector(tid: u32, mut address: u64) -> Result<Vec<u64>, Errno> {
     loop {
         // Not beyond the page, which may be the last one.
         let in_page = (super::elf::PAGE - address % super::elf::PAGE) as usize;
-        let mut bytes = vec![0; CHUNK.min(in_page.max(8)) / 8 * 8];
+        let mut bytes = vec![0; CHUNK.min(in_page.max(words.width)) / words.width * words.width];
         memory::read(tid, address, &mut bytes).map_err(|_| Errno::FAULT)?;
-        for word in bytes.chunks_exact(8) {
-            match u64::from_ne_bytes(std::array::from_fn(|i| word[i])) {
+        for word in words.read(&bytes) {
+            match word {
                 0 => return Ok(vector),
                 pointer => vector.push(pointer),
             }
@@ -227,7 +234,7 @@ impl Request {
         let address = room + bytes.len() as u64;
         vector.extend(old.iter().skip(1));
         vector.push(0);
-        bytes.extend(vector.iter().flat_map(|word| word.to_ne_bytes()));
+        bytes.extend(self.words.write(&vector));
         memory::write(tid, room, &bytes)?;
         Ok(Some(address))
     }
@@ -238,7 +245,10 @@ impl Request {
 /// Where there is none, or too little, the execve becomes an mmap first, and is made again after it.
 fn room(this: &mut Loop, tid: u32, registers: &mut Registers, need: u64) -> SysResult<Option<u64>> {
     let part = ROOM / PARTS;
-    if let Some(Room { address, next }) = known_room(this, tid).filter(|_| need <= part) {
+    let is_near =
+        |room: &Room| !registers.is_narrow() || room.address + ROOM <= u64::from(u32::MAX);
+    let known = known_room(this, tid).filter(is_near);
+    if let Some(Room { address, next }) = known.filter(|_| need <= part) {
         let next_one = (next + 1) % PARTS;
         keep_room(
             this,
@@ -254,7 +264,9 @@ fn room(this: &mut Loop, tid: u32, registers: &mut Registers, need: u64) -> SysR
     let mut mapping = *registers;
     let flags = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS) as u64;
     let protection = (libc::PROT_READ | libc::PROT_WRITE) as u64;
-    mapping.set_call(libc::SYS_mmap, [0, size, protection, flags, u64::MAX, 0]);
+    let arguments = [0, size, protection, flags, u64::MAX, 0];
+    let (number, arguments) = load::spelled(registers, libc::SYS_mmap, arguments)?;
+    mapping.set_call(number, arguments);
     this.tracer.set_registers(tid, &mapping)?;
     let mut held = load::go_to(this, tid, Resume::ToCall, Status::Call)?;
     let address = this.tracer.registers(tid)?.result();

@@ -15,23 +15,15 @@ use super::super::call::Call;
 use super::super::step::Step;
 use super::elf::{Elf, PAGE, Segment, down, up};
 use super::programs::{Found, readable};
+use super::stack::{Stack, Words};
 use super::trace::Loop;
+use crate::run::narrow;
 
 /// Longest name of a thread, with its zero.
 const MAX_NAME: usize = 16;
 
 /// Below the stack, so that nothing is overwritten.
 const BELOW_STACK: u64 = 1024;
-
-/// Stops a process from making the tracer read its stack without end.
-const MAX_STACK: usize = 1 << 21;
-
-const AT_NULL: u64 = 0;
-const AT_PHDR: u64 = 3;
-const AT_PHNUM: u64 = 5;
-const AT_BASE: u64 = 7;
-const AT_ENTRY: u64 = 9;
-const AT_EXECFN: u64 = 31;
 
 /// What is to be done to a process that has a new program.
 pub struct Load {
@@ -69,7 +61,7 @@ impl Load {
         let start = this.tracer.registers(tid)?;
         let code = this.tracer.peek(tid, start.instruction())?;
         this.tracer
-            .poke(tid, start.instruction(), Registers::with_call(code))?;
+            .poke(tid, start.instruction(), start.with_call(code))?;
         let mut calls = Calls {
             this,
             tid,
@@ -83,13 +75,13 @@ impl Load {
         };
         held.append(&mut calls.held);
         this.tracer.poke(tid, start.instruction(), code)?;
-        let linker = self
-            .program
-            .as_ref()
-            .map(|(_, program, linker)| (program, linker));
-        let stack = rewrite_stack(tid, start.stack(), linker.zip(placed), &self.name)?;
+        let words = Words::of(&start);
+        let mut stack = Stack::read(tid, start.stack(), words)?;
+        if let (Some((_, program, linker)), Some(moved)) = (&self.program, placed) {
+            stack.tell_of(program, moved, linker);
+        }
         let mut end = start;
-        end.set_stack(stack);
+        end.set_stack(stack.write(tid, start.stack(), &self.name)?);
         this.tracer.set_registers(tid, &end)?;
         deliver(tid, &held);
         Ok(())
@@ -126,6 +118,24 @@ fn gone(tid: u32) -> SysError {
     SysError::new("ptrace", format!("{tid}"), Errno::SRCH)
 }
 
+/// Returns number and arguments of a native call as a thread makes it that has these registers.
+///
+/// # Errors
+/// `EOVERFLOW` where a 32-bit program cannot make it.
+pub fn spelled(
+    registers: &Registers,
+    number: i64,
+    arguments: [u64; 6],
+) -> SysResult<(i64, [u64; 6])> {
+    if !registers.is_narrow() {
+        return Ok((number, arguments));
+    }
+    narrow::narrowed(number, arguments).ok_or_else(|| {
+        let subject = format!("{number} put into a program of 32 bits");
+        SysError::new("system call", subject, Errno::OVERFLOW)
+    })
+}
+
 /// Sends signals again that came at the wrong moment.
 pub fn deliver(tid: u32, signals: &[i32]) {
     for signal in signals {
@@ -149,6 +159,7 @@ struct Calls<'a> {
 impl Calls<'_> {
     fn call(&mut self, number: i64, arguments: [u64; 6]) -> SysResult<u64> {
         let mut registers = self.start;
+        let (number, arguments) = spelled(&registers, number, arguments)?;
         registers.call_from(self.start.instruction(), number, arguments);
         self.this.tracer.set_registers(self.tid, &registers)?;
         let trap = Status::Signal(libc::SIGTRAP);
@@ -249,98 +260,5 @@ impl Calls<'_> {
             )?;
         }
         Ok(())
-    }
-}
-
-/// Corrects what the kernel has put onto the stack for the linker, and returns the stack's top.
-fn rewrite_stack(
-    tid: u32,
-    top: u64,
-    loaded: Option<((&Elf, &Elf), u64)>,
-    name: &[u8],
-) -> SysResult<u64> {
-    let mut words = read_stack(tid, top)?;
-    let vector = auxiliary(&words)
-        .ok_or_else(|| SysError::new("execve", "stack of a new program", Errno::FAULT))?;
-    let mut text = name.to_vec();
-    text.push(0);
-    // Everything moves down to make room for the name, in steps that keep the alignment.
-    let room = text.len().next_multiple_of(16) as u64;
-    let new_top = top - room;
-    let name_at = new_top + 8 * words.len() as u64;
-    let mut at = vector;
-    let old = |key: u64| {
-        let mut pairs = words[vector..].chunks_exact(2);
-        pairs.find(|pair| pair[0] == key).map_or(0, |pair| pair[1])
-    };
-    let base = loaded.map(|((_, linker), _)| old(AT_ENTRY).wrapping_sub(linker.entry));
-    while words.get(at).is_some_and(|key| *key != AT_NULL) && at + 1 < words.len() {
-        let value = match (words[at], loaded, base) {
-            (AT_EXECFN, ..) => name_at,
-            (AT_PHDR, Some(((program, _), moved)), _) => program.headers.wrapping_add(moved),
-            (AT_PHNUM, Some(((program, _), _)), _) => program.header_count.into(),
-            (AT_ENTRY, Some(((program, _), moved)), _) => program.entry.wrapping_add(moved),
-            (AT_BASE, Some(_), Some(base)) => base,
-            _ => words[at + 1],
-        };
-        words[at + 1] = value;
-        at += 2;
-    }
-    let mut bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
-    bytes.extend(&text);
-    memory::write(tid, new_top, &bytes)?;
-    Ok(new_top)
-}
-
-/// Reads from the top of the stack to the end of the auxiliary vector.
-fn read_stack(tid: u32, top: u64) -> SysResult<Vec<u64>> {
-    let mut words = Vec::new();
-    let mut address = top;
-    while words.len() * 8 < MAX_STACK {
-        let length = (PAGE - address % PAGE) as usize;
-        let mut bytes = vec![0; length];
-        memory::read(tid, address, &mut bytes)?;
-        let word = |chunk: &[u8]| u64::from_ne_bytes(std::array::from_fn(|i| chunk[i]));
-        words.extend(bytes.chunks_exact(8).map(word));
-        if let Some(vector) = auxiliary(&words)
-            && let Some(end) = words[vector..]
-                .chunks_exact(2)
-                .position(|p| p[0] == AT_NULL)
-        {
-            words.truncate(vector + 2 * (end + 1));
-            return Ok(words);
-        }
-        address += length as u64;
-    }
-    Err(SysError::new(
-        "execve",
-        "arguments of a new program",
-        Errno::TOOBIG,
-    ))
-}
-
-/// Finds where the auxiliary vector starts: after the arguments and the environment, each ended by a zero.
-fn auxiliary(words: &[u64]) -> Option<usize> {
-    let count = usize::try_from(*words.first()?).ok()?;
-    let environment = count.checked_add(2)?;
-    let end = words
-        .get(environment..)?
-        .iter()
-        .position(|word| *word == 0)?;
-    let start = environment + end + 1;
-    (start < words.len()).then_some(start)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_auxiliary_vector_is_found() {
-        let stack = [2, 10, 11, 0, 20, 0, AT_ENTRY, 5, AT_NULL, 0];
-        assert_eq!(auxiliary(&stack), Some(6));
-        assert_eq!(auxiliary(&stack[..5]), None);
-        assert_eq!(auxiliary(&[u64::MAX, 1]), None);
-        assert_eq!(auxiliary(&[]), None);
     }
 }

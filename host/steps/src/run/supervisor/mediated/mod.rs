@@ -12,15 +12,19 @@
 //! it ever fail, Landlock confines the step to its tree.
 
 mod attributes;
+mod datagrams;
 mod elf;
 mod exec;
 mod files;
 mod load;
+mod messages;
 mod names;
 mod others;
 mod processes;
 mod programs;
+mod socketcall;
 mod sockets;
+mod stack;
 mod syscalls;
 mod trace;
 mod watches;

@@ -93,8 +93,9 @@ fn program(
         Some(path) => {
             let (file, _) = executable(step, call, libc::AT_FDCWD, path, true)?;
             let head = head_of(step, &file)?;
-            let linker =
-                Elf::parse(&head).filter(|elf| elf.relocatable && elf.interpreter.is_none());
+            let linker = Elf::parse(&head).filter(|linker| {
+                linker.relocatable && linker.interpreter.is_none() && linker.narrow == elf.narrow
+            });
             Some((file, linker.ok_or(Errno::from_raw_os_error(libc::ELIBBAD))?))
         }
     };

@@ -1,7 +1,7 @@
 //! Unix sockets: their addresses are paths, so binding and connecting is done here.
 //!
 //! A descriptor of a step cannot be taken out of it everywhere, so such sockets are made here, injected, and kept
-//! until they have an address.  Datagram sockets are refused, because every message of theirs may carry a path.
+//! until they have an address, and those of datagrams for longer ([`super::datagrams`]).
 
 use std::collections::HashMap;
 use std::collections::HashSet;
@@ -17,6 +17,7 @@ use stepwell_sys::resolve;
 use super::super::call::{Answer, Call, Stop};
 use super::super::path::AT_FDCWD;
 use super::super::step::Step;
+use super::datagrams::{self, Datagrams, Name};
 use super::ways;
 
 /// Stops a step that makes sockets without end and never uses them from filling the supervisor's table.
@@ -35,6 +36,7 @@ pub struct Sockets {
     /// In the order they were made.
     order: std::collections::VecDeque<u64>,
     abstract_names: HashSet<Vec<u8>>,
+    pub datagrams: Datagrams,
 }
 
 impl Sockets {
@@ -60,6 +62,7 @@ pub fn socket(step: &mut Step, call: &Call<'_>) -> Result<Answer, Stop> {
     let kind = match call.int(1) & 0xf {
         libc::SOCK_STREAM => SocketType::STREAM,
         libc::SOCK_SEQPACKET => SocketType::SEQPACKET,
+        kind if datagrams::is_one(kind) => return datagrams::socket(step, call),
         _ => return Err(Errno::PROTONOSUPPORT.into()),
     };
     let flags = flags & (SocketFlags::CLOEXEC | SocketFlags::NONBLOCK);
@@ -78,27 +81,33 @@ pub fn socket(step: &mut Step, call: &Call<'_>) -> Result<Answer, Stop> {
 enum Address {
     Path(Vec<u8>),
     Abstract(Vec<u8>),
+    /// Of the family alone: the kernel is to find a name.
+    Unnamed,
+    /// Of no family: what a socket is connected to is forgotten.
+    Nothing,
     /// Of another family.
     Other,
 }
 
-fn address(call: &Call<'_>) -> Result<Address, Stop> {
-    let length = u64::from(call.uint(2));
+fn address(call: &Call<'_>, at: u64, length: u32) -> Result<Address, Stop> {
+    let length = u64::from(length);
     if length > MAX_ADDRESS {
         return Err(Errno::INVAL.into());
     }
     let mut bytes = vec![0; length as usize];
-    call.read(call.arg(1), &mut bytes)?;
+    call.read(at, &mut bytes)?;
     let family = match bytes.get(..PATH_AT) {
         Some(head) => u16::from_ne_bytes([head[0], head[1]]),
         None => return Err(Errno::INVAL.into()),
     };
-    if i32::from(family) != libc::AF_UNIX {
-        return Ok(Address::Other);
+    match i32::from(family) {
+        libc::AF_UNIX => {}
+        libc::AF_UNSPEC => return Ok(Address::Nothing),
+        _ => return Ok(Address::Other),
     }
     let path = &bytes[PATH_AT..];
     Ok(match path.first() {
-        None => return Err(Errno::INVAL.into()),
+        None => Address::Unnamed,
         Some(0) => Address::Abstract(path[1..].to_vec()),
         Some(_) => Address::Path(
             path.split(|byte| *byte == 0)
@@ -109,43 +118,115 @@ fn address(call: &Call<'_>) -> Result<Address, Stop> {
     })
 }
 
-/// Finds our end of a socket of the caller's.
-fn kept(step: &mut Step, call: &Call<'_>) -> Result<Option<(u64, OwnedFd)>, Stop> {
+/// Returns the inode of a socket of the caller's.
+fn inode(call: &Call<'_>) -> Result<u64, Errno> {
     let link = format!("/proc/{}/fd/{}", call.tid(), call.int(0));
     let text = resolve::read_magic(&link).map_err(|_| Errno::BADF)?;
-    let number = text
-        .strip_prefix(b"socket:[")
-        .and_then(|rest| rest.strip_suffix(b"]"))
-        .ok_or(Errno::NOTSOCK)?;
-    let inode = String::from_utf8_lossy(number)
-        .parse()
-        .map_err(|_| Errno::NOTSOCK)?;
-    match super::state(step)?.sockets.kept.get(&inode) {
-        Some(socket) => {
-            let socket = socket.try_clone().map_err(|_| Errno::MFILE)?;
-            Ok(Some((inode, socket)))
-        }
-        None => Ok(None),
+    datagrams::socket_inode(&text).ok_or(Errno::NOTSOCK)
+}
+
+/// Finds our end of a socket of the caller's.
+struct Kept {
+    inode: u64,
+    socket: OwnedFd,
+    is_datagram: bool,
+}
+
+fn kept(step: &mut Step, call: &Call<'_>) -> Result<Option<Kept>, Stop> {
+    let inode = inode(call)?;
+    let sockets = &super::state(step)?.sockets;
+    let datagram = sockets.datagrams.get(inode)?;
+    let is_datagram = datagram.is_some();
+    let stream = sockets.kept.get(&inode);
+    let socket = match (datagram, stream) {
+        (Some(socket), _) => socket,
+        (None, Some(socket)) => socket.try_clone().map_err(|_| Errno::MFILE)?,
+        (None, None) => return Ok(None),
+    };
+    Ok(Some(Kept {
+        inode,
+        socket,
+        is_datagram,
+    }))
+}
+
+/// Finds our end of a datagram socket of the caller's.
+///
+/// # Errors
+/// It is no socket, or nothing may be sent by it.
+pub fn datagram(step: &mut Step, call: &Call<'_>) -> Result<Option<OwnedFd>, Stop> {
+    let datagrams = &super::state(step)?.sockets.datagrams;
+    if datagrams.are_none() {
+        return Ok(None);
     }
+    Ok(datagrams.get(inode(call)?)?)
+}
+
+/// Closes our ends of datagram sockets that nobody has.
+///
+/// # Errors
+/// `ENOSYS` where paths are not mediated.
+pub fn let_go(step: &mut Step) -> Result<(), Errno> {
+    let mediated = super::state(step)?;
+    mediated.sockets.datagrams.let_go(&mediated.processes);
+    Ok(())
+}
+
+/// Where something is sent to, or connected.
+pub struct Target {
+    /// What the kernel is told.
+    pub address: SocketAddrUnix,
+    /// What the address leads to, by its number.
+    _file: Option<OwnedFd>,
+}
+
+/// Finds what an address means.
+///
+/// # Errors
+/// What the kernel would answer.
+pub fn target(step: &mut Step, call: &Call<'_>, at: u64, length: u32) -> Result<Target, Stop> {
+    let path = match address(call, at, length)? {
+        Address::Path(path) => path,
+        Address::Abstract(name) => {
+            return Ok(Target {
+                address: own_abstract(step, &name)?,
+                _file: None,
+            });
+        }
+        Address::Unnamed | Address::Nothing | Address::Other => return Err(Errno::INVAL.into()),
+    };
+    // A reply goes to the name that the kernel has told.
+    let file = match super::state(step)?.sockets.datagrams.named(&path) {
+        Some(file) => file,
+        None => ways::inode(step, call, AT_FDCWD, &path, true)?,
+    };
+    if FileType::from_raw_mode(fs::fstat(&file)?.st_mode) != FileType::Socket {
+        return Err(Errno::CONNREFUSED.into());
+    }
+    Ok(Target {
+        address: unix(&ways::own_link(&file))?,
+        _file: Some(file),
+    })
 }
 
 /// connect(fd, address, length)
 pub fn connect(step: &mut Step, call: &Call<'_>) -> Result<Answer, Stop> {
-    let Some((inode, socket)) = kept(step, call)? else {
-        return other_family(call);
+    let Some(kept) = kept(step, call)? else {
+        return other_family(call, call.arg(1), call.uint(2));
     };
-    let target = match address(call)? {
-        Address::Other => return Err(Errno::INVAL.into()),
-        Address::Abstract(name) => own_abstract(step, &name)?,
-        Address::Path(path) => {
-            let handle = ways::inode(step, call, AT_FDCWD, &path, true)?;
-            if FileType::from_raw_mode(fs::fstat(&handle)?.st_mode) != FileType::Socket {
-                return Err(Errno::CONNREFUSED.into());
-            }
-            return connected(step, inode, &socket, &unix(&ways::own_link(&handle))?);
+    if kept.is_datagram {
+        let_go(step)?;
+        if let Address::Nothing = address(call, call.arg(1), call.uint(2))? {
+            net::connect_unspec(&kept.socket)?;
+            return Ok(Answer::Value(0));
         }
-    };
-    connected(step, inode, &socket, &target)
+    }
+    let target = target(step, call, call.arg(1), call.uint(2))?;
+    if kept.is_datagram {
+        net::connect(&kept.socket, &target.address)?;
+        return Ok(Answer::Value(0));
+    }
+    connected(step, kept.inode, &kept.socket, &target.address)
 }
 
 fn own_abstract(step: &mut Step, name: &[u8]) -> Result<SocketAddrUnix, Errno> {
@@ -178,39 +259,79 @@ fn connected(
 
 /// bind(fd, address, length)
 pub fn bind(step: &mut Step, call: &Call<'_>) -> Result<Answer, Stop> {
-    let Some((inode, socket)) = kept(step, call)? else {
-        return other_family(call);
+    let Some(kept) = kept(step, call)? else {
+        return other_family(call, call.arg(1), call.uint(2));
     };
-    match address(call)? {
-        Address::Other => return Err(Errno::INVAL.into()),
-        Address::Abstract(name) => {
-            net::bind(&socket, &SocketAddrUnix::new_abstract_name(&name)?)?;
-            let names = &mut super::state(step)?.sockets.abstract_names;
-            if names.len() < MAX_KEPT {
-                names.insert(name);
+    match address(call, call.arg(1), call.uint(2))? {
+        Address::Other | Address::Nothing => return Err(Errno::INVAL.into()),
+        Address::Unnamed => {
+            net::bind(&kept.socket, &SocketAddrUnix::new_unnamed())?;
+            let given = SocketAddrUnix::try_from(net::getsockname(&kept.socket)?)?;
+            if let Some(name) = given.abstract_name() {
+                own_name(step, name.to_vec())?;
             }
+        }
+        Address::Abstract(name) => {
+            net::bind(&kept.socket, &SocketAddrUnix::new_abstract_name(&name)?)?;
+            own_name(step, name)?;
         }
         Address::Path(path) => {
-            let entry = ways::entry(step, call, AT_FDCWD, &path)?;
-            if entry.fixed || entry.name().as_bytes().ends_with(b"/") {
-                return Err(Errno::ADDRINUSE.into());
+            let name = bind_path(step, call, &kept.socket, &path)?;
+            if kept.is_datagram {
+                let datagrams = &mut super::state(step)?.sockets.datagrams;
+                datagrams.name(kept.inode, name);
             }
-            let link = ways::own_link(&entry.parent).join(entry.name());
-            net::bind(&socket, &unix(&link)?)?;
-            let mode = 0o777 & !step.umask(call.tid());
-            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let made = fs::openat(&entry.parent, entry.name(), flags, fs::Mode::empty())?;
-            ways::change_mode(std::os::fd::AsFd::as_fd(&made), mode)?;
         }
     }
-    super::state(step)?.sockets.forget(inode);
+    super::state(step)?.sockets.forget(kept.inode);
     Ok(Answer::Value(0))
 }
 
+/// Notes that a name that is no path is the step's.
+fn own_name(step: &mut Step, name: Vec<u8>) -> Result<(), Errno> {
+    let names = &mut super::state(step)?.sockets.abstract_names;
+    if names.len() < MAX_KEPT {
+        names.insert(name);
+    }
+    Ok(())
+}
+
+fn bind_path(
+    step: &mut Step,
+    call: &Call<'_>,
+    socket: &OwnedFd,
+    path: &[u8],
+) -> Result<Name, Stop> {
+    let entry = ways::entry(step, call, AT_FDCWD, path)?;
+    if entry.fixed || entry.name().as_bytes().ends_with(b"/") {
+        return Err(Errno::ADDRINUSE.into());
+    }
+    // A number of its own, by which the name is known from others.
+    let directory = entry.parent.try_clone().map_err(|_| Errno::MFILE)?;
+    let link = ways::own_link(&directory).join(entry.name());
+    net::bind(socket, &unix(&link)?)?;
+    let mode = 0o777 & !step.umask(call.tid());
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = fs::openat(&directory, entry.name(), flags, fs::Mode::empty())?;
+    ways::change_mode(std::os::fd::AsFd::as_fd(&file), mode)?;
+    Ok(Name {
+        text: link.into_os_string().into_encoded_bytes(),
+        file,
+        _directory: directory,
+    })
+}
+
 /// Lets the kernel carry out what is about another family of addresses: no path is in it.
-fn other_family(call: &Call<'_>) -> Result<Answer, Stop> {
-    match address(call)? {
-        Address::Other => Ok(Answer::CarryOn),
-        Address::Path(_) | Address::Abstract(_) => Err(Errno::ACCESS.into()),
+///
+/// # Errors
+/// `EACCES` where it is about a path.
+pub fn other_family(call: &Call<'_>, at: u64, length: u32) -> Result<Answer, Stop> {
+    // Without a family there is no path either.
+    if length < PATH_AT as u32 {
+        return Ok(Answer::CarryOn);
+    }
+    match address(call, at, length)? {
+        Address::Other | Address::Nothing => Ok(Answer::CarryOn),
+        Address::Path(_) | Address::Abstract(_) | Address::Unnamed => Err(Errno::ACCESS.into()),
     }
 }

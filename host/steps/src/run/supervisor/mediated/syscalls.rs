@@ -6,7 +6,8 @@
 use stepwell_sys::seccomp::{Action, Condition, Rule};
 
 use super::super::call::Handler;
-use super::{attributes, files, names, others, sockets, watches};
+use super::{attributes, datagrams, files, messages, names, others, sockets, watches};
+use crate::run::narrow;
 
 /// A row: number, name, who does the kernel's part.
 type Row = (i64, &'static str, Handler);
@@ -33,6 +34,7 @@ const ROWS: &[Row] = rows! {
     SYS_removexattr => attributes::removexattr, SYS_lremovexattr => attributes::lremovexattr,
     SYS_inotify_init1 => watches::init1, SYS_inotify_add_watch => watches::add,
     SYS_uname => super::uname, SYS_connect => sockets::connect, SYS_bind => sockets::bind,
+    SYS_sendmsg => messages::sendmsg, SYS_sendmmsg => messages::sendmmsg,
 };
 
 #[cfg(target_arch = "x86_64")]
@@ -51,6 +53,12 @@ const LEGACY: &[Row] = &[];
 /// Calls of which only some name a file: with an argument that is not zero, or that is this.
 const UTIMENSAT: Row = (libc::SYS_utimensat, "SYS_utimensat", attributes::utimensat);
 const SOCKET: Row = (libc::SYS_socket, "SYS_socket", sockets::socket);
+const PAIR: Row = (
+    libc::SYS_socketpair,
+    "SYS_socketpair",
+    datagrams::socketpair,
+);
+const SENDTO: Row = (libc::SYS_sendto, "SYS_sendto", messages::sendto);
 
 /// Calls about another process, which is the caller where the argument of this index is 0.
 const ABOUT: &[(Row, u8)] = &[
@@ -277,7 +285,7 @@ const CLONE_FLAGS: &[u64] = &[
 
 /// Returns who does the kernel's part of which call.
 pub fn handlers() -> impl Iterator<Item = (i32, Handler)> {
-    [ROWS, LEGACY, &[UTIMENSAT, SOCKET]]
+    [ROWS, LEGACY, &[UTIMENSAT, SOCKET, PAIR, SENDTO]]
         .into_iter()
         .flatten()
         .map(|(nr, _, handler)| (*nr as i32, *handler))
@@ -369,6 +377,12 @@ pub fn rules() -> Vec<Rule> {
             "the program is loaded by the tracer",
         ));
     }
+    rules.push(Rule::narrow_only(
+        narrow::SOCKETCALL,
+        "socketcall",
+        Action::Trace,
+        "the tracer has it become the call that it stands for",
+    ));
     let whole = [ROWS, LEGACY].into_iter().flatten();
     let notify = |row: &Row| {
         let name = row.1.trim_start_matches("SYS_");
@@ -380,7 +394,12 @@ pub fn rules() -> Vec<Rule> {
         when: vec![condition(1, u64::MAX, 0, true)],
         ..notify(&UTIMENSAT)
     });
-    rules.extend(socket_rules(notify(&SOCKET)));
+    rules.push(Rule {
+        // Without an address it goes to whom the socket is connected to.
+        when: vec![condition(4, u64::MAX, 0, true)],
+        ..notify(&SENDTO)
+    });
+    rules.extend(socket_rules(notify(&SOCKET), &notify(&PAIR)));
     rules.extend(rules_about_others());
     rules.push(Rule {
         when: vec![condition(
@@ -400,22 +419,16 @@ pub fn rules() -> Vec<Rule> {
     rules
 }
 
-fn socket_rules(made: Rule) -> Vec<Rule> {
+fn socket_rules(made: Rule, pair: &Rule) -> Vec<Rule> {
     let unix = condition(0, u64::from(u32::MAX), libc::AF_UNIX as u64, false);
-    let datagram = condition(1, 0xf, libc::SOCK_DGRAM as u64, false);
-    let raw = condition(1, 0xf, libc::SOCK_RAW as u64, false);
-    let refused = |nr, name, kind| Rule {
-        when: vec![unix, kind],
-        ..Rule::new(
-            nr,
-            name,
-            Action::Errno(libc::EPROTONOSUPPORT as u16),
-            "each message of such a socket may carry a path",
-        )
+    let kind = |kind: i32| condition(1, 0xf, kind as u64, false);
+    let pair = |wanted: i32| Rule {
+        when: vec![unix, kind(wanted)],
+        ..pair.clone()
     };
     vec![
-        refused(libc::SYS_socketpair, "socketpair", datagram),
-        refused(libc::SYS_socketpair, "socketpair", raw),
+        pair(libc::SOCK_DGRAM),
+        pair(libc::SOCK_RAW),
         Rule {
             when: vec![unix],
             ..made
@@ -447,19 +460,37 @@ mod tests {
         assert_eq!(numbers.len(), refused.count(), "two rows for one call");
     }
 
+    /// Of these only some are about a path: with one, with an address, of a family.
+    const PARTIAL: &[i64] = &[
+        libc::SYS_utimensat,
+        libc::SYS_sendto,
+        libc::SYS_socket,
+        libc::SYS_socketpair,
+    ];
+
     /// All calls of x86-64 Linux that take a path, or an address that may be one.
     #[cfg(target_arch = "x86_64")]
     const PATH_CALLS: &[i64] = &[
-        2, 4, 6, 21, 42, 49, 59, 76, 80, 82, 83, 84, 85, 86, 87, 88, 89, 90, 92, 94, 132, 133, 134,
-        137, 155, 161, 163, 165, 166, 167, 168, 179, 188, 189, 191, 192, 194, 195, 197, 198, 235,
-        254, 257, 258, 259, 260, 261, 262, 263, 264, 265, 266, 267, 268, 269, 280, 301, 303, 304,
-        316, 322, 332, 428, 429, 430, 431, 432, 433, 437, 439, 442, 452, 457, 458, 463, 464, 465,
-        466, 467, 468, 469,
+        2, 4, 6, 21, 42, 44, 46, 49, 59, 76, 80, 82, 83, 84, 85, 86, 87, 88, 89, 90, 92, 94, 132,
+        133, 134, 137, 155, 161, 163, 165, 166, 167, 168, 179, 188, 189, 191, 192, 194, 195, 197,
+        198, 235, 254, 257, 258, 259, 260, 261, 262, 263, 264, 265, 266, 267, 268, 269, 280, 301,
+        303, 304, 307, 316, 322, 332, 428, 429, 430, 431, 432, 433, 437, 439, 442, 452, 457, 458,
+        463, 464, 465, 466, 467, 468, 469,
+    ];
+
+    /// The same of 32-bit programs (`arch/x86/entry/syscalls/syscall_32.tbl`), with those that have their arguments in memory.
+    #[cfg(target_arch = "x86_64")]
+    const NARROW_PATH_CALLS: &[u32] = &[
+        5, 8, 9, 10, 11, 12, 14, 15, 16, 18, 21, 22, 30, 33, 38, 39, 40, 51, 52, 61, 83, 84, 85,
+        86, 87, 92, 99, 102, 106, 107, 115, 131, 133, 182, 183, 193, 195, 196, 198, 212, 217, 226,
+        227, 229, 230, 232, 233, 235, 236, 268, 271, 292, 295, 296, 297, 298, 299, 300, 301, 302,
+        303, 304, 305, 306, 307, 310, 320, 338, 339, 341, 342, 346, 345, 353, 358, 359, 360, 361,
+        362, 369, 370, 383, 412, 428, 429, 430, 431, 432, 433, 435, 437, 439, 442, 452, 457, 458,
+        463, 464, 465, 466, 467, 468, 469,
     ];
 
     #[cfg(target_arch = "x86_64")]
-    #[test]
-    fn every_call_that_names_a_file_has_a_rule() {
+    fn whole_filter() -> Vec<Rule> {
         let needs = crate::run::types::FilterNeeds {
             ids: crate::run::types::Ids::Emulated,
             real_devices: false,
@@ -469,11 +500,34 @@ mod tests {
             mediated: true,
             mounts: crate::run::supervisor::Guarded::default(),
         };
-        let rules = crate::run::supervisor::filter(&needs);
+        narrow::rules(crate::run::supervisor::filter(&needs))
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn every_call_of_32_bit_programs_that_names_a_file_has_a_rule() {
+        let rules = whole_filter();
+        for nr in NARROW_PATH_CALLS {
+            let first = rules.iter().find(|rule| rule.narrow.contains(nr));
+            let first = first.unwrap_or_else(|| panic!("call {nr} goes to the kernel"));
+            let whole = first.when.is_empty() || PARTIAL.contains(&first.nr);
+            assert!(whole, "some of {} go to the kernel", first.name);
+        }
+        // What has a rule for the native number has one for theirs, if there is one.
+        let known: &[i64] = &[libc::SYS_ptrace, libc::SYS_clone, libc::SYS_socketpair];
+        for rule in rules.iter().filter(|rule| known.contains(&rule.nr)) {
+            assert!(!rule.narrow.is_empty(), "{}", rule.name);
+        }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn every_call_that_names_a_file_has_a_rule() {
+        let rules = whole_filter();
         for nr in PATH_CALLS {
             let first = rules.iter().find(|rule| rule.nr == *nr);
             let first = first.unwrap_or_else(|| panic!("call {nr} goes to the kernel"));
-            let whole = first.when.is_empty() || *nr == libc::SYS_utimensat;
+            let whole = first.when.is_empty() || PARTIAL.contains(nr);
             assert!(whole, "some of {} go to the kernel", first.name);
         }
         let answered: HashSet<i64> = handlers().map(|(nr, _)| nr.into()).collect();

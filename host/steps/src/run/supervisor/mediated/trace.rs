@@ -9,12 +9,14 @@ use std::thread::JoinHandle;
 
 use rustix::io::Errno;
 use stepwell_sys::error::{Context, SysError, SysResult};
-use stepwell_sys::ptrace::{Resume, Status, Tracer};
+use stepwell_sys::ptrace::{Registers, Resume, Status, Tracer};
 
 use super::super::step::Step;
 use super::super::{SupervisorError, lock};
 use super::exec::{self, Pending};
 use super::processes::{Child, Processes};
+use super::{socketcall, sockets};
+use crate::run::narrow;
 
 /// Begins to trace the first process of a step; the thread ends when nothing of the step is left.
 ///
@@ -53,6 +55,8 @@ pub struct Loop {
     early: HashSet<u32>,
     /// Programs that are being executed, by thread.
     pub pending: HashMap<u32, Pending>,
+    /// What the registers were of threads whose call was replaced by another one.
+    pub replaced: HashMap<u32, Registers>,
 }
 
 impl Loop {
@@ -62,6 +66,7 @@ impl Loop {
             step,
             early: HashSet::new(),
             pending: HashMap::new(),
+            replaced: HashMap::new(),
         };
         this.processes(|processes| {
             processes.of_mut(first);
@@ -122,12 +127,26 @@ impl Loop {
             }
             Status::Gone => {
                 self.pending.remove(&tid);
+                self.replaced.remove(&tid);
                 self.early.remove(&tid);
                 self.processes(|processes| processes.ended(tid));
-                Ok(())
+                sockets::let_go(&mut lock(&self.step)).or(Ok(()))
             }
-            Status::Filtered => exec::begin(self, tid),
-            Status::Executed => exec::succeeded(self, tid),
+            Status::Filtered => {
+                let registers = self.tracer.registers(tid)?;
+                if socketcall::is_one(&registers) {
+                    socketcall::begin(self, tid, registers)
+                } else {
+                    exec::begin(self, tid, registers)
+                }
+            }
+            Status::Executed => {
+                // The thread that had this number is gone, and its call with it.
+                self.replaced.remove(&tid);
+                exec::succeeded(self, tid)?;
+                sockets::let_go(&mut lock(&self.step)).or(Ok(()))
+            }
+            Status::Call if self.replaced.contains_key(&tid) => socketcall::end(self, tid),
             Status::Call if self.pending.contains_key(&tid) => exec::failed(self, tid),
             Status::Forked => self.forked(tid),
             Status::Started => self.started(tid),
@@ -137,9 +156,9 @@ impl Loop {
         }
     }
 
-    /// How a thread goes on: while it executes a program, its failure has to be seen.
+    /// How a thread goes on: while it executes a program, or makes another call than it wanted, the end has to be seen.
     fn mode(&self, tid: u32) -> Resume {
-        if self.pending.contains_key(&tid) {
+        if self.pending.contains_key(&tid) || self.replaced.contains_key(&tid) {
             Resume::ToCall
         } else {
             Resume::Freely
@@ -149,7 +168,7 @@ impl Loop {
     fn forked(&mut self, parent: u32) -> SysResult<()> {
         let child = self.tracer.message(parent)?;
         let registers = self.tracer.registers(parent)?;
-        let kind = made_by(registers.call(), registers.argument(0));
+        let kind = made_by(called(&registers), registers.argument(0));
         self.processes(|processes| processes.forked(parent, child, kind));
         if self.early.remove(&child) {
             // It may have been killed already.
@@ -164,6 +183,14 @@ impl Loop {
         }
         self.early.insert(tid);
         Ok(())
+    }
+}
+
+/// Returns the native number of the call that a thread is at.
+pub fn called(registers: &Registers) -> i64 {
+    match registers.call() {
+        number if registers.is_narrow() => narrow::native(number).unwrap_or(-1),
+        number => number,
     }
 }
 
