@@ -179,6 +179,11 @@ static void sockets(void)
 	NEED(connect(client, (struct sockaddr *)&address, sizeof address) == 0 && accept(listener, NULL, NULL) >= 0);
 	struct stat st;
 	NEED(stat(address.sun_path, &st) == 0 && S_ISSOCK(st.st_mode));
+	/* What the kernel says that its name is leads to it, too. */
+	socklen_t length = sizeof address;
+	int another = socket(AF_UNIX, SOCK_STREAM, 0);
+	NEED(getsockname(listener, (struct sockaddr *)&address, &length) == 0);
+	NEED(connect(another, (struct sockaddr *)&address, length) == 0 && accept(listener, NULL, NULL) >= 0);
 }
 
 static struct sockaddr_un named(const char *path)

@@ -3,8 +3,7 @@
 //! A descriptor of a step cannot be taken out of it everywhere, so such sockets are made here, injected, and kept
 //! until they have an address, and those of datagrams for longer ([`super::datagrams`]).
 
-use std::collections::HashMap;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -23,6 +22,9 @@ use super::ways;
 /// Stops a step that makes sockets without end and never uses them from filling the supervisor's table.
 const MAX_KEPT: usize = 512;
 
+/// Stops a step that binds without end from using up the supervisor's descriptors: older names are known by their paths alone.
+const MAX_NAMES: usize = 64;
+
 /// Longest address (`struct sockaddr_storage`).
 const MAX_ADDRESS: u64 = 128;
 
@@ -34,9 +36,11 @@ const PATH_AT: usize = 2;
 pub struct Sockets {
     kept: HashMap<u64, OwnedFd>,
     /// In the order they were made.
-    order: std::collections::VecDeque<u64>,
+    order: VecDeque<u64>,
     abstract_names: HashSet<Vec<u8>>,
     pub datagrams: Datagrams,
+    /// Names of sockets that listen, the last ones.
+    names: VecDeque<Name>,
 }
 
 impl Sockets {
@@ -48,6 +52,18 @@ impl Sockets {
         }
         self.order.push_back(inode);
         self.kept.insert(inode, socket);
+    }
+
+    fn name(&mut self, name: Name) {
+        self.names.truncate(MAX_NAMES - 1);
+        self.names.push_front(name);
+    }
+
+    /// Returns the file of the socket whose name the kernel gives as this.
+    fn named(&self, text: &[u8]) -> Option<OwnedFd> {
+        let listens = || self.names.iter().find(|name| name.text == text);
+        let file = || listens()?.file.try_clone().ok();
+        self.datagrams.named(text).or_else(file)
     }
 
     fn forget(&mut self, inode: u64) {
@@ -195,8 +211,8 @@ pub fn target(step: &mut Step, call: &Call<'_>, at: u64, length: u32) -> Result<
         }
         Address::Unnamed | Address::Nothing | Address::Other => return Err(Errno::INVAL.into()),
     };
-    // A reply goes to the name that the kernel has told.
-    let file = match super::state(step)?.sockets.datagrams.named(&path) {
+    // A reply goes to the name that the kernel has told, and so do programs that have asked for their own (getsockname).
+    let file = match super::state(step)?.sockets.named(&path) {
         Some(file) => file,
         None => ways::inode(step, call, AT_FDCWD, &path, true)?,
     };
@@ -277,9 +293,11 @@ pub fn bind(step: &mut Step, call: &Call<'_>) -> Result<Answer, Stop> {
         }
         Address::Path(path) => {
             let name = bind_path(step, call, &kept.socket, &path)?;
+            let sockets = &mut super::state(step)?.sockets;
             if kept.is_datagram {
-                let datagrams = &mut super::state(step)?.sockets.datagrams;
-                datagrams.name(kept.inode, name);
+                sockets.datagrams.name(kept.inode, name);
+            } else {
+                sockets.name(name);
             }
         }
     }
