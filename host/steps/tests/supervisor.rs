@@ -399,6 +399,10 @@ const FILES: &[Case] = &[
         "caught\n143\n143\n",
     ),
     (
+        "i=0; while [ $i -lt 20 ]; do i=$((i + 1)); sleep 100 & kill -STOP $!; kill -CONT $! || echo interrupted; kill $!; wait $! 2>/dev/null; done; echo done",
+        "done\n",
+    ),
+    (
         "/etc/group 2>/dev/null; echo $?; /tmp 2>/dev/null; echo $?; /nonesuch 2>/dev/null; echo $?",
         "126\n126\n127\n",
     ),

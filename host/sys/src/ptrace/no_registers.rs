@@ -31,6 +31,10 @@ impl Registers {
         match *self {}
     }
     /// As on architectures that are described.
+    pub fn leave_out(&mut self, _: i64) {
+        match *self {}
+    }
+    /// As on architectures that are described.
     pub fn result(&self) -> i64 {
         match *self {}
     }

@@ -72,8 +72,13 @@ impl Registers {
 
     /// Leaves the call out, at whose entry the thread stopped: it fails with this error.
     pub fn fail(&mut self, errno: i32) {
+        self.leave_out((-errno).into());
+    }
+
+    /// Leaves the call out, at whose entry the thread stopped: it returns this.
+    pub fn leave_out(&mut self, result: i64) {
         self.all.orig_rax = u64::MAX;
-        self.all.rax = i64::from(-errno) as u64;
+        self.all.rax = result as u64;
     }
 
     /// Returns what the call returned, at whose exit the thread stopped.

@@ -299,9 +299,9 @@ pub fn handlers_about_others() -> impl Iterator<Item = (i32, Handler)> {
         .map(|((nr, _, handler), _)| (*nr as i32, *handler))
 }
 
-/// Of the calls about other processes those that signal.  A call that is asked about can be interrupted by a signal, which
-/// these never are elsewhere (measured: `kill` in a shell whose child just stopped, EINTR in two of six runs), so they are
-/// asked about only where nothing else keeps signals inside.
+/// Of the calls about other processes those that signal.  A call that the supervisor is asked about can be interrupted by a
+/// signal, which these never are elsewhere (measured: `kill` in a shell whose child just stopped, EINTR in two of six
+/// runs), so they are looked at only where nothing else keeps signals inside, and by the tracer, whom nothing interrupts.
 const SIGNALS: &[i64] = &[
     libc::SYS_kill,
     libc::SYS_tkill,
@@ -310,6 +310,14 @@ const SIGNALS: &[i64] = &[
     libc::SYS_rt_tgsigqueueinfo,
     libc::SYS_pidfd_open,
 ];
+
+/// Returns who looks at a call that signals.
+pub fn about_signals(number: i64) -> Option<Handler> {
+    let row = ABOUT
+        .iter()
+        .find(|((nr, ..), _)| *nr == number && SIGNALS.contains(nr));
+    row.map(|((.., handler), _)| *handler)
+}
 
 /// Returns the rules for limits and priorities of other processes, for tiers without a pid namespace: Landlock keeps signals
 /// and tracing inside, and knows nothing of these.
@@ -400,7 +408,16 @@ pub fn rules() -> Vec<Rule> {
         ..notify(&SENDTO)
     });
     rules.extend(socket_rules(notify(&SOCKET), &notify(&PAIR)));
-    rules.extend(rules_about_others());
+    rules.extend(rules_about_others().into_iter().map(|rule| {
+        if about_signals(rule.nr).is_some() {
+            Rule {
+                action: Action::Trace,
+                ..rule
+            }
+        } else {
+            rule
+        }
+    }));
     rules.push(Rule {
         when: vec![condition(
             0,

@@ -11,11 +11,12 @@ use rustix::io::Errno;
 use stepwell_sys::error::{Context, SysError, SysResult};
 use stepwell_sys::ptrace::{Registers, Resume, Status, Tracer};
 
+use super::super::call::{Answer, Call, Handler, Stop};
 use super::super::step::Step;
 use super::super::{SupervisorError, lock};
 use super::exec::{self, Pending};
 use super::processes::{Child, Processes};
-use super::{socketcall, sockets};
+use super::{socketcall, sockets, syscalls};
 use crate::run::narrow;
 
 /// Begins to trace the first process of a step; the thread ends when nothing of the step is left.
@@ -136,6 +137,8 @@ impl Loop {
                 let registers = self.tracer.registers(tid)?;
                 if socketcall::is_one(&registers) {
                     socketcall::begin(self, tid, registers)
+                } else if let Some(handler) = syscalls::about_signals(called(&registers)) {
+                    self.signals(tid, registers, handler)
                 } else {
                     exec::begin(self, tid, registers)
                 }
@@ -163,6 +166,24 @@ impl Loop {
         } else {
             Resume::Freely
         }
+    }
+
+    /// A thread stopped before a call that signals: it is carried out by the kernel, or left out.
+    fn signals(&mut self, tid: u32, mut registers: Registers, handler: Handler) -> SysResult<()> {
+        let arguments = std::array::from_fn(|index| registers.argument(index));
+        let call = Call::stopped(tid, called(&registers) as i32, arguments);
+        let answer = {
+            let mut step = lock(&self.step);
+            step.counters.notified += 1;
+            handler(&mut step, &call)
+        };
+        match answer {
+            Ok(Answer::Value(value)) => registers.leave_out(value),
+            Err(Stop::Fail(errno)) => registers.fail(errno.raw_os_error()),
+            _ => return self.tracer.resume(tid, self.mode(tid), 0),
+        }
+        self.tracer.set_registers(tid, &registers)?;
+        self.tracer.resume(tid, self.mode(tid), 0)
     }
 
     fn forked(&mut self, parent: u32) -> SysResult<()> {
