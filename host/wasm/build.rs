@@ -23,7 +23,8 @@ const GUESTS: [(&str, &str); 2] = [
 const SOURCES: [&str; 5] = [
     "guest-sdk",
     "frontends",
-    "host/wasm/guest-build",
+    // Not the directory above it, in which rustc puts something for a moment when a toolchain is tried.
+    "host/wasm/guest-build/src",
     "Cargo.toml",
     "Cargo.lock",
 ];
