@@ -17,13 +17,7 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
-#define NEED(done) \
-	do { \
-		if (!(done)) { \
-			printf("line %d: %s: %s\n", __LINE__, #done, strerror(errno)); \
-			exit(1); \
-		} \
-	} while (0)
+#include "need.h"
 
 /* `struct stat` of the kernel's: the C library knows its own alone. */
 struct old_stat {
@@ -173,20 +167,6 @@ static int in_child(void (*part)(int), int emulated)
 }
 
 enum { SOCKETCALL = 102, SOCKET = 359, MAKE_SOCKET = 1, MAKE_PAIR = 8 };
-
-/* Waits until a process waits itself. */
-static void wait_until_asleep(pid_t process)
-{
-	char path[64], text[256], *state;
-	snprintf(path, sizeof path, "/proc/%d/stat", process);
-	do {
-		int fd = open(path, O_RDONLY);
-		ssize_t length = read(fd, text, sizeof text - 1);
-		close(fd);
-		text[length > 0 ? length : 0] = 0;
-		state = strrchr(text, ')');
-	} while (state && state[2] != 'S');
-}
 
 static int interrupted;
 

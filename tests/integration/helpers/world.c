@@ -21,13 +21,7 @@
 #include <termios.h>
 #include <unistd.h>
 
-#define NEED(done) \
-	do { \
-		if (!(done)) { \
-			printf("line %d: %s: %s\n", __LINE__, #done, strerror(errno)); \
-			exit(1); \
-		} \
-	} while (0)
+#include "need.h"
 
 static int ended(pid_t child)
 {
@@ -206,20 +200,6 @@ static void receives(int fd, const char *wanted)
 {
 	char text[64] = "";
 	NEED(recv(fd, text, sizeof text - 1, MSG_DONTWAIT) == (ssize_t)strlen(wanted) && !strcmp(text, wanted));
-}
-
-/* Waits until a process waits itself. */
-static void wait_until_asleep(pid_t process)
-{
-	char path[64], text[256], *state;
-	snprintf(path, sizeof path, "/proc/%d/stat", process);
-	do {
-		int fd = open(path, O_RDONLY);
-		ssize_t length = read(fd, text, sizeof text - 1);
-		close(fd);
-		text[length > 0 ? length : 0] = 0;
-		state = strrchr(text, ')');
-	} while (state && state[2] != 'S');
 }
 
 /* What syslog(3), sd_notify(3) and servers with a control socket do. */
