@@ -51,6 +51,9 @@ pub(crate) struct Apply<'a> {
 /// A stamp of a wanted entry, by its number.
 type Made = (u32, Stamp);
 
+/// By layer and entry of the layer: the number in the plan of a file with contents.
+type Contents = BTreeMap<u32, BTreeMap<u32, u32>>;
+
 /// A small file on its way to the disk.
 struct Job {
     number: u32,
@@ -121,10 +124,11 @@ impl Apply<'_> {
         self.delete()?;
         self.make_dirs()?;
         let mut made = self.make_empty()?;
-        let cloned = self.clone_files()?;
-        let has = cloned.iter().map(|(number, _)| *number).collect();
+        let mut layers = self.content_by_layer();
+        let cloned = self.clone_files(&layers)?;
+        leave_out(&mut layers, &cloned);
         made.extend(cloned);
-        for (layer, wanted) in self.content_by_layer(&has) {
+        for (layer, wanted) in layers {
             made.extend(self.read_layer(&self.view.layers()[layer as usize], &wanted)?);
         }
         made.extend(self.mend_files(index)?);
@@ -208,8 +212,7 @@ impl Apply<'_> {
     }
 
     /// Makes the files whose contents another tree has, where the file system lets them be shared.
-    fn clone_files(&self) -> Result<Vec<Made>> {
-        let layers = self.content_by_layer(&HashSet::new());
+    fn clone_files(&self, layers: &Contents) -> Result<Vec<Made>> {
         let diff_id = |layer: &u32| self.view.layers()[*layer as usize].diff_id;
         let Some(donor) = self
             .store
@@ -249,10 +252,10 @@ impl Apply<'_> {
         Ok(made)
     }
 
-    /// Which entries of which layers have to be read: entry of the layer and number in the plan.  Without those that are there.
-    fn content_by_layer(&self, has: &HashSet<u32>) -> BTreeMap<u32, BTreeMap<u32, u32>> {
-        let mut layers: BTreeMap<u32, BTreeMap<u32, u32>> = BTreeMap::new();
-        for number in self.first_names().filter(|n| !has.contains(n)) {
+    /// Which entries of which layers hold the contents that are not there yet.
+    fn content_by_layer(&self) -> Contents {
+        let mut layers = Contents::new();
+        for number in self.first_names() {
             let node = self.wanted(number).node;
             if node.entry().size() > 0 {
                 let place = node.place();
@@ -496,6 +499,17 @@ fn retry<T>(dir: BorrowedFd<'_>, name: &[u8], make: impl Fn() -> Result<T>) -> R
             make()
         }
         other => other,
+    }
+}
+
+/// Takes out what is there now.
+fn leave_out(layers: &mut Contents, made: &[Made]) {
+    let has: HashSet<u32> = made.iter().map(|(number, _)| *number).collect();
+    if !has.is_empty() {
+        layers.retain(|_, wanted| {
+            wanted.retain(|_, number| !has.contains(number));
+            !wanted.is_empty()
+        });
     }
 }
 
