@@ -285,6 +285,12 @@ fn limits_and_sizes_arrive() {
             .run()
             .code(0)
             .stdout("64\n64\n0\n");
+        // Nothing that begins a step may need a second process or thread when the limit holds.
+        tree.step(&["sh", "-c", "echo began"])
+            .options(&["--limit", "nproc=1"])
+            .run()
+            .code(0)
+            .stdout("began\n");
         tree.step(&["true"])
             .options(&["--limit", "rttime=1"])
             .run()

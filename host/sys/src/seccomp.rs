@@ -105,6 +105,14 @@ pub struct Filter {
     pub other_abi: OtherAbi,
 }
 
+impl Filter {
+    /// Says whether the kernel may ask about a call of this machine's own interface.
+    pub fn asks_about(&self, nr: i64) -> bool {
+        let asks = |rule: &Rule| rule.nr == nr && rule.action == Action::Notify;
+        self.rules.iter().any(asks)
+    }
+}
+
 /// This machine's own interface, as filters and notifications name it.
 #[cfg(target_arch = "x86_64")]
 pub const AUDIT_ARCH: u32 = 0xC000_003E;

@@ -269,10 +269,17 @@ impl Init {
     }
 
     /// Installs a filter and hands its listener over.
-    ///
-    /// The filter may ask about the very call that does the latter, which nobody would answer: so a thread makes it that was
-    /// there before, and has no filter.
     fn supervise(&self, filter: &seccomp::Filter) -> SysResult<()> {
+        if filter.asks_about(libc::SYS_sendmsg) {
+            return self.supervise_by_thread(filter);
+        }
+        let listener = seccomp::install_with_listener(filter)?;
+        self.tell(&FromInit::Supervise, Some(&listener))
+    }
+
+    /// The same where the filter asks about the very call that hands the listener over, which nobody would answer: a thread makes it
+    /// that was there before, and has no filter.
+    fn supervise_by_thread(&self, filter: &seccomp::Filter) -> SysResult<()> {
         std::thread::scope(|threads| {
             let (tell, told) = mpsc::channel::<OwnedFd>();
             let hands_over = move || match told.recv() {

@@ -199,12 +199,8 @@ pub fn plan(process: &StepProcess, choice: &TierChoice, facts: &Facts, notify: &
     steps.push(SetupStep::ProcessDefaults {
         open_files: OPEN_FILES,
     });
-    if !process.limits.is_empty() {
-        steps.push(SetupStep::Limits {
-            limits: process.limits.clone(),
-        });
-    }
     if choice.tier != Tier::Mediated {
+        steps.extend(limits(process));
         // There the supervisor knows root and directory, and the kernel's are of no account.
         steps.push(if shape.own_root {
             SetupStep::TakeOverRoot
@@ -222,6 +218,11 @@ pub fn plan(process: &StepProcess, choice: &TierChoice, facts: &Facts, notify: &
         env: process.env.clone(),
     });
     Plan { steps }
+}
+
+fn limits(process: &StepProcess) -> Option<SetupStep> {
+    let limits = process.limits.clone();
+    (!limits.is_empty()).then_some(SetupStep::Limits { limits })
 }
 
 /// Returns whether steps get a pid namespace.
@@ -357,6 +358,8 @@ fn confinement(
         filter: Filter { rules, other_abi },
     });
     if choice.tier == Tier::Mediated {
+        // The listener was handed over by a thread, which a limit of processes would not have let begin.
+        steps.extend(limits(process));
         steps.push(SetupStep::AwaitTracer);
     }
     if choice.ids == Ids::Real {
