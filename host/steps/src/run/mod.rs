@@ -53,7 +53,7 @@ pub use types::{Counters, Credentials, Ids, Tier, World};
 use bounds::Bounds;
 use mounts::{MountError, Mounts, StepMount, What};
 use plan::StepProcess;
-use rooms::Rooms;
+use rooms::{Rooms, Told};
 use supervisor::{GraftSpec, Grafts, Guarded, SupervisorError};
 use tree::Tree;
 use types::{FilterNeeds, SupervisorSpec};
@@ -287,12 +287,7 @@ fn run_grafted(
         Some(_) => Rooms::default(),
         None => Rooms::open(tree, shm_size(spec), around.mounts)?,
     };
-    let own_root = process.world.as_ref().is_some_and(|world| world.own_root);
-    let supervisor = SupervisorSpec {
-        own_root,
-        rooms: rooms.told(),
-        ..supervisor_spec(spec, tree, process, needs, around.mounts)?
-    };
+    let supervisor = supervisor_spec(spec, tree, process, needs, around.mounts, rooms.told())?;
     let ended = session::Session::start(spec.init, &plan, tree, supervisor, rooms, cancel)?
         .finish(bounds, output)?;
     let (side, counters) = (ended.report.side, ended.report.counters);
@@ -460,6 +455,7 @@ fn supervisor_spec(
     process: StepProcess,
     needs: FilterNeeds,
     mounts: &Mounts,
+    rooms: Vec<Told>,
 ) -> Result<SupervisorSpec, RunError> {
     let mut side = spec.side.clone();
     side.extend(mounts.side());
@@ -485,12 +481,12 @@ fn supervisor_spec(
         credentials: process.credentials,
         mount_points: mounts.points(),
         secrets: mounts.secrets(),
-        rooms: Vec::new(),
+        rooms,
         side,
         cwd: process.cwd,
         kernel_world: needs.kernel_world,
         names,
-        own_root: false,
+        own_root: process.world.is_some_and(|world| world.own_root),
     })
 }
 

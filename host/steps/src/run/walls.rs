@@ -149,7 +149,7 @@ pub(super) fn walls(process: &StepProcess, facts: &Facts, shape: &Shape) -> Vec<
 }
 
 /// In a chroot the kernel refuses user namespaces with EPERM, which programs know.  Where a step is in none, nobody may make one
-/// either (`NoUserNamespaces`), but the kernel's answer is ENOSPC; what these rules do not see (clone3, programs of 32 bits) gets that.
+/// either (`NoUserNamespaces`), but the kernel's answer is ENOSPC; clone3, whose flags these rules do not see, gets that.
 fn user_namespace_answers() -> impl Iterator<Item = Rule> {
     let flag = libc::CLONE_NEWUSER as u64;
     let calls = [(libc::SYS_unshare, "unshare"), (libc::SYS_clone, "clone")];

@@ -21,6 +21,7 @@ use rustix::io::Errno;
 use stepwell_sys::seccomp::{Action, Rule};
 
 use super::call::{Call, Stop};
+use super::path::elements;
 use super::step::Step;
 
 /// Stops a tree, or a step that gives names without end, from filling memory.
@@ -62,8 +63,7 @@ impl Default for Names {
 
 /// The names in a path; neither `.` nor `..` is one.
 fn names(path: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
-    path.split(|byte| *byte == b'/')
-        .filter(|name| !matches!(*name, b"" | b"." | b".."))
+    elements(path).filter(|name| *name != b"..")
 }
 
 /// The last name of a path, where it ends in one.
@@ -191,23 +191,33 @@ pub fn has_directory(path: &[u8]) -> bool {
 struct Row {
     nr: i64,
     name: &'static str,
+    /// What it gives a name to.
+    what: What,
     /// Argument with the old path, or with the target.
     old: usize,
     /// Argument with the new path.
     new: usize,
 }
 
+/// What a call gives a name to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum What {
+    /// Something that is there already.
+    Old,
+    /// A new symbolic link.
+    Link,
+}
+
 macro_rules! rows {
-    ($($number:ident $old:literal $new:literal),* $(,)?) => {
-        &[$(Row { nr: libc::$number, name: stringify!($number), old: $old, new: $new }),*]
+    ($($number:ident $what:ident $old:literal $new:literal),* $(,)?) => {
+        &[$(Row { nr: libc::$number, name: stringify!($number), what: What::$what, old: $old, new: $new }),*]
     };
 }
 
-const ROWS: &[Row] =
-    rows! { SYS_renameat 1 3, SYS_renameat2 1 3, SYS_linkat 1 3, SYS_symlinkat 0 2 };
+const ROWS: &[Row] = rows! { SYS_renameat Old 1 3, SYS_renameat2 Old 1 3, SYS_linkat Old 1 3, SYS_symlinkat Link 0 2 };
 
 #[cfg(target_arch = "x86_64")]
-const LEGACY: &[Row] = rows! { SYS_rename 0 1, SYS_link 0 1, SYS_symlink 0 1 };
+const LEGACY: &[Row] = rows! { SYS_rename Old 0 1, SYS_link Old 0 1, SYS_symlink Link 0 1 };
 
 #[cfg(not(target_arch = "x86_64"))]
 const LEGACY: &[Row] = &[];
@@ -237,7 +247,7 @@ pub fn watch(step: &mut Step, call: &Call<'_>) -> Result<(), Stop> {
         return Ok(());
     };
     let (old, new) = (call.path(row.old)?, call.path(row.new)?);
-    if row.name.starts_with("SYS_symlink") {
+    if row.what == What::Link {
         if let Some(name) = last(&new) {
             names.link(name, &old);
         }
@@ -368,15 +378,15 @@ mod tests {
     #[test]
     fn of_what_is_mounted_nothing_is_known() {
         let mut names = tree();
-        names.mount(b"/root/.cache/pip");
-        names.link(b"way", b"../root/.cache/pip/wheels");
+        names.mount(b"/var/cache/apt");
+        names.link(b"way", b"../var/cache/apt/archives");
         names.link(b"other", b"b/c");
-        for path in ["/root/.cache/pip/x", "relative", "/way", "pip"] {
+        for path in ["/var/cache/apt/x", "relative", "/way", "apt"] {
             assert!(!plain(&names, path), "{path}");
         }
-        assert!(plain(&names, "/root/.cache/other") && !names.has_nothing(99));
+        assert!(plain(&names, "/var/cache/other") && !names.has_nothing(99));
         names.rename(b"inside", b"/tmp/one");
-        names.rename(b"/x/pip/y", b"two");
+        names.rename(b"/x/apt/y", b"two");
         names.rename(b"/x/y", b"/x/three");
         assert!(!plain(&names, "/tmp/one") && !plain(&names, "/two"));
         assert!(plain(&names, "/x/three"));

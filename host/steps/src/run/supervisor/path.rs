@@ -186,7 +186,7 @@ pub fn in_graft(path: &[u8]) -> bool {
 /// Removes doubled slashes and `.`; a slash at the end stays (one is put where `.` was the last name).
 pub fn squeeze(path: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(path.len());
-    for name in names(path) {
+    for name in elements(path) {
         out.push(b'/');
         out.extend(name);
     }
@@ -235,24 +235,25 @@ impl Step {
 
     /// Says whether the first name of a path is known to be a link.
     fn starts_with_link(&self, absolute: &[u8]) -> bool {
-        let first = names(absolute).next().unwrap_or_default();
+        let first = elements(absolute).next().unwrap_or_default();
         self.top_links.iter().any(|link| link == first)
     }
 }
 
-fn names(path: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
+/// The elements of a path that lead anywhere: names, and `..`.
+pub fn elements(path: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
     path.split(|byte| *byte == b'/')
         .filter(|name| !name.is_empty() && *name != b".")
 }
 
 fn has_parent(path: &[u8]) -> bool {
-    names(path).any(|name| name == b"..")
+    elements(path).any(|name| name == b"..")
 }
 
 /// Walks a path name by name.
 fn walk(step: &mut Step, tid: u32, absolute: &[u8], follow: bool) -> Result<Place, Stop> {
     let mut walk = Walk {
-        rest: names(absolute).rev().map(<[u8]>::to_vec).collect(),
+        rest: elements(absolute).rev().map(<[u8]>::to_vec).collect(),
         here: Vec::new(),
         links: 0,
         redirected: false,
@@ -363,7 +364,7 @@ impl Walk {
         if target.starts_with(b"/") {
             self.here.clear();
         }
-        self.rest.extend(names(target).rev().map(<[u8]>::to_vec));
+        self.rest.extend(elements(target).rev().map(<[u8]>::to_vec));
         Ok(())
     }
 
