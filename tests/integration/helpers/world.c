@@ -14,6 +14,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <sys/xattr.h>
@@ -395,6 +396,26 @@ static void narrow_calls(void)
 }
 #endif
 
+static volatile sig_atomic_t alarms;
+
+static void count_alarm(int signal)
+{
+	(void)signal;
+	alarms++;
+}
+
+/* Calls about other processes never wait, so no program is ready for EINTR; here signals come without end. */
+static void interrupts(void)
+{
+	struct sigaction action = { .sa_handler = count_alarm };
+	struct itimerval often = { { 0, 100 }, { 0, 100 } }, never = { { 0, 0 }, { 0, 0 } };
+	NEED(sigaction(SIGALRM, &action, NULL) == 0 && setitimer(ITIMER_REAL, &often, NULL) == 0);
+	pid_t self = getpid();
+	for (int i = 0; i < 5000 || alarms < 50; i++)
+		NEED(kill(self, 0) == 0 && syscall(SYS_tgkill, self, self, 0) == 0);
+	NEED(setitimer(ITIMER_REAL, &never, NULL) == 0);
+}
+
 static void nothing(void)
 {
 }
@@ -404,7 +425,7 @@ static const struct {
 	void (*use)(void);
 } all[] = {
 	{ "semaphores", semaphores }, { "terminals", terminals }, { "threads", threads }, { "processes", processes }, { "crowd", crowd },
-	{ "sockets", sockets }, { "datagrams", datagrams }, { "logs", logs }, { "capabilities", capabilities }, { "attributes", attributes }, { "watches", watches }, { "io_uring", io_uring },
+	{ "sockets", sockets }, { "datagrams", datagrams }, { "logs", logs }, { "capabilities", capabilities }, { "attributes", attributes }, { "watches", watches }, { "io_uring", io_uring }, { "interrupts", interrupts },
 #if defined(__x86_64__)
 	{ "narrow_calls", narrow_calls },
 #endif

@@ -180,6 +180,7 @@ const PROGRAMS: &[Case] = &[
     ("/world threads", "threads works\n"),
     ("/world processes", "processes works\n"),
     ("/world crowd", "crowd works\n"),
+    ("/world interrupts", "interrupts works\n"),
     ("/world sockets", "sockets works\n"),
     ("/world datagrams", "datagrams works\n"),
     ("/world logs", "logs works\n"),
