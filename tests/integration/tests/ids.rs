@@ -15,6 +15,31 @@ USER app
 RUN echo mine > /data/mine && id > /data/id
 ";
 
+/// Builds it, and returns the digest of the image.
+fn digest(root: &World, store: &str, tier: &str, who: fn(Command) -> Command) -> String {
+    root.file("f", "content\n").dockerfile(DOCKERFILE);
+    let iid = root.path(&format!("iid-{store}"));
+    let told = [
+        "--isolation",
+        tier,
+        "--iidfile",
+        iid.to_str().expect("a path"),
+    ];
+    let mut command = root.plain_command(store, &told);
+    command.env("SOURCE_DATE_EPOCH", "1000000000");
+    let built = ran(&mut who(command));
+    assert_eq!(built.code, Some(0), "{}", built.err);
+    std::fs::read_to_string(iid).expect("the digest")
+}
+
+#[test]
+fn a_later_step_sees_the_owners_that_an_earlier_one_gave() {
+    let root = World::with_debian();
+    // One of them looks at every path, the other one only at those that may lead to such a file.
+    let all = digest(&root, "mediated", "mediated", user::ordinary);
+    assert_eq!(digest(&root, "userns", "userns", user::ordinary), all);
+}
+
 #[test]
 fn subordinate_ids_and_emulated_ones_make_the_same_image() {
     if !user::has_subordinate_ids() {
@@ -22,27 +47,17 @@ fn subordinate_ids_and_emulated_ones_make_the_same_image() {
         return;
     }
     let root = World::with_debian();
-    let digest = |store: &str, with_helpers: bool| {
-        root.file("f", "content\n").dockerfile(DOCKERFILE);
-        let iid = root.path(&format!("iid-{store}-{with_helpers}"));
-        let mut command = root.plain_command(store, &["--iidfile", iid.to_str().expect("a path")]);
-        command.env("SOURCE_DATE_EPOCH", "1000000000");
-        let built = ran(&mut if with_helpers {
-            user::with_helpers(command)
-        } else {
-            user::ordinary(command)
-        });
-        assert_eq!(built.code, Some(0), "{}", built.err);
-        std::fs::read_to_string(iid).expect("the digest")
-    };
     // Trees of both kinds may lie in one store.
-    let emulated = digest("store", false);
+    let emulated = digest(&root, "store", "auto", user::ordinary);
     let mut doctor = Command::new(program::debug());
     doctor.arg("doctor").arg("--root").arg(root.path("store"));
     let seen = ran(&mut user::with_helpers(doctor));
     assert!(seen.out.contains("with real ids"), "{seen:?}");
-    assert_eq!(digest("store-real", true), emulated);
-    assert_eq!(digest("store", true), emulated);
+    assert_eq!(
+        digest(&root, "store-real", "auto", user::with_helpers),
+        emulated
+    );
+    assert_eq!(digest(&root, "store", "auto", user::with_helpers), emulated);
     let mut prune = Command::new(program::debug());
     prune
         .args(["prune", "--all", "--root"])
