@@ -335,6 +335,11 @@ fn confinement(
     steps.push(SetupStep::LimitCapabilities {
         keep: match choice.tier {
             Tier::Mediated => 0,
+            // With it a write to a file of which a user is only emulated would leave set-user-id bits, which it does in no
+            // user namespace either; of files on the disk all have the step's own group, so that it is good for nothing else.
+            Tier::Chroot if choice.ids == Ids::Emulated => {
+                (capability::STEP - Capabilities::FSETID).bits()
+            }
             // Who has it leaves a chroot, but nobody leaves the root of a mount namespace.
             _ if shape.own_root => (capability::STEP | Capabilities::SYS_CHROOT).bits(),
             _ => capability::STEP.bits(),

@@ -10,7 +10,7 @@ use stepwell_sys::resolve::{self, Links};
 use super::call::{Answer, Call, Stop};
 use super::nodes::{self, HostFile, Node, Within};
 use super::owner::{Target, own_link, target_of};
-use super::path::{AT_FDCWD, Place, TreePlace, locate, near, split};
+use super::path::{AT_FDCWD, GraftPlace, Place, TreePlace, locate, near, split, without_slash};
 use super::step::Step;
 
 /// chmod(path, mode)
@@ -87,25 +87,34 @@ fn change(
 /// linkat(olddirfd, oldpath, newdirfd, newpath, flags), with AT_SYMLINK_FOLLOW
 pub fn linkat(step: &mut Step, call: &Call<'_>) -> Result<Answer, Stop> {
     let old = match locate(step, call, call.int(0), &call.path(1)?, true)? {
-        Place::Graft(graft) => match graft.node {
-            Node::Magic(magic) => magic,
-            Node::Native => return Ok(Answer::CarryOn),
-            Node::Missing => return Err(Errno::NOENT.into()),
-            _ => return Err(Errno::XDEV.into()),
-        },
+        Place::Graft(graft) => graft.node,
         _ => return Ok(Answer::CarryOn),
     };
-    let new = match locate(step, call, call.int(2), &call.path(3)?, false)? {
+    match old {
+        Node::Native => return Ok(Answer::CarryOn),
+        Node::Missing => return Err(Errno::NOENT.into()),
+        _ => {}
+    }
+    let text = call.path(3)?;
+    let bare = without_slash(&text);
+    let new = match locate(step, call, call.int(2), bare, false)? {
+        // Behind the name of what is no directory there is no slash.
         Place::Tree(TreePlace {
             handle: Err(Errno::NOENT),
             path,
             ..
-        }) => path,
+        }) if bare.len() == text.len() => path,
         Place::Tree(TreePlace {
             handle: Err(errno), ..
         }) => return Err(errno.into()),
-        Place::Tree(_) => return Err(Errno::EXIST.into()),
-        _ => return Err(Errno::XDEV.into()),
+        Place::Graft(GraftPlace {
+            node: Node::Native | Node::Missing,
+            ..
+        }) => return Err(Errno::XDEV.into()),
+        _ => return Err(Errno::EXIST.into()),
+    };
+    let Node::Magic(old) = old else {
+        return Err(Errno::XDEV.into());
     };
     let (directory, name) = split(&new).ok_or(Errno::NOENT)?;
     let directory = resolve::handle(&step.root, directory, Links::Follow)?;

@@ -185,7 +185,12 @@ fn make(
     if !matches!(what, What::Device(_)) && step.makes_plain(call, path) {
         return Ok(Answer::CarryOn);
     }
-    let (absolute, redirected) = match locate(step, call, dirfd, path, false)? {
+    let bare = path::without_slash(path);
+    if bare.is_empty() || (bare.len() < path.len() && !matches!(what, What::Directory)) {
+        // Nothing will come of it, and the kernel knows why.
+        return Ok(Answer::CarryOn);
+    }
+    let (absolute, redirected) = match locate(step, call, dirfd, bare, false)? {
         Place::Tree(TreePlace {
             handle: Err(Errno::NOENT),
             path,
@@ -234,17 +239,13 @@ fn make_inode(birth: &Birth, what: &What, mode: u32) -> Result<(), Errno> {
             0,
         )?,
     }
-    let inherited = if birth.group_is_inherited && matches!(what, What::Directory) {
-        S_ISGID
-    } else {
-        0
+    // mkdir(2) takes neither set-user-ID nor set-group-ID; the latter comes from the directory above.
+    let mode = match what {
+        What::Directory if birth.group_is_inherited => mode & 0o1777 | S_ISGID,
+        What::Directory => mode & 0o1777,
+        _ => mode & 0o7777,
     };
-    fs::chmodat(
-        parent,
-        name,
-        Mode::from_raw_mode(mode & 0o7777 | inherited),
-        AtFlags::empty(),
-    )
+    fs::chmodat(parent, name, Mode::from_raw_mode(mode), AtFlags::empty())
 }
 
 /// Opens a file that does not exist yet, if its owner is not the one the kernel would give it.

@@ -12,7 +12,7 @@ use super::call::{Answer, Call, Stop};
 use super::nodes::{HostFile, Magic, Node, Within, follow, open_host};
 use super::path::{AT_FDCWD, GraftPlace, Place, TreePlace, locate, near};
 use super::step::Step;
-use super::{create, dev, pidtext, procfs, secrets, stubs};
+use super::{create, dev, owner, pidtext, procfs, secrets, stubs};
 
 /// open(path, flags, mode)
 #[cfg(target_arch = "x86_64")]
@@ -148,6 +148,11 @@ impl OpenHow {
             && (access != OFlags::RDONLY || self.flags.intersects(OFlags::TRUNC))
     }
 
+    /// Says whether what is in the file goes.
+    fn truncates(self) -> bool {
+        self.flags.contains(OFlags::TRUNC) && self.writes()
+    }
+
     /// Says whether a new inode may come of it.
     pub fn creates(self) -> bool {
         self.flags.contains(OFlags::CREATE) || self.flags.contains(OFlags::TMPFILE)
@@ -189,6 +194,8 @@ fn open_file(
 ) -> Result<Answer, Stop> {
     let is_settled = if step.emulates() && how.creates() {
         step.makes_plain(call, path)
+    } else if step.emulates() && how.truncates() {
+        step.is_plain(call, path)
     } else {
         step.is_plain(call, path) || near(step, call, dirfd, path, how.follows()).is_some()
     };
@@ -218,6 +225,12 @@ fn open_tree(
         && let Some(file) = create::open_new(step, call, place, how)?
     {
         return Ok(how.inject(file));
+    }
+    if step.emulates()
+        && how.truncates()
+        && let Ok(handle) = &place.handle
+    {
+        owner::lose_capabilities(step, handle.as_fd())?;
     }
     if !place.redirected {
         return Ok(Answer::CarryOn);

@@ -236,7 +236,8 @@ impl Inode {
     /// A change of owner takes set-user-ID, set-group-ID and file capabilities away, root's change too.
     fn drop_privileges(&self, meta: &mut Meta) -> Result<(), Errno> {
         let mode = u32::from(self.stat.stx_mode);
-        if FileType::from_raw_mode(mode) != FileType::RegularFile || meta.device.is_some() {
+        let kind = FileType::from_raw_mode(mode);
+        if matches!(kind, FileType::Directory | FileType::Symlink) {
             return Ok(());
         }
         meta.xattrs.remove(&b"security.capability"[..]);
@@ -253,6 +254,22 @@ impl Inode {
             AtFlags::empty(),
         )
     }
+}
+
+/// File capabilities do not outlive what the file held.  Writes are not asked about, so this is for who opens it to write it anew.
+///
+/// # Errors
+/// What is kept of the file cannot be written.
+pub fn lose_capabilities(step: &mut Step, handle: BorrowedFd<'_>) -> Result<(), Errno> {
+    let Some(mut meta) = step.meta(handle) else {
+        return Ok(());
+    };
+    if meta.xattrs.remove(&b"security.capability"[..]).is_some() {
+        let stat = fs::statx(handle, c"", AtFlags::EMPTY_PATH, InodeId::STATX)?;
+        meta::save_path(&own_link(handle), &stat, &meta, &mut step.side)
+            .map_err(|error| errno(&error))?;
+    }
+    Ok(())
 }
 
 pub fn own_link(handle: BorrowedFd<'_>) -> PathBuf {

@@ -197,6 +197,12 @@ pub fn squeeze(path: &[u8]) -> Vec<u8> {
     out
 }
 
+/// Removes what ends a path that asks for a directory: where something is made, a link as the last name is not followed for it.
+pub fn without_slash(path: &[u8]) -> &[u8] {
+    let slashes = path.iter().rev().take_while(|byte| **byte == b'/').count();
+    &path[..path.len() - slashes]
+}
+
 /// Returns the directory part and the last name of a squeezed path; `None` for `/` and for `..`.
 pub fn split(path: &[u8]) -> Option<(&[u8], &[u8])> {
     let path = path.strip_suffix(b"/").unwrap_or(path);
@@ -305,9 +311,9 @@ impl Walk {
                     self.here = next;
                     return Ok(None);
                 }
-                Node::Link(target) if !last || follow => return self.jump(&target).map(|()| None),
+                Node::Link(target) if !last || follow => return Ok(self.jump(&target)),
                 Node::Magic(magic) if !last || (follow && magic.directory) => {
-                    return self.jump(&magic.text).map(|()| None);
+                    return Ok(self.jump(&magic.text));
                 }
                 Node::Missing => return Ok(Some(self.missing(&next))),
                 node if last => {
@@ -333,30 +339,26 @@ impl Walk {
     ) -> Result<Option<Place>, Stop> {
         let handle = match resolve::handle(&step.root, &next, Links::FollowButLast) {
             Ok(handle) => handle,
-            Err(errno) => {
-                let path = self.with_rest(&next);
-                let redirected = self.redirected;
-                return Ok(Some(Place::Tree(TreePlace {
-                    path,
-                    handle: Err(errno),
-                    redirected,
-                })));
-            }
+            Err(errno) => return Ok(Some(self.failed(&next, errno))),
         };
         if (!last || follow)
             && let Ok(target) = fs::readlinkat(handle.as_fd(), c"", Vec::new())
         {
-            return self.jump(target.as_bytes()).map(|()| None);
+            return Ok(self.jump(target.as_bytes()));
+        }
+        // What comes next may be `..`, which leads from nothing but a directory.
+        if !last && !is_directory(&handle)? {
+            return Ok(Some(self.failed(&next, Errno::NOTDIR)));
         }
         self.here = next;
         Ok(None)
     }
 
-    /// Goes on at the target of a link.
-    fn jump(&mut self, target: &[u8]) -> Result<(), Stop> {
+    /// Goes on at the target of a link; returns the place where the walk ends.
+    fn jump(&mut self, target: &[u8]) -> Option<Place> {
         self.links += 1;
         if self.links > MAX_LINKS {
-            return Err(Stop::Fail(Errno::LOOP));
+            return Some(self.failed(&self.here, Errno::LOOP));
         }
         if in_graft(&self.here) {
             self.redirected = true;
@@ -364,8 +366,10 @@ impl Walk {
         if target.starts_with(b"/") {
             self.here.clear();
         }
+        // At the end of the last link a slash asks for a directory as one at the end of the path does.
+        self.slash |= self.rest.is_empty() && target.ends_with(b"/");
         self.rest.extend(elements(target).rev().map(<[u8]>::to_vec));
-        Ok(())
+        None
     }
 
     fn with_rest(&self, next: &[u8]) -> Vec<u8> {
@@ -374,7 +378,19 @@ impl Walk {
             path.push(b'/');
             path.extend(name);
         }
+        if self.slash {
+            path.push(b'/');
+        }
         path
+    }
+
+    /// The walk ends before the path does.
+    fn failed(&self, next: &[u8], errno: Errno) -> Place {
+        Place::Tree(TreePlace {
+            path: self.with_rest(next),
+            handle: Err(errno),
+            redirected: self.redirected,
+        })
     }
 
     fn missing(&self, next: &[u8]) -> Place {
@@ -402,13 +418,21 @@ impl Walk {
                 }));
             }
         }
-        let handle = resolve::handle(&step.root, &path, Links::FollowButLast);
+        let handle = match resolve::handle(&step.root, &path, Links::FollowButLast) {
+            Ok(handle) if self.slash && !is_directory(&handle)? => Err(Errno::NOTDIR),
+            other => other,
+        };
         Ok(Place::Tree(TreePlace {
             path,
             handle,
             redirected: self.redirected,
         }))
     }
+}
+
+fn is_directory(handle: &OwnedFd) -> Result<bool, Errno> {
+    let mode = fs::fstat(handle)?.st_mode;
+    Ok(fs::FileType::from_raw_mode(mode) == fs::FileType::Directory)
 }
 
 #[cfg(test)]

@@ -280,7 +280,13 @@ pub fn truncate(step: &mut Step, call: &Call<'_>) -> Result<Answer, Stop> {
     let way = ways::way(step, call, AT_FDCWD, &path)?;
     let flags = OFlags::WRONLY | OFlags::NONBLOCK;
     let file = ways::as_root(step, call, &way, || {
-        ways::open(step, &way, flags, Mode::empty(), true)
+        // Who reads from a pipe must not notice that somebody tried.
+        let handle = ways::open(step, &way, OFlags::PATH, Mode::empty(), true)?;
+        match FileType::from_raw_mode(fs::fstat(&handle)?.st_mode) {
+            FileType::RegularFile => ways::open(step, &way, flags, Mode::empty(), true),
+            FileType::Directory => Err(Errno::ISDIR),
+            _ => Err(Errno::INVAL),
+        }
     })?;
     fs::ftruncate(&file, length)?;
     Ok(Answer::Value(0))
