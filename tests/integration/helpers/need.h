@@ -19,7 +19,7 @@
 	} while (0)
 
 /* Waits until a process waits itself. */
-static void wait_until_asleep(pid_t process)
+static inline void wait_until_asleep(pid_t process)
 {
 	char path[64], text[256], *state;
 	snprintf(path, sizeof path, "/proc/%d/stat", process);
