@@ -1,4 +1,5 @@
-/* churn SEED COUNT FILE: does COUNT things to files beneath TOP, the same ones for the same SEED, and writes to FILE what came of each.  Two file systems that start alike and are told apart by it are told apart by programs, too.
+/* churn SEED COUNT FILE: does COUNT things to files beneath TOP, the same ones for the same SEED, and writes to FILE what came of each.
+ * Two file systems that start alike and are told apart by it are told apart by programs, too.
  *
  * Root does what it likes beneath TOP/root; the users 1000 and 5 work each in a directory of theirs, where nothing but
  * their own is, since what a user may not do is not kept from it where ids are emulated. */
@@ -8,7 +9,6 @@
 #include <stdint.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <sys/xattr.h>
 
