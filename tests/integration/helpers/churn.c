@@ -5,8 +5,11 @@
  * their own is, since what a user may not do is not kept from it where ids are emulated. */
 #include <dirent.h>
 #include <grp.h>
+#include <linux/capability.h>
 #include <stdarg.h>
 #include <stdint.h>
+#include <sys/fsuid.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -282,6 +285,95 @@ static void as_user(uid_t user, unsigned count)
 	NEED(child > 0 && waitpid(child, &status, 0) == child && status == 0);
 }
 
+static void whoami(void)
+{
+	uid_t real, effective, saved;
+	gid_t groups[8];
+	NEED(getresuid(&real, &effective, &saved) == 0);
+	printf("  uids %u %u %u %d", real, effective, saved, setfsuid((uid_t)-1));
+	NEED(getresgid(&real, &effective, &saved) == 0);
+	printf(", gids %u %u %u %d, groups", real, effective, saved, setfsgid((gid_t)-1));
+	for (int i = 0, count = getgroups(8, groups); i < count; i++)
+		printf(" %u", groups[i]);
+	struct __user_cap_header_struct header = { _LINUX_CAPABILITY_VERSION_3, 0 };
+	struct __user_cap_data_struct sets[2];
+	NEED(syscall(SYS_capget, &header, sets) == 0);
+	/* Which capabilities root has depends on the tier. */
+	printf(", may %d %d, keeps %d\n", sets[0].effective >> CAP_SETUID & 1, sets[0].permitted >> CAP_SETUID & 1, prctl(PR_GET_KEEPCAPS));
+}
+
+static void become(void)
+{
+	struct __user_cap_header_struct header = { _LINUX_CAPABILITY_VERSION_3, 0 };
+	struct __user_cap_data_struct sets[2];
+	int a = ONE_OF(ids), b = ONE_OF(ids), c = ONE_OF(ids);
+	gid_t groups[] = { 5, 70, 1000 };
+	switch (below(14)) {
+	case 0:
+		return said("setuid", setuid((uid_t)a), "%d", a);
+	case 1:
+		return said("setgid", setgid((gid_t)a), "%d", a);
+	case 2:
+		return said("setreuid", setreuid((uid_t)a, (uid_t)b), "%d %d", a, b);
+	case 3:
+		return said("setregid", setregid((gid_t)a, (gid_t)b), "%d %d", a, b);
+	case 4:
+	case 5:
+		return said("setresuid", setresuid((uid_t)a, (uid_t)b, (uid_t)c), "%d %d %d", a, b, c);
+	case 6:
+	case 7:
+		return said("setresgid", setresgid((gid_t)a, (gid_t)b, (gid_t)c), "%d %d %d", a, b, c);
+	case 8:
+		return said("setfsuid", setfsuid((uid_t)a), "%d", a);
+	case 9:
+		return said("setfsgid", setfsgid((gid_t)a), "%d", a);
+	case 10:
+		return said("setgroups", setgroups(below(4), groups), "%s", "");
+	case 11:
+		a = (int)below(2);
+		return said("keepcaps", prctl(PR_SET_KEEPCAPS, a), "%d", a);
+	case 12:
+		NEED(syscall(SYS_capget, &header, sets) == 0);
+		a = (int)below(3);
+		for (int i = 0; i < 2; i++)
+			if (a == 0)
+				sets[i].effective = 0;
+			else if (a == 1)
+				sets[i].effective = sets[i].permitted;
+			else
+				sets[i].effective = sets[i].permitted = sets[i].inheritable = 0;
+		return said("capset", syscall(SYS_capset, &header, sets), "%d", a);
+	default: {
+		/* What is made belongs to whoever is thought to be here. */
+		struct stat st;
+		int file = open("/tmp-of-churn/x", O_CREAT | O_EXCL | O_WRONLY, 0600);
+		show("x", "", fstat(file, &st), &st);
+		close(file);
+		unlink("/tmp-of-churn/x");
+	}
+	}
+}
+
+static void as_many(unsigned count)
+{
+	mkdir("/tmp-of-churn", 0777);
+	chmod("/tmp-of-churn", 0777);
+	fflush(stdout);
+	uint64_t seed = below(1000000);
+	pid_t child = fork();
+	if (child == 0) {
+		state = seed;
+		while (count-- > 0) {
+			become();
+			whoami();
+		}
+		fflush(stdout);
+		_exit(0);
+	}
+	int status;
+	NEED(child > 0 && waitpid(child, &status, 0) == child && status == 0);
+}
+
 int main(int count, char **argument)
 {
 	if (count != 4)
@@ -298,6 +390,7 @@ int main(int count, char **argument)
 	for (unsigned round = 0; round < rounds; round++) {
 		many(30);
 		as_user(round % 2 ? 1000 : 5, 20);
+		as_many(10);
 	}
 	list("..");
 	return 0;

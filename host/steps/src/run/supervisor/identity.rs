@@ -85,6 +85,15 @@ impl Four {
     /// setresuid(2), setresgid(2).
     fn set_three(&mut self, three: [u32; 3], privileged: bool) -> Result<(), Errno> {
         let old = *self;
+        let [real, effective, saved] = three;
+        // Who changes none of the three keeps the fourth one (since Linux 6.2; before, it became the effective one).
+        let stays = |new: u32, ids: &[u32]| new == KEEP || ids.iter().all(|id| *id == new);
+        if stays(real, &[old.real])
+            && stays(effective, &[old.effective, old.fs])
+            && stays(saved, &[old.saved])
+        {
+            return Ok(());
+        }
         if !privileged && three.iter().any(|&id| id != KEEP && !old.has(id)) {
             return Err(Errno::PERM);
         }
@@ -102,7 +111,8 @@ impl Four {
 
     /// setfsuid(2), setfsgid(2); what is not allowed changes nothing.
     fn set_fs(&mut self, id: u32, privileged: bool) {
-        if privileged || self.has(id) || id == self.fs {
+        // Programs ask who they are by -1, which is nobody's.
+        if valid(id).is_ok() && (privileged || self.has(id) || id == self.fs) {
             self.fs = id;
         }
     }
@@ -431,6 +441,17 @@ mod tests {
         held.no_new_privs = true;
         held.exec(Some(0), Some(0));
         assert_eq!((held.uid.effective, held.gid.effective), (1000, 1000));
+    }
+
+    #[test]
+    fn the_id_for_files_stays_where_nothing_is_said() {
+        let mut it = root();
+        assert_eq!((it.setfsuid(70), it.setfsuid(KEEP), it.uid.fs), (0, 70, 70));
+        it.setresuid([KEEP; 3]).expect("nothing");
+        it.setresuid([0, KEEP, 0]).expect("nothing new");
+        assert_eq!(it.uid.fs, 70);
+        it.setresuid([KEEP, 0, KEEP]).expect("itself");
+        assert_eq!(it.uid.fs, 0);
     }
 
     #[test]
