@@ -6,11 +6,13 @@
 #include <dirent.h>
 #include <grp.h>
 #include <linux/capability.h>
+#include <linux/openat2.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <sys/fsuid.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <sys/xattr.h>
@@ -101,8 +103,9 @@ static void look(void)
 	struct stat st;
 	struct statx stx;
 	const char *name = path();
+	struct statfs fs;
 	int directory;
-	switch (below(5)) {
+	switch (below(8)) {
 	case 0:
 		return show("stat", name, stat(name, &st), &st);
 	case 1:
@@ -117,6 +120,22 @@ static void look(void)
 			return said("statx", -1, "%s", name);
 		printf("statx %s: %o %u:%u %u\n", name, stx.stx_mode, stx.stx_uid, stx.stx_gid, stx.stx_nlink);
 		return;
+	case 4: {
+		static const unsigned ways[] = { 0, RESOLVE_BENEATH, RESOLVE_IN_ROOT, RESOLVE_NO_SYMLINKS, RESOLVE_NO_MAGICLINKS };
+		struct open_how how = { .flags = below(2) ? O_RDONLY | O_NONBLOCK | O_NOFOLLOW : O_RDONLY | O_NONBLOCK, .resolve = ONE_OF(ways) };
+		directory = (int)syscall(SYS_openat2, base(), name, &how, sizeof how);
+		said("openat2", directory < 0 ? -1 : 0, "%s %lx %lx", name, (long)how.flags, (long)how.resolve);
+		show("fstat", name, fstat(directory, &st), &st);
+		close(directory);
+		return;
+	}
+	case 5: {
+		static const int flags[] = { 0, AT_EACCESS, AT_SYMLINK_NOFOLLOW };
+		int flag = ONE_OF(flags), mode = (int)below(8);
+		return said("faccessat2", syscall(SYS_faccessat2, base(), name, mode, flag), "%s %d %x", name, mode, flag);
+	}
+	case 6:
+		return said("statfs", statfs(name, &fs), "%s", name);
 	default:
 		directory = open(name, O_RDONLY | O_NONBLOCK);
 		show("fstat", name, fstat(directory, &st), &st);
@@ -171,7 +190,15 @@ static void change(void)
 	char value[64], list[256];
 	struct stat st;
 	int file;
-	switch (below(14)) {
+	switch (below(18)) {
+	case 14:
+		return said("utimensat", utimensat(base(), name, NULL, below(2) ? AT_SYMLINK_NOFOLLOW : 0), "%s", name);
+	case 15:
+		return said("lsetxattr", lsetxattr(name, "user.y", name, strlen(name), (int)below(3)), "%s", name);
+	case 16:
+		return said("lgetxattr", lgetxattr(name, below(2) ? "user.y" : "security.capability", value, sizeof value), "%s", name);
+	case 17:
+		return said("fchmodat2", syscall(452, base(), name, mode, below(2) ? AT_SYMLINK_NOFOLLOW : 0), "%s %o", name, mode);
 	case 0:
 	case 1:
 		return said("rename", below(2) ? rename(name, other) : renameat(AT_FDCWD, name, base(), other), "%s %s", name, other);
@@ -193,7 +220,7 @@ static void change(void)
 	case 7:
 		return said("unlink", unlinkat(base(), name, 0), "%s", name);
 	case 8:
-		return said("rmdir", rmdir(name), "%s", name);
+		return said("rmdir", below(2) ? rmdir(name) : unlinkat(base(), name, AT_REMOVEDIR), "%s", name);
 	case 9:
 		if (!is_root || lstat(name, &st) < 0 || !S_ISREG(st.st_mode))
 			return;
