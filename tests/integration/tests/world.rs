@@ -135,6 +135,15 @@ const FILES: &[Case] = &[
         "echo x > /dev/shm/x; ls -ld /dev/shm | cut -c1-10; echo x | tee /dev/null | cat; ls -l /dev/null | cut -c1",
         "drwxrwxrwt\nx\nc\n",
     ),
+    // A slash asks for a directory, also at the end of a link; where something is made it follows none.
+    (
+        "cd /tmp; echo f > f; ln -s f/ l; stat -L l 2>&1 | grep -o 'Not a directory'; stat f/../f 2>&1 | grep -o 'Not a directory'; rm f l",
+        "Not a directory\nNot a directory\n",
+    ),
+    (
+        "mkdir /tmp/own && chown 1000 /tmp/own && cd /tmp/own && setpriv --reuid 1000 --regid 1000 --clear-groups sh -c 'ln -s no l; mkdir l/ 2>&1 | grep -o \"File exists\"; ls'; rm -r /tmp/own",
+        "File exists\nl\n",
+    ),
 ];
 
 /// Where owners are emulated, so are device nodes; where they are real, nobody may make them, as in any user namespace.
