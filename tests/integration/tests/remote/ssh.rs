@@ -38,7 +38,16 @@ fn key(path: &Path) {
 }
 
 impl Ssh {
-    fn new() -> Self {
+    /// None where git finds no `ssh`: programs that set-up only unpacked are not among those that a build looks for.
+    fn new() -> Option<Self> {
+        let is_there = |dir: &str| Path::new(dir).join("ssh").is_file();
+        if !["/usr/local/bin", "/usr/bin", "/bin"]
+            .into_iter()
+            .any(is_there)
+        {
+            println!("NOT RUN: `ssh` is not installed on this machine");
+            return None;
+        }
         let (world, all) = (World::new(), Repositories::new());
         all.init("a");
         all.write("a", "x", "one");
@@ -88,7 +97,7 @@ impl Ssh {
             .env("SSH_AUTH_SOCK", ssh.path("agent"));
         run(&mut user::ordinary(load)).expect("the key is in the agent");
         ssh.add("ADD", "#main");
-        ssh
+        Some(ssh)
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -141,7 +150,7 @@ impl Ssh {
 
 #[test]
 fn a_repository_behind_ssh_is_fetched_with_the_agent_alone() {
-    let ssh = Ssh::new();
+    let Some(ssh) = Ssh::new() else { return };
     // A submodule of it as well.
     ssh.all.init("inner");
     ssh.all.write("inner", "y", "inner");
@@ -193,7 +202,7 @@ fn a_repository_behind_ssh_is_fetched_with_the_agent_alone() {
 
 #[test]
 fn a_host_with_another_key_is_not_spoken_to() {
-    let ssh = Ssh::new();
+    let Some(ssh) = Ssh::new() else { return };
     ssh.know("home/.ssh/known_hosts", "other-key.pub");
     let port = format!("ssh-keygen -R '[127.0.0.1]:{}'", ssh.daemon.port());
     ssh.build(&[&ssh.agent()])
@@ -220,7 +229,7 @@ fn no_agent_stays() {
 
 #[test]
 fn keys_in_files_are_given_to_an_agent_of_the_builds_own() {
-    let ssh = Ssh::new();
+    let Some(ssh) = Ssh::new() else { return };
     ssh.know("home/.ssh/known_hosts", "host-key.pub");
     let key = |name: &str| format!("--ssh=default={}", ssh.path(name).display());
     ssh.build(&[&key("other-key")])
@@ -245,7 +254,7 @@ fn keys_in_files_are_given_to_an_agent_of_the_builds_own() {
 
 #[test]
 fn a_context_behind_ssh_is_fetched_with_the_users_own_agent() {
-    let ssh = Ssh::new();
+    let Some(ssh) = Ssh::new() else { return };
     ssh.know("home/.ssh/known_hosts", "host-key.pub");
     ssh.all.write("a", "Dockerfile", "FROM scratch\nCOPY . /\n");
     ssh.all.commit("a");
@@ -277,7 +286,7 @@ fn a_context_behind_ssh_is_fetched_with_the_users_own_agent() {
 
 #[test]
 fn an_address_is_no_option_of_a_program() {
-    let ssh = Ssh::new();
+    let Some(ssh) = Ssh::new() else { return };
     let evil = ssh.path("evil");
     for address in [
         format!("ssh://-oProxyCommand=touch%20{}@h/x", evil.display()),
@@ -299,7 +308,7 @@ fn an_address_is_no_option_of_a_program() {
 
 #[test]
 fn a_submodule_leads_to_ssh_only_where_an_agent_was_given() {
-    let ssh = Ssh::new();
+    let Some(ssh) = Ssh::new() else { return };
     ssh.know("home/.ssh/known_hosts", "host-key.pub");
     ssh.all.init("inner");
     ssh.all.write("inner", "y", "inner");
