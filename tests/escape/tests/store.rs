@@ -29,7 +29,7 @@ fn stranger(command: &mut Command) -> Ran {
 #[test]
 fn programs_of_a_store_are_of_no_use_to_others() {
     if !is_root() {
-        println!("NOT RUN: becoming another user needs root");
+        stepwell_test_support::not_run("becoming another user needs root");
         return;
     }
     each_tier(|way| {

@@ -23,7 +23,7 @@ COPY --from=made /inner/configured /
 fn package_managers_install_into_another_root() {
     let way = Way::IDS;
     if let Some(why) = way.missing() {
-        println!("NOT RUN: {why}");
+        stepwell_test_support::not_run(why);
         return;
     }
     let world = World::with_debian();

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use stepwell_integration_tests::{World, ran};
-use stepwell_test_support::{program, user};
+use stepwell_test_support::{not_run, program, user};
 
 /// What needs ids: other owners, other users, setuid bits, a user that becomes another one.
 const DOCKERFILE: &str = "\
@@ -43,7 +43,7 @@ fn a_later_step_sees_the_owners_that_an_earlier_one_gave() {
 #[test]
 fn subordinate_ids_and_emulated_ones_make_the_same_image() {
     if !user::has_subordinate_ids() {
-        println!("NOT RUN: this user has no subordinate ids, or no helper that may map them");
+        not_run("this user has no subordinate ids, or no helper that may map them");
         return;
     }
     let root = World::with_debian();

@@ -190,7 +190,7 @@ fn the_doctor_explains_every_rung() {
 #[test]
 fn without_proc_files_are_copied_and_the_rest_says_what_is_missing() {
     if !is_root() {
-        println!("NOT RUN: taking `/proc` away needs root");
+        stepwell_test_support::not_run("taking `/proc` away needs root");
         return;
     }
     let world = World::new();

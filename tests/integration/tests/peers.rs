@@ -475,8 +475,8 @@ fn context() -> World {
 fn buildah_can_build() -> bool {
     let can = is_root() || user::has_subordinate_ids();
     if !can {
-        println!(
-            "NOT RUN: Buildah needs root, or newuidmap with its capabilities and ids in /etc/subuid"
+        stepwell_test_support::not_run(
+            "Buildah needs root, or newuidmap with its capabilities and ids in /etc/subuid",
         );
     }
     can

@@ -9,8 +9,11 @@ pub mod cmd;
 mod debian;
 pub mod program;
 pub mod registry;
+pub mod skipped;
 pub mod tools;
 pub mod user;
+
+pub use skipped::not_run;
 
 use std::path::PathBuf;
 

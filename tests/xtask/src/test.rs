@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use stepwell_test_support::cmd::{run, show, which};
-use stepwell_test_support::{cache_dir, is_root, tools, workspace};
+use stepwell_test_support::{cache_dir, is_root, skipped, tools, workspace};
 
 use crate::{file_systems, lockdown, setup};
 
@@ -15,6 +15,7 @@ pub fn main(args: &[String]) -> Result<(), String> {
     // The tests run the program, and so may the set-up; it is built first, into the same target directory.
     show(cargo().args(["build", "--package", "stepwell"]))?;
     setup::images()?;
+    skipped::forget()?;
     let mut tests = runner()?;
     tests.args(["--workspace", "--no-fail-fast"]);
     if !is_root() {
@@ -22,6 +23,9 @@ pub fn main(args: &[String]) -> Result<(), String> {
     }
     // What failed is told again at the end, where it is looked for.
     let result = show(tests.arg("--failure-output=immediate-final").args(args));
+    for line in skipped::told() {
+        println!("{line}");
+    }
     if !is_root() {
         println!("{}", lockdown::NOT_RUN);
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use stepwell_integration_tests::children::{wait_until, within};
 use stepwell_integration_tests::{Ran, World, ran};
 use stepwell_test_support::cmd::{run, tool};
-use stepwell_test_support::{is_root, tools, user};
+use stepwell_test_support::{is_root, not_run, tools, user};
 
 use crate::faults::processes_with;
 use crate::repository::{ANYBODYS, Daemon, Repositories, as_inetd};
@@ -45,7 +45,7 @@ impl Ssh {
             .into_iter()
             .any(is_there)
         {
-            println!("NOT RUN: `ssh` is not installed on this machine");
+            not_run("`ssh` is not installed on this machine");
             return None;
         }
         let (world, all) = (World::new(), Repositories::new());
