@@ -146,6 +146,7 @@ static void look(void)
 static void make(void)
 {
 	const char *name = path(), *other = path(), *target = targets[below(COUNT_OF(targets) / (is_root ? 1 : 2))];
+	static const int ways[] = { O_EXCL, O_TRUNC, O_EXCL | O_TRUNC };
 	mode_t mode = ONE_OF(modes);
 	struct stat st;
 	int file;
@@ -155,7 +156,7 @@ static void make(void)
 		return said("mkdir", mkdirat(base(), name, mode), "%s %o", name, mode);
 	case 2:
 	case 3:
-		file = openat(base(), name, O_CREAT | O_WRONLY | O_NONBLOCK | (below(2) ? O_EXCL : O_TRUNC), mode);
+		file = openat(base(), name, O_CREAT | O_WRONLY | O_NONBLOCK | ONE_OF(ways), mode);
 		said("open", file < 0 ? -1 : 0, "%s %o", name, mode);
 		if (file < 0)
 			return;

@@ -304,6 +304,25 @@ static void capabilities(void)
 	NEED(getxattr("/tmp/capable", "security.capability", got, sizeof got) == sizeof value && !memcmp(got, value, sizeof value));
 	NEED(fgetxattr(fd, "security.capability", got, sizeof got) == sizeof value);
 	NEED(listxattr("/tmp/capable", NULL, 0) > 0);
+	/* They stay when nothing comes of an attempt to write, and go when the file is written anew. */
+	NEED(open("/tmp/capable", O_CREAT | O_EXCL | O_TRUNC | O_WRONLY, 0755) == -1 && errno == EEXIST);
+	NEED(getxattr("/tmp/capable", "security.capability", got, sizeof got) == sizeof value && close(fd) == 0);
+	int running[2];
+	NEED(system("cp /world /tmp/running") == 0 && pipe2(running, O_CLOEXEC) == 0);
+	NEED(setxattr("/tmp/running", "security.capability", value, sizeof value, 0) == 0);
+	pid_t child = fork();
+	if (child == 0) {
+		execl("/tmp/running", "running", "forever", (char *)NULL);
+		_exit(9);
+	}
+	/* Closed when it is executed. */
+	NEED(close(running[1]) == 0 && read(running[0], got, 1) == 0);
+	NEED(open("/tmp/running", O_TRUNC | O_WRONLY) == -1 && errno == ETXTBSY);
+	NEED(getxattr("/tmp/running", "security.capability", got, sizeof got) == sizeof value);
+	NEED(kill(child, SIGKILL) == 0 && ended(child) == 128 + SIGKILL);
+	NEED((fd = open("/tmp/running", O_TRUNC | O_WRONLY)) >= 0 && write(fd, "x", 1) == 1 && close(fd) == 0);
+	NEED(getxattr("/tmp/running", "security.capability", got, sizeof got) == -1 && errno == ENODATA);
+	NEED(unlink("/tmp/running") == 0);
 }
 
 /* What tar, rsync and Python's shutil do: the C library has no call for a name beneath a descriptor but by `/proc/self/fd`. */
@@ -420,6 +439,11 @@ static void nothing(void)
 {
 }
 
+static void forever(void)
+{
+	pause();
+}
+
 static const struct {
 	const char *name;
 	void (*use)(void);
@@ -429,7 +453,7 @@ static const struct {
 #if defined(__x86_64__)
 	{ "narrow_calls", narrow_calls },
 #endif
-	{ "nothing", nothing },
+	{ "nothing", nothing }, { "forever", forever },
 };
 
 int main(int count, char **argument)

@@ -10,6 +10,7 @@ use stepwell_integration_tests::World;
 use stepwell_integration_tests::denial::{compile_all, narrow_flags};
 use stepwell_integration_tests::way::Way;
 use stepwell_test_support::cmd::run;
+use stepwell_test_support::not_run;
 use stepwell_test_support::tools::narrow_library;
 
 /// A script for bash, and what it prints.
@@ -134,6 +135,10 @@ const FILES: &[Case] = &[
     (
         "echo x > /dev/shm/x; ls -ld /dev/shm | cut -c1-10; echo x | tee /dev/null | cat; ls -l /dev/null | cut -c1",
         "drwxrwxrwt\nx\nc\n",
+    ),
+    (
+        "ln -L /proc/version /tmp/no/x 2>&1 | grep -o 'No such file.*'; ln -L /proc/version /tmp/x 2>&1 | grep -o 'Invalid cross.*'; exec 3< /etc/passwd; ln -L /proc/self/fd/3 /dev/null 2>&1 | grep -o 'File exists'",
+        "No such file or directory\nInvalid cross-device link\nFile exists\n",
     ),
     // A slash asks for a directory, also at the end of a link; where something is made it follows none.
     (
@@ -315,7 +320,7 @@ fn has_nodes(way: Way) -> bool {
 
 fn is_as_programs_expect(way: Way) {
     if let Some(why) = way.missing() {
-        println!("NOT RUN: {why}");
+        not_run(why);
         return;
     }
     let world = World::with_debian();
@@ -375,7 +380,7 @@ fn without_network_programs_of_32_bits_have_none_either() {
     world.dockerfile("FROM @BUSYBOX@\nCOPY narrow /\nRUN --network=none /narrow network\n");
     for way in [Way::DOCKER, Way::RESTRICTED] {
         if let Some(why) = way.missing() {
-            println!("NOT RUN: {why}");
+            not_run(why);
             continue;
         }
         let built = way.built(&world, &[]);

@@ -113,11 +113,11 @@ pub fn linkat(step: &mut Step, call: &Call<'_>) -> Result<Answer, Stop> {
         }) => return Err(Errno::XDEV.into()),
         _ => return Err(Errno::EXIST.into()),
     };
+    let (directory, name) = split(&new).ok_or(Errno::NOENT)?;
+    let directory = resolve::handle(&step.root, directory, Links::Follow)?;
     let Node::Magic(old) = old else {
         return Err(Errno::XDEV.into());
     };
-    let (directory, name) = split(&new).ok_or(Errno::NOENT)?;
-    let directory = resolve::handle(&step.root, directory, Links::Follow)?;
     call.check()?;
     // The target is a file that the caller holds open; the kernel refuses one of another file system.
     let target = nodes::follow(step, &old.link)?;

@@ -150,7 +150,7 @@ impl OpenHow {
 
     /// Says whether what is in the file goes.
     fn truncates(self) -> bool {
-        self.flags.contains(OFlags::TRUNC) && self.writes()
+        self.flags.contains(OFlags::TRUNC) && self.writes() && !self.exclusive()
     }
 
     /// Says whether a new inode may come of it.

@@ -13,6 +13,7 @@ use stepwell_sys::meta::{self, InodeId, Meta, MetaError};
 use super::call::{Answer, Call, Stop};
 use super::identity::{CAP_CHOWN, Identity, KEEP};
 use super::nodes::{self, Node};
+use super::open::reopen;
 use super::path::{AT_FDCWD, Place, TreePlace, locate};
 use super::step::Step;
 
@@ -256,7 +257,8 @@ impl Inode {
     }
 }
 
-/// File capabilities do not outlive what the file held.  Writes are not asked about, so this is for who opens it to write it anew.
+/// File capabilities do not outlive what the file held.  Writes are not asked about, so this is for who opens it to write it anew, and
+/// may: a program that runs may not be written to, for one.
 ///
 /// # Errors
 /// What is kept of the file cannot be written.
@@ -264,7 +266,9 @@ pub fn lose_capabilities(step: &mut Step, handle: BorrowedFd<'_>) -> Result<(), 
     let Some(mut meta) = step.meta(handle) else {
         return Ok(());
     };
-    if meta.xattrs.remove(&b"security.capability"[..]).is_some() {
+    if meta.xattrs.remove(&b"security.capability"[..]).is_some()
+        && reopen(handle, OFlags::WRONLY).is_ok()
+    {
         let stat = fs::statx(handle, c"", AtFlags::EMPTY_PATH, InodeId::STATX)?;
         meta::save_path(&own_link(handle), &stat, &meta, &mut step.side)
             .map_err(|error| errno(&error))?;

@@ -378,16 +378,17 @@ impl Walk {
             path.push(b'/');
             path.extend(name);
         }
-        if self.slash {
-            path.push(b'/');
-        }
         path
     }
 
     /// The walk ends before the path does.
     fn failed(&self, next: &[u8], errno: Errno) -> Place {
+        let mut path = self.with_rest(next);
+        if self.slash {
+            path.push(b'/');
+        }
         Place::Tree(TreePlace {
-            path: self.with_rest(next),
+            path,
             handle: Err(errno),
             redirected: self.redirected,
         })
