@@ -28,6 +28,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use clap::error::ErrorKind;
 use stepwell_steps::run::init;
+use stepwell_sys::process;
 
 use args::{Cli, Command};
 
@@ -51,6 +52,10 @@ fn main() -> ExitCode {
             };
         }
     };
+    if !matches!(cli.command, Command::Build(_) | Command::Prune(_)) {
+        // What only tells something ends with who reads it (`stepwell doctor | head`).
+        process::reset_signals();
+    }
     match cli.command {
         Command::Build(args) => build::build(&args),
         Command::Explain(args) => build::explain(&args),

@@ -186,6 +186,22 @@ fn the_doctor_explains_every_rung() {
     assert_eq!(works, [false, false, true]);
 }
 
+/// `stepwell doctor | head`
+#[test]
+fn the_doctor_ends_with_who_listens() {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let world = World::new();
+    let mut doctor = Command::new(program::debug());
+    doctor.arg("doctor").arg("--root").arg(world.path("store"));
+    let output = doctor.stdout(writer).output().expect("the doctor");
+    assert!(
+        output.stderr.is_empty(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
 /// Where `/proc` is missing altogether, what needs it says so, and what does not need it works.
 #[test]
 fn without_proc_files_are_copied_and_the_rest_says_what_is_missing() {
