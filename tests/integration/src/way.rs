@@ -7,7 +7,7 @@ use std::process::Command;
 
 use serde_json::Value;
 use stepwell_test_support::cmd::run;
-use stepwell_test_support::{is_root, program, user};
+use stepwell_test_support::{is_root, not_run, program, user};
 
 use crate::{Ran, World, denial, ran, under};
 
@@ -179,7 +179,7 @@ pub fn each_way(test: impl Fn(Way)) {
     ] {
         let way = Way::of(root, isolation);
         if let Some(why) = way.missing() {
-            println!("skipped: {why}");
+            not_run(&format!("{way:?}: {why}"));
             continue;
         }
         eprintln!("{way:?}");
@@ -199,7 +199,7 @@ pub fn each_tier(test: impl Fn(Way)) {
         Way::ROOT,
     ] {
         if let Some(why) = way.missing() {
-            println!("skipped: {why}");
+            not_run(&format!("{way:?}: {why}"));
             continue;
         }
         eprintln!("{way:?}");
