@@ -1,10 +1,11 @@
-//! Links that a step plants for those who come after it: later steps, COPY, WORKDIR, USER, mounts, archives.
+//! What is planted for those who come after: by a step, links for later steps, COPY, WORKDIR, USER, mounts and archives; by an image,
+//! device nodes.
 
 use std::process::Command;
 
 use stepwell_escape_tests::outside::Outside;
 use stepwell_integration_tests::World;
-use stepwell_integration_tests::way::each_tier;
+use stepwell_integration_tests::way::{Way, each_tier};
 use stepwell_test_support::cmd::run;
 
 /// What can be looked up through a link, each followed by what looks.  `@OUT@` is a directory of the machine's.
@@ -73,6 +74,33 @@ fn planted_links_mislead_nobody() {
                 built.err
             );
         }
+    });
+}
+
+/// A device that any machine has, and whose content is known; were this one open, a disk would be, too.
+const DEVICES: &str = "\
+FROM @BUSYBOX@
+RUN mknod -m 666 /zero c 1 5 && mkdir /dir && mknod -m 666 /dir/zero c 1 5
+";
+const OPENED: &str =
+    "FROM planted\nRUN cp /dir/zero /copy; cat /zero /dir/zero /copy | head -c 64 | wc -c\n";
+
+#[test]
+fn device_nodes_of_an_image_are_none() {
+    let world = World::new();
+    world.dockerfile(DEVICES);
+    let planted = world.path("planted");
+    let output = format!("type=oci,tar=false,dest={}", planted.display());
+    Way::USERNS.built(&world, &["--output", &output]);
+    let context = format!("planted=oci-layout://{}", planted.display());
+    world.dockerfile(OPENED);
+    each_tier(|way| {
+        let built = way.built(&world, &["--build-context", &context]);
+        assert!(
+            built.err.lines().any(|line| line.ends_with(" 0")),
+            "{way:?}: {}",
+            built.err
+        );
     });
 }
 

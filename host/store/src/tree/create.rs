@@ -102,9 +102,10 @@ impl<'a> Creator<'a> {
             Kind::Symlink { target } => {
                 fs::symlinkat(&target[..], dir, name).entry("make link", path)?;
             }
-            Kind::Fifo => self
-                .node(dir, name, entry, FileType::Fifo, 0)
-                .entry("make fifo", path)?,
+            Kind::Fifo => {
+                let mode = Mode::from_raw_mode((entry.mode & 0o777) as RawMode);
+                fs::mknodat(dir, name, FileType::Fifo, mode, 0).entry("make fifo", path)?;
+            }
             Kind::Char { major, minor } => {
                 return self.device(dir, name, entry, DeviceKind::Char, *major, *minor);
             }
@@ -217,19 +218,8 @@ impl<'a> Creator<'a> {
         Ok(disk::stamp(&stat))
     }
 
-    fn node(
-        &self,
-        dir: BorrowedFd<'_>,
-        name: &[u8],
-        entry: &Entry,
-        kind: FileType,
-        device: u64,
-    ) -> Result<(), Errno> {
-        let mode = Mode::from_raw_mode((entry.mode & 0o777) as RawMode);
-        fs::mknodat(dir, name, kind, mode, device)
-    }
-
-    /// Makes a device node, or an empty file that stands for it where that is not allowed.
+    /// Makes an empty file that stands for a device node: a real one would be a way to the machine's disks, wherever no device
+    /// control group is in between.
     fn device(
         &self,
         dir: BorrowedFd<'_>,
@@ -239,17 +229,6 @@ impl<'a> Creator<'a> {
         major: u32,
         minor: u32,
     ) -> Result<Stamp> {
-        if self.ids == Ids::Real {
-            let file_type = match kind {
-                DeviceKind::Char => FileType::CharacterDevice,
-                DeviceKind::Block => FileType::BlockDevice,
-            };
-            match self.node(dir, name, entry, file_type, fs::makedev(major, minor)) {
-                Ok(()) => return self.finish_at(dir, name, entry),
-                Err(Errno::PERM) => {}
-                Err(errno) => return Err(errno).entry("make device", &entry.path),
-            }
-        }
         let file = self.new_file(dir, name, 0o600, &entry.path)?;
         let device = Some(Device { kind, major, minor });
         let kept = Meta {
@@ -258,20 +237,18 @@ impl<'a> Creator<'a> {
             device,
             ..self.kept(entry)
         };
-        self.keep(file.as_fd(), &kept, &entry.path)?;
-        let plain = Entry {
-            kind: Kind::File { size: 0 },
-            ..entry.clone()
-        };
-        self.finish_placeholder(file.as_fd(), &plain)
-    }
-
-    fn finish_placeholder(&self, fd: BorrowedFd<'_>, entry: &Entry) -> Result<Stamp> {
         let path = &entry.path;
+        self.keep(file.as_fd(), &kept, path)?;
+        if self.ids == Ids::Real {
+            fs::fchown(&file, Some(uid(entry)), Some(gid(entry)))
+                .entry("change the owner of", path)?;
+        }
         let mode = Mode::from_raw_mode(entry.mode as RawMode);
-        fs::fchmod(fd, mode).entry("change the mode of", path)?;
-        fs::futimens(fd, &times(entry.mtime)).entry("set the time of", path)?;
-        Ok(disk::stamp(&disk::stat_fd(fd).entry("stat", path)?))
+        fs::fchmod(&file, mode).entry("change the mode of", path)?;
+        fs::futimens(&file, &times(entry.mtime)).entry("set the time of", path)?;
+        Ok(disk::stamp(
+            &disk::stat_fd(file.as_fd()).entry("stat", path)?,
+        ))
     }
 
     /// Keeps beside an inode what the kernel does not take.

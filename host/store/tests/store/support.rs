@@ -232,16 +232,19 @@ pub fn snapshot(root: &Path, ids: Ids, side: &SideTable) -> Snapshot {
 
 fn describe(path: &Path, ids: Ids, side: &SideTable) -> String {
     let stat = path.symlink_metadata().unwrap();
-    let kept = (ids == Ids::Emulated).then(|| {
+    let load = || {
         let fd =
             rustix::fs::openat(CWD, path, OFlags::PATH | OFlags::NOFOLLOW, Mode::empty()).unwrap();
         let statx = rustix::fs::statx(&fd, c"", AtFlags::EMPTY_PATH, InodeId::STATX).unwrap();
         meta::load(fd.as_fd(), &statx, side)
             .unwrap()
             .unwrap_or_default()
-    });
+    };
+    // Where owners are real, numbers of devices alone are kept.
+    let kept = Some(load()).filter(|meta| ids == Ids::Emulated || meta.device.is_some());
     let (uid, gid) = kept
         .as_ref()
+        .filter(|_| ids == Ids::Emulated)
         .map_or((stat.uid(), stat.gid()), |m| (m.uid, m.gid));
     let what = if stat.is_symlink() {
         format!("link to {}", fs::read_link(path).unwrap().display())
