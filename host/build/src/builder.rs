@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use stepwell_model::event::{Event, EventSink};
 use stepwell_model::inspection::{Argument, Supply, Target};
-use stepwell_model::request::{Call, Provenance, Request};
+use stepwell_model::request::{Call, Isolation, Provenance, Request};
 use stepwell_model::{Diagnostic, Digest, Graph, VertexId};
 use stepwell_registry::{Registry, RegistryOptions};
 use stepwell_steps::run::{CancelToken, TierChoice};
 use stepwell_steps::source::StatCache;
 use stepwell_store::{Ids, Store, StoreOptions};
+use stepwell_sys::probe;
 use stepwell_wasm::GuestEngine;
 
 use crate::contexts::Contexts;
@@ -37,6 +38,8 @@ pub struct BuilderOptions {
     pub root: PathBuf,
     /// How registries are spoken to.
     pub registry: RegistryOptions,
+    /// What RUN steps will ask for: those of tier `mediated` cannot hold the owners of files that a container's root can.
+    pub isolation: Isolation,
 }
 
 /// Builds images.
@@ -104,17 +107,19 @@ pub enum Exported {
 impl Builder {
     /// Opens the store; nobody is spoken to yet.
     pub fn new(options: BuilderOptions) -> Result<Self, BuildError> {
-        // The store and the steps have to agree on who holds the owners of files.
-        std::fs::create_dir_all(&options.root).map_err(|source| BuildError::Setup {
+        let root = &options.root;
+        std::fs::create_dir_all(root).map_err(|source| BuildError::Setup {
             operation: "make the directory of the store",
             source,
         })?;
-        let ids = if stepwell_sys::probe::holds_real_ids(&options.root) {
+        // The store and the steps have to agree on who holds the owners of files.
+        let owners = options.isolation != Isolation::Mediated && probe::holds_real_owners(root);
+        let ids = if owners || probe::holds_real_ids(root) {
             Ids::Real
         } else {
             Ids::Emulated
         };
-        let store = Store::open(&options.root, StoreOptions::new(ids))?;
+        let store = Store::open(root, StoreOptions::new(ids))?;
         let engine =
             GuestEngine::new(Some(store.directory().join("guests"))).map_err(BuildError::Guest)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()

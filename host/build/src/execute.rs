@@ -1,13 +1,16 @@
 //! Carries out one vertex.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use stepwell_image::Kind;
+use stepwell_image::{Entry, Kind};
 use stepwell_model::event::Event;
 use stepwell_model::op::{FilesOp, ImageOp, RunOp};
 use stepwell_model::{Op, VertexId};
 use stepwell_steps::files;
-use stepwell_steps::run::{self, Exit, Ids, InitProgram, Names, RunResult, RunSpec};
+use stepwell_steps::run::{
+    self, Exit, Ids, InitProgram, Names, RunError, RunResult, RunSpec, strangers,
+};
 use stepwell_store::{CaptureOptions, Checkout, Compression, Layer, LayerOptions};
 
 use crate::clip::Clip;
@@ -209,13 +212,18 @@ fn run(
 }
 
 /// Finds the names by which a step's paths lead to what its supervisor answers.
-fn special_names(checkout: &Checkout<'_>, ids: Ids) -> Names {
+fn special_names(checkout: &Checkout<'_>, ids: Ids, taken_over: &[&Entry]) -> Names {
+    let taken_over: HashSet<&[u8]> = taken_over.iter().map(|entry| &entry.path[..]).collect();
     let mut names = Names::default();
     for (entry, inode) in checkout.entries() {
-        let is_kept = ids == Ids::Emulated
-            && ((entry.uid, entry.gid) != (0, 0)
-                || !entry.xattrs.is_empty()
-                || matches!(entry.kind, Kind::Char { .. } | Kind::Block { .. }));
+        let is_device = matches!(entry.kind, Kind::Char { .. } | Kind::Block { .. });
+        let is_kept = match ids {
+            Ids::Real => false,
+            Ids::RealOwners => is_device || taken_over.contains(&entry.path[..]),
+            Ids::Emulated => {
+                is_device || (entry.uid, entry.gid) != (0, 0) || !entry.xattrs.is_empty()
+            }
+        };
         let target = match &entry.kind {
             Kind::Symlink { target } => Some(&target[..]),
             _ => None,
@@ -243,6 +251,11 @@ fn run_in_tree<'a>(
     let (mounts, secret_env) = supplies.mounts(session, op, &checkout)?;
     let mut side = checkout.side_table();
     side.extend(&supplies.side());
+    let taken_over = match choice.ids {
+        Ids::RealOwners => strangers::find(checkout.entries().map(|(entry, _)| entry)),
+        Ids::Real | Ids::Emulated => Vec::new(),
+    };
+    strangers::take_over(checkout.root_dir(), &taken_over, &mut side).map_err(RunError::from)?;
     let spec = RunSpec {
         root: &root,
         scratch: &scratch,
@@ -255,7 +268,7 @@ fn run_in_tree<'a>(
         facts: session.machine.facts()?,
         limits: session.request.step_limits,
         side,
-        names: run::wants_names(&choice).then(|| special_names(&checkout, choice.ids)),
+        names: run::wants_names(&choice).then(|| special_names(&checkout, choice.ids, &taken_over)),
         init: &InitProgram::Myself,
     };
     let mut show = |stream, bytes: &[u8]| {

@@ -71,9 +71,11 @@ pub fn choose(session: &Session<'_>) -> Result<TierChoice, StepError> {
     let choice = choose_tier(request.isolation, session.machine.facts()?)?;
     let choice = at_least(request.require_isolation, choice)?;
     if session.tier.set(choice.clone()).is_ok() {
-        let ids = format!("{:?}", choice.ids).to_lowercase();
         session.events.event(Event::Note {
-            text: format!("RUN steps: isolation tier `{}`, {ids} ids", choice.tier),
+            text: format!(
+                "RUN steps: isolation tier `{}`, {}",
+                choice.tier, choice.ids
+            ),
         });
         for reason in &choice.reasons {
             session.events.event(Event::Note {

@@ -84,6 +84,7 @@ pub fn run(
     let options = BuilderOptions {
         root: environment::store_root(args.store.root.as_ref(), entered == Entered::AlreadyRoot),
         registry: environment::registry(&args.insecure_registries),
+        isolation: request::isolation(args.isolation),
     };
     let result = Builder::new(options).and_then(|builder| work(&builder, &cancel, &progress));
     progress.finish();

@@ -143,9 +143,9 @@ pub fn run(args: &DoctorArgs) -> ExitCode {
 fn verdict(choice: &Result<TierChoice, Refusal>) -> String {
     match choice {
         Ok(choice) => format!(
-            "RUN steps get the isolation tier `{}` with {} ids{}; COPY and the like need none",
+            "RUN steps get the isolation tier `{}` with {}{}; COPY and the like need none",
             choice.tier,
-            format!("{:?}", choice.ids).to_lowercase(),
+            choice.ids,
             match choice.world {
                 World::Kernel => " and file systems of the kernel's",
                 World::Supervisor => "",

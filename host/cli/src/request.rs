@@ -150,7 +150,7 @@ fn request(
 /// The build argument that sets the time of new files and of the image.
 const SOURCE_DATE_EPOCH: &str = "SOURCE_DATE_EPOCH";
 
-const fn isolation(tier: IsolationArg) -> Isolation {
+pub const fn isolation(tier: IsolationArg) -> Isolation {
     match tier {
         IsolationArg::Auto => Isolation::Auto,
         IsolationArg::Userns => Isolation::Userns,

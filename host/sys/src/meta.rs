@@ -5,7 +5,8 @@
 //! file itself ([`XATTR`]), so that they live and die with the inode, move with a rename and are shared by
 //! hard links.  Inodes that take no such attribute (symlinks, fifos, a file system without them) have their
 //! entry in a [`SideTable`], which is kept with the tree's index.  Absent means: owner 0:0, the rest as on
-//! disk.  A device node is a regular empty file with [`Meta::device`] set.
+//! disk.  A device node is a regular empty file with [`Meta::device`] set, also where owners are real; nothing else has the
+//! attribute there.
 //!
 //! It must not decide who may change an owner: `stepwell-steps`, `run/supervisor/owner.rs` does.
 //!

@@ -19,9 +19,9 @@ use crate::{capability, landlock, namespace, process, seccomp, subordinate};
 
 pub use attempts::in_child;
 use attempts::{
-    grandchild, try_chown, try_chroot, try_device_node, try_full_id_map, try_landlock,
-    try_listener, try_openat2, try_own_file_systems, try_own_root, try_ptrace, try_read_memory,
-    try_user_xattr, with_scratch_file, with_sleeping_child,
+    grandchild, try_chown, try_chroot, try_device_node, try_file_capability, try_full_id_map,
+    try_landlock, try_listener, try_openat2, try_own_file_systems, try_own_root, try_ptrace,
+    try_read_memory, try_user_xattr, with_scratch_file, with_sleeping_child,
 };
 
 /// What came of trying something.
@@ -151,6 +151,8 @@ pub struct Facts {
     pub chown: Attempt,
     /// What [`holds_real_ids`] says.
     pub real_ids: bool,
+    /// What [`holds_real_owners`] says; of interest where `real_ids` does not hold.
+    pub real_owners: bool,
     /// Making and opening device nodes in the store.
     pub device_nodes: Attempt,
     /// Extended attributes `user.*` in the store.
@@ -244,6 +246,7 @@ pub fn probe_build(store: &Path) -> Facts {
         ptrace: try_ptrace().into(),
         chown: with_scratch_file(store, try_chown).into(),
         real_ids,
+        real_owners: holds_real_owners(store),
         device_nodes: try_device_node(store).into(),
         user_xattr: with_scratch_file(store, try_user_xattr).into(),
         proc_masked: proc_is_masked(),
@@ -255,16 +258,31 @@ pub fn probe_build(store: &Path) -> Facts {
 
 /// Says whether owners and ids can be the kernel's business here: files of the store can be given to anybody, steps
 /// can become anybody, and the memory of whoever they became can still be read, which docker's default capabilities
-/// do not allow.  Where not, all of it is emulated; there is nothing in between.
+/// do not allow.  Where not, [`holds_real_owners`] may say that of files alone, or all of it is emulated.
 ///
 /// Forks nothing, so it may be asked at any time.  The store and the steps must be given the same answer.
 pub fn holds_real_ids(store: &Path) -> bool {
-    let needed = Capabilities::CHOWN
-        | Capabilities::DAC_OVERRIDE
-        | Capabilities::FOWNER
-        | Capabilities::SETUID
-        | Capabilities::SETGID
-        | Capabilities::SYS_PTRACE;
+    holds(
+        OWNERS | Capabilities::SETUID | Capabilities::SETGID | Capabilities::SYS_PTRACE,
+        store,
+    )
+}
+
+/// Says whether at least the owners of files can be the kernel's business, as in a container under docker's defaults: the steps are in
+/// a chroot there, or in a user namespace that has as many ids.
+///
+/// Forks nothing.  The store and the steps must be given the same answer.
+pub fn holds_real_owners(store: &Path) -> bool {
+    let also = Capabilities::FSETID | Capabilities::SETFCAP | Capabilities::SYS_CHROOT;
+    holds(OWNERS | also, store) && with_scratch_file(store, try_file_capability).is_ok()
+}
+
+/// What it takes to give files to others, and to work with them afterwards.
+const OWNERS: Capabilities = Capabilities::CHOWN
+    .union(Capabilities::DAC_OVERRIDE)
+    .union(Capabilities::FOWNER);
+
+fn holds(needed: Capabilities, store: &Path) -> bool {
     let count = |file: &str| -> u64 {
         let map = namespace::id_map(file).unwrap_or_default();
         map.iter().map(|range| u64::from(range.count)).sum()

@@ -1,7 +1,11 @@
 //! Owners of files, held by the kernel with subordinate ids and by Stepwell without: the same image.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt;
 use std::process::Command;
 
+use stepwell_integration_tests::way::{Way, each_tier};
 use stepwell_integration_tests::{World, ran};
 use stepwell_test_support::{not_run, program, user};
 
@@ -38,6 +42,105 @@ fn a_later_step_sees_the_owners_that_an_earlier_one_gave() {
     // One of them looks at every path, the other one only at those that may lead to such a file.
     let all = digest(&root, "mediated", "mediated", user::ordinary);
     assert_eq!(digest(&root, "userns", "userns", user::ordinary), all);
+}
+
+#[test]
+fn files_of_a_containers_root_belong_to_their_owners_on_the_disk() {
+    let emulated = Way {
+        isolation: "mediated",
+        ..Way::DOCKER
+    };
+    if let Some(why) = emulated.missing() {
+        not_run(why);
+        return;
+    }
+    let world = World::with_debian();
+    world.dockerfile(
+        "FROM @DEBIAN@\nRUN touch /f && chown 5:6 /f && chmod 6755 /f && su -s /bin/sh nobody -c 'umask 27; mkdir /tmp/d; cd /tmp/d; echo > n; ln -s n l; mkfifo p; touch t; \
+            chmod 2750 t; ! chown 0 n'\n",
+    );
+    let metadata = world.path("metadata.json");
+    let told = ["--metadata-file", metadata.to_str().expect("a path")];
+    let build = |way: Way| {
+        way.built(&world, &told);
+        let text = std::fs::read(&metadata).expect("the metadata");
+        let told: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
+        let owner = |path| {
+            let stat = way.inside(&world, path)?.symlink_metadata().ok()?;
+            Some((stat.uid(), stat.gid(), stat.mode() & 0o7777))
+        };
+        let owners = ["f", "tmp/d", "tmp/d/n", "tmp/d/l", "tmp/d/p", "tmp/d/t"].map(owner);
+        (told["stepwell.isolation"]["ids"].clone(), owners)
+    };
+    let nobodys = |mode| Some((65_534, 65_534, mode));
+    let (ids, owners) = build(Way::DOCKER);
+    assert_eq!(ids, "real-owners");
+    let of_nobody = [0o750, 0o640, 0o777, 0o640, 0o2750].map(nobodys);
+    assert_eq!(owners[..1], [Some((5, 6, 0o6755))]);
+    assert_eq!(owners[1..], of_nobody);
+    // That tier holds none, which the store has to know; its user may ask for it all the same.
+    let (ids, owners) = build(emulated);
+    assert_eq!(ids, "emulated");
+    assert!(
+        owners
+            .iter()
+            .flatten()
+            .all(|owner| (owner.0, owner.1) == (0, 0)),
+        "{owners:?}"
+    );
+}
+
+/// Linux keeps everybody from others' links, pipes and files in `/tmp` (`fs.protected_*` in proc_sys_fs(5), which most distributions
+/// switch on, and other machines leave off), root too.
+#[test]
+fn users_work_with_what_is_theirs_in_directories_that_all_share() {
+    let world = World::with_debian();
+    world.dockerfile("FROM @DEBIAN@\nUSER 1000\nRUN cd /tmp && ln -s /etc/passwd link && mkfifo pipe && echo one > file\n");
+    let base = world.path("base");
+    let output = format!("type=oci,tar=false,dest={}", base.display());
+    Way::USERNS.built(&world, &["--output", &output]);
+    let context = format!("base=oci-layout://{}", base.display());
+    let work = "head -1 /tmp/link && (echo through > /tmp/pipe &) && cat /tmp/pipe && echo two >> /tmp/file && cd /tmp && ls -l link pipe file new | grep -c 1000";
+    world.dockerfile(&format!("FROM base\nUSER 1000\nRUN ln -s /etc/group /tmp/new && head -1 /tmp/new && {work}\nRUN {work}\n"));
+    let iid = world.path("iid");
+    let args = [
+        "--build-context",
+        &context,
+        "--iidfile",
+        iid.to_str().expect("a path"),
+    ];
+    let digests = RefCell::new(BTreeSet::new());
+    each_tier(|way| {
+        let mut build = way.command(&world, &args);
+        let built = ran(build.env("SOURCE_DATE_EPOCH", "1000000000"));
+        assert_eq!(built.code, Some(0), "{way:?}: {}", built.err);
+        assert_eq!(
+            built.err.matches("through\n").count(),
+            2,
+            "{way:?}: {}",
+            built.err
+        );
+        assert_eq!(
+            built.err.matches(" 4\n").count(),
+            2,
+            "{way:?}: {}",
+            built.err
+        );
+        digests
+            .borrow_mut()
+            .insert(std::fs::read_to_string(&iid).expect("the digest"));
+        if way == Way::DOCKER {
+            let owner = |path| {
+                way.inside(&world, path)?
+                    .symlink_metadata()
+                    .ok()
+                    .map(|stat| stat.uid())
+            };
+            let owners = ["tmp/link", "tmp/pipe", "tmp/new", "tmp/file"].map(owner);
+            assert_eq!(owners, [Some(0), Some(0), Some(0), Some(1000)]);
+        }
+    });
+    assert_eq!(digests.borrow().len(), 1, "{digests:?}");
 }
 
 #[test]

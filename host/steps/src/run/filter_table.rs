@@ -23,7 +23,7 @@ Written by a test from the rules as they are installed (`host/steps/src/run/filt
 chroot, namespaces, capabilities and Landlock. `ask` means that the supervisor answers, `trace` that the tracer does.
 
 Columns: `U` an ordinary user in a user namespace (ids emulated), `R` root of the machine in a user namespace (real ids), `C` the tier `chroot`
-in a container, `M` the tier `mediated`. Steps with mounts, without network, or on kernels without Landlock 6 have more rules
+in a container (real owners, emulated ids), `M` the tier `mediated`. Steps with mounts, without network, or on kernels without Landlock 6 have more rules
 (`supervisor/guard.rs`, `walls.rs`).
 ";
 

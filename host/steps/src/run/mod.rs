@@ -20,6 +20,7 @@ pub mod plan;
 pub mod program;
 pub mod rooms;
 pub mod session;
+pub mod strangers;
 pub mod supervisor;
 pub mod tier;
 pub mod tree;

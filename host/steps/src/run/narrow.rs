@@ -72,7 +72,7 @@ const CALLS: &[Narrow] = calls! {
     SYS_newfstatat: 300 Stat64; SYS_statx: 383 Same;
     SYS_statfs: 99 Statfs, 268 Statfs64; SYS_fstatfs: 100 Statfs, 269 Statfs64;
     SYS_readlink: 85 Same; SYS_readlinkat: 305 Same; SYS_access: 33 Same; SYS_faccessat: 307 Same; SYS_faccessat2: 439 Same;
-    SYS_chmod: 15 Same; SYS_fchmodat: 306 Same; SYS_fchmodat2: 452 Same;
+    SYS_chmod: 15 Same; SYS_fchmod: 94 Same; SYS_fchmodat: 306 Same; SYS_fchmodat2: 452 Same;
     SYS_chown: 182 ShortIds(&[1, 2]), 212 Same; SYS_lchown: 16 ShortIds(&[1, 2]), 198 Same;
     SYS_fchown: 95 ShortIds(&[1, 2]), 207 Same; SYS_fchownat: 298 Same;
     SYS_mkdir: 39 Same; SYS_mkdirat: 296 Same; SYS_mknod: 14 Same; SYS_mknodat: 297 Same;

@@ -264,7 +264,11 @@ impl Shape {
             landlock: facts.landlock_confines.works(),
             own_root: process.world.as_ref().is_some_and(|world| world.own_root),
             traced: choice.tier == Tier::Mediated,
-            no_new_privs: facts.no_new_privs || !privileged || choice.tier == Tier::Mediated,
+            // Of real owners the kernel would take set-user-ID bits seriously, and the ids of processes are emulated.
+            no_new_privs: facts.no_new_privs
+                || !privileged
+                || choice.tier == Tier::Mediated
+                || choice.ids == Ids::RealOwners,
         }
     }
 }
@@ -298,7 +302,7 @@ fn namespaces(
             gid: facts.gid,
         }),
         (Tier::Userns, Ids::Real) => steps.push(SetupStep::AwaitIdMap),
-        (Tier::Chroot | Tier::Mediated, _) => {}
+        (Tier::Userns, Ids::RealOwners) | (Tier::Chroot | Tier::Mediated, _) => {}
     }
     if shape.pid_namespace {
         steps.extend([
@@ -336,8 +340,9 @@ fn confinement(
         keep: match choice.tier {
             Tier::Mediated => 0,
             // With it a write to a file of which a user is only emulated would leave set-user-id bits, which it does in no
-            // user namespace either; of files on the disk all have the step's own group, so that it is good for nothing else.
-            Tier::Chroot if choice.ids == Ids::Emulated => {
+            // user namespace either; of files on the disk all have the step's own group where owners are emulated, and where they
+            // are real the supervisor changes modes in its stead.
+            Tier::Chroot if choice.ids != Ids::Real => {
                 (capability::STEP - Capabilities::FSETID).bits()
             }
             // Who has it leaves a chroot, but nobody leaves the root of a mount namespace.
@@ -384,6 +389,7 @@ mod tests {
     };
     use crate::run::types::World;
     use stepwell_model::request::Isolation;
+    use stepwell_sys::probe::Attempt;
     use stepwell_sys::seccomp::Action;
 
     fn process(network: Network) -> StepProcess {
@@ -513,6 +519,16 @@ mod tests {
         });
         let weakened = at(&|s| matches!(s, SetupStep::LimitCapabilities { .. }));
         assert!(limited.is_some() && limited < weakened);
+    }
+
+    #[test]
+    fn set_user_id_bits_of_real_owners_are_not_the_kernels_affair() {
+        let facts = Facts {
+            listener_with_privileges: Attempt::Works,
+            ..docker_default()
+        };
+        let plan = planned(&facts, Isolation::Auto, Network::Default);
+        assert!(plan.steps.contains(&SetupStep::NoNewPrivileges));
     }
 
     #[test]

@@ -105,7 +105,7 @@ const TIERS: &[(Tier, &str, Needs)] = &[
         // Without the one there is nothing to be known of the others.
         if f.user_namespace.works() {
             needs.push(Facility::UserNamespaceChroot);
-            needs.extend(f.real_ids.then_some(Facility::FullIdMap));
+            needs.extend((f.real_ids || f.real_owners).then_some(Facility::FullIdMap));
         }
         needs.extend(SUPERVISOR);
         needs
@@ -130,19 +130,29 @@ const SUPERVISOR: &[Facility] = &[
 
 /// Chooses the best tier that works here and that `wanted` allows.
 pub fn choose_tier(wanted: Isolation, facts: &Facts) -> Result<TierChoice, Refusal> {
-    // A property of the machine and not of the tier, because the store's trees are made for one or the other.
-    let ids = if facts.real_ids {
-        Ids::Real
-    } else {
-        Ids::Emulated
-    };
     let mut reasons = Vec::new();
     for (tier, _, needs) in TIERS {
         if !allows(wanted, *tier) {
             continue;
         }
+        // Owners on the disk are not what those of emulated ids are: the builder has to know beforehand.
+        if *tier == Tier::Mediated
+            && wanted == Isolation::Auto
+            && facts.real_owners
+            && !facts.real_ids
+        {
+            reasons.push(Reason {
+                tier: *tier,
+                what: "owners of files are real here, which they are not in this tier".to_owned(),
+                errno: None,
+                policy: String::new(),
+                mend: "ask for it: `--isolation mediated`".to_owned(),
+            });
+            continue;
+        }
         match blocked(*tier, *needs, facts) {
             None => {
+                let ids = ids(*tier, facts);
                 return Ok(TierChoice {
                     tier: *tier,
                     ids,
@@ -158,6 +168,19 @@ pub fn choose_tier(wanted: Isolation, facts: &Facts) -> Result<TierChoice, Refus
         offered: None,
         reasons,
     })
+}
+
+/// Says who holds owners and ids.
+///
+/// Owners are a property of the machine rather than of the tier, because the store's trees are made for one or the other; the builder
+/// opens it for emulated ones where `mediated` is asked for.
+fn ids(tier: Tier, facts: &Facts) -> Ids {
+    match (facts.real_ids, facts.real_owners, tier) {
+        // Who makes a user namespace may look into everybody in it.
+        (true, ..) | (_, true, Tier::Userns) => Ids::Real,
+        (_, true, Tier::Chroot) => Ids::RealOwners,
+        _ => Ids::Emulated,
+    }
 }
 
 /// Says who makes `/proc`, `/dev` and `/sys`.

@@ -3,6 +3,7 @@
 //! Nothing here does anything.  [`super::plan`] decides, [`super::init`] sets up, [`super::supervisor`]
 //! answers what the step asks of the kernel.
 
+use std::fmt;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
@@ -14,15 +15,35 @@ use super::mounts::{MountPoint, SecretFile};
 use super::rooms::Told;
 use super::supervisor::{Guarded, Names};
 
-/// Who holds the owners of files.
+/// Who holds the owners of files and the ids of processes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Ids {
     /// The kernel: changing owners and ids works, what is on disk is the truth.
     Real,
+    /// The kernel those of files, the supervisor those of processes, which are all root's: of a container's root, who may
+    /// give files away but not look into processes of other users.
+    RealOwners,
     /// The supervisor: one id is mapped; owners, devices and the step's own ids are kept beside
     /// (`stepwell_sys::meta`).
     Emulated,
+}
+
+impl Ids {
+    /// Says whether files belong to their owners on the disk.
+    pub fn owners_are_real(self) -> bool {
+        self != Self::Emulated
+    }
+}
+
+impl fmt::Display for Ids {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Real => "real ids",
+            Self::RealOwners => "real owners, emulated ids",
+            Self::Emulated => "emulated ids",
+        })
+    }
 }
 
 /// Who makes a step's `/proc`, `/dev` and `/sys`.

@@ -148,10 +148,9 @@ pub(crate) fn read(
         FileType::RegularFile | FileType::Directory => attributes(root, path, ids)?,
         _ => Default::default(),
     };
-    if ids == Ids::Emulated
-        && let Some(beside) = side.get(InodeId::of(stat))
-    {
-        kept = Some(beside.clone());
+    let beside = side.get(InodeId::of(stat));
+    if beside.is_some() {
+        kept = beside.cloned();
     }
     let Some(kind) = kind(root, path, stat, kept.as_ref())? else {
         return Ok(None);
@@ -160,9 +159,9 @@ pub(crate) fn read(
     let mut entry = Entry::new(path, kind, if is_link { 0o777 } else { mode(stat) });
     entry.mtime = mtime(stat);
     (entry.uid, entry.gid) = match (ids, &kept) {
-        (Ids::Real, None) => (stat.stx_uid, stat.stx_gid),
+        (Ids::Real, _) if beside.is_none() => (stat.stx_uid, stat.stx_gid),
         (_, Some(meta)) => (meta.uid, meta.gid),
-        (Ids::Emulated, None) => (0, 0),
+        (_, None) => (0, 0),
     };
     entry.xattrs = xattrs;
     entry

@@ -302,7 +302,7 @@ impl Walk<'_> {
         stamp == old.stamp
             && same_size
             // An emulated chown of a symlink leaves no trace on its inode.
-            && (self.ids == Ids::Real || self.side.get(inode) == self.index.side.get(inode))
+            && self.side.get(inode) == self.index.side.get(inode)
     }
 
     /// Says whether a layer would show no difference.

@@ -350,6 +350,15 @@ pub(super) fn try_chown(path: &Path) -> SysResult<()> {
         .context("fchownat", "store")
 }
 
+/// Sets what setcap(8) would: a file system may know owners and none of this.
+pub(super) fn try_file_capability(path: &Path) -> SysResult<()> {
+    // VFS_CAP_REVISION_2, nothing in the sets (capabilities(7)).
+    let mut value = [0; 20];
+    value[3] = 2;
+    let flags = rustix::fs::XattrFlags::CREATE;
+    rustix::fs::setxattr(path, "security.capability", &value, flags).context("setxattr", "store")
+}
+
 pub(super) fn try_user_xattr(path: &Path) -> SysResult<()> {
     rustix::fs::setxattr(
         path,

@@ -404,7 +404,7 @@ impl Mounts {
                     | OFlags::CLOEXEC;
                 let file =
                     fs::openat(dir, name, flags, Mode::RUSR).context("openat", &*mount.target)?;
-                if ids == Ids::Real {
+                if ids.owners_are_real() {
                     fs::fchown(
                         &file,
                         Some(Uid::from_raw(owner.uid)),
@@ -440,7 +440,7 @@ impl Mounts {
     ) -> Result<(), Errno> {
         fs::chmodat(dir, name, Mode::from_raw_mode(owner.mode), AtFlags::empty())?;
         match ids {
-            Ids::Real => fs::chownat(
+            Ids::Real | Ids::RealOwners => fs::chownat(
                 dir,
                 name,
                 Some(Uid::from_raw(owner.uid)),

@@ -8,10 +8,14 @@ use rustix::io::Errno;
 use stepwell_sys::resolve::{self, Links};
 
 use super::call::{Answer, Call, Stop};
+use super::identity::CAP_FSETID;
 use super::nodes::{self, HostFile, Node, Within};
 use super::owner::{Target, own_link, target_of};
 use super::path::{AT_FDCWD, GraftPlace, Place, TreePlace, locate, near, split, without_slash};
 use super::step::Step;
+use crate::run::types::Ids;
+
+const S_ISGID: u32 = 0o2000;
 
 /// chmod(path, mode)
 #[cfg(target_arch = "x86_64")]
@@ -37,6 +41,11 @@ pub fn fchmodat2(step: &mut Step, call: &Call<'_>) -> Result<Answer, Stop> {
     )
 }
 
+/// fchmod(fd, mode), with the set-group-ID bit
+pub fn fchmod(step: &mut Step, call: &Call<'_>) -> Result<Answer, Stop> {
+    change(step, call, call.int(0), b"", call.uint(1), true)
+}
+
 fn change(
     step: &mut Step,
     call: &Call<'_>,
@@ -45,7 +54,12 @@ fn change(
     mode: u32,
     follow: bool,
 ) -> Result<Answer, Stop> {
-    if step.is_plain(call, path) || near(step, call, dirfd, path, follow).is_some() {
+    // The kernel takes this bit from a file of a group that the caller is not in, and all of a step are in root's alone.
+    let sets_group = step.ids == Ids::RealOwners && mode & S_ISGID != 0;
+    let is_settled = |step: &mut Step| {
+        step.is_plain(call, path) || near(step, call, dirfd, path, follow).is_some()
+    };
+    if !sets_group && is_settled(step) {
         return Ok(Answer::CarryOn);
     }
     let place = locate(step, call, dirfd, path, follow)?;
@@ -53,7 +67,11 @@ fn change(
         Place::Tree(TreePlace {
             redirected: false, ..
         })
-        | Place::Descriptor(_) => return Ok(Answer::CarryOn),
+        | Place::Descriptor(_)
+            if !sets_group =>
+        {
+            return Ok(Answer::CarryOn);
+        }
         Place::Graft(graft) => match &graft.node {
             Node::Native => return Ok(Answer::CarryOn),
             // Packages set the modes of devices; they are right already.
@@ -72,13 +90,20 @@ fn change(
             Node::File(_) | Node::Text(_) => return Err(Errno::PERM.into()),
             _ => {}
         },
-        Place::Tree(_) => {}
+        Place::Tree(_) | Place::Descriptor(_) => {}
     }
     match target_of(step, call, place)? {
+        Target::Elsewhere if sets_group => Ok(Answer::CarryOn),
         Target::Elsewhere => Ok(Answer::Value(0)),
         Target::Tree(inode) => {
+            let mut mode = mode & 0o7777;
+            let identity = step.identity(call.tid());
+            if sets_group && !identity.can(CAP_FSETID) && !identity.in_group(inode.meta(step)?.gid)
+            {
+                mode -= S_ISGID;
+            }
             call.check()?;
-            inode.chmod(mode & 0o7777)?;
+            inode.chmod(mode)?;
             Ok(Answer::Value(0))
         }
     }

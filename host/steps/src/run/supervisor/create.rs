@@ -13,6 +13,7 @@ use stepwell_sys::resolve::{self, Links};
 use super::call::{Answer, Call, Stop};
 use super::identity::CAP_MKNOD;
 use super::open::OpenHow;
+use super::owner::is_shared;
 use super::path::{self, AT_FDCWD, Place, TreePlace, locate};
 use super::pids::Status;
 use super::step::Step;
@@ -116,6 +117,8 @@ struct Birth {
     meta: Meta,
     /// Whether the directory hands its group on.
     group_is_inherited: bool,
+    /// Whether strangers share the directory.
+    is_shared: bool,
 }
 
 impl Birth {
@@ -148,6 +151,7 @@ impl Birth {
             name: name.to_vec(),
             meta,
             group_is_inherited,
+            is_shared: is_shared(stat.stx_mode.into()),
         }))
     }
 
@@ -155,8 +159,18 @@ impl Birth {
         OsStr::from_bytes(&self.name)
     }
 
-    /// Writes the owner of what was just made.
-    fn own(&self, step: &mut Step) -> Result<(), Errno> {
+    /// Writes the owner of what was just made; the mode is set after that, because changing an owner takes bits of it away.
+    fn own(&self, what: &What, step: &mut Step) -> Result<(), Errno> {
+        if !step.keeps_owners() {
+            let is_held =
+                self.is_shared && matches!(what, What::Link(_) | What::Node(FileType::Fifo));
+            if !is_held {
+                super::owner::give(&self.parent, self.name(), &self.meta)?;
+            }
+            if !is_held && self.meta.device.is_none() {
+                return Ok(());
+            }
+        }
         step.room_for_side_entry()?;
         meta::save_at(&self.parent, self.name(), &self.meta, &mut step.side)
             .map_err(|error| super::owner::errno(&error))?;
@@ -220,32 +234,38 @@ fn make(
         _ => {}
     }
     call.check()?;
-    make_inode(&birth, what, mode & !step.umask(call.tid()))?;
-    birth.own(step)?;
+    make_inode(&birth, what)?;
+    birth.own(what, step)?;
+    set_mode(&birth, what, mode & !step.umask(call.tid()))?;
     Ok(Answer::Value(0))
 }
 
-fn make_inode(birth: &Birth, what: &What, mode: u32) -> Result<(), Errno> {
+fn make_inode(birth: &Birth, what: &What) -> Result<(), Errno> {
     let (parent, name) = (&birth.parent, birth.name());
     match what {
-        What::Link(target) => return fs::symlinkat(&target[..], parent, name),
-        What::Directory => fs::mkdirat(parent, name, Mode::RWXU)?,
-        What::Node(kind) => fs::mknodat(parent, name, *kind, Mode::RUSR | Mode::WUSR, 0)?,
+        What::Link(target) => fs::symlinkat(&target[..], parent, name),
+        What::Directory => fs::mkdirat(parent, name, Mode::RWXU),
+        What::Node(kind) => fs::mknodat(parent, name, *kind, Mode::RUSR | Mode::WUSR, 0),
         What::Device(_) => fs::mknodat(
             parent,
             name,
             FileType::RegularFile,
             Mode::RUSR | Mode::WUSR,
             0,
-        )?,
+        ),
     }
+}
+
+fn set_mode(birth: &Birth, what: &What, mode: u32) -> Result<(), Errno> {
     // mkdir(2) takes neither set-user-ID nor set-group-ID; the latter comes from the directory above.
     let mode = match what {
+        What::Link(_) => return Ok(()),
         What::Directory if birth.group_is_inherited => mode & 0o1777 | S_ISGID,
         What::Directory => mode & 0o1777,
         _ => mode & 0o7777,
     };
-    fs::chmodat(parent, name, Mode::from_raw_mode(mode), AtFlags::empty())
+    let mode = Mode::from_raw_mode(mode);
+    fs::chmodat(&birth.parent, birth.name(), mode, AtFlags::empty())
 }
 
 /// Opens a file that does not exist yet, if its owner is not the one the kernel would give it.
@@ -276,11 +296,11 @@ pub fn open_new(
         Err(Errno::EXIST) if !how.flags.contains(OFlags::EXCL) => return Ok(None),
         other => other?,
     };
+    birth.own(&What::Node(FileType::RegularFile), step)?;
     fs::fchmod(
         &file,
         Mode::from_raw_mode(how.mode & !step.umask(call.tid())),
     )?;
-    birth.own(step)?;
     Ok(Some(file))
 }
 
@@ -304,16 +324,20 @@ fn open_unnamed(
         how.flags | OFlags::CLOEXEC,
         Mode::RUSR | Mode::WUSR,
     )?;
+    if step.keeps_owners() {
+        let stat = fs::statx(&file, c"", AtFlags::EMPTY_PATH, InodeId::STATX)?;
+        step.room_for_side_entry()?;
+        meta::save(file.as_fd(), &stat, &birth.meta, &mut step.side)
+            .map_err(|error| super::owner::errno(&error))?;
+        if let Some(names) = &mut step.names {
+            names.keep(None, stat.stx_ino);
+        }
+    } else {
+        super::owner::give(&file, c"", &birth.meta)?;
+    }
     fs::fchmod(
         &file,
         Mode::from_raw_mode(how.mode & !step.umask(call.tid())),
     )?;
-    let stat = fs::statx(&file, c"", AtFlags::EMPTY_PATH, InodeId::STATX)?;
-    step.room_for_side_entry()?;
-    meta::save(file.as_fd(), &stat, &birth.meta, &mut step.side)
-        .map_err(|error| super::owner::errno(&error))?;
-    if let Some(names) = &mut step.names {
-        names.keep(None, stat.stx_ino);
-    }
     Ok(Some(file))
 }

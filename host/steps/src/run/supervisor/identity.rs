@@ -141,6 +141,8 @@ const DEFAULT_CAPS: u64 = 0xa804_25fb;
 pub const CAP_CHOWN: u32 = 0;
 /// Number of CAP_FOWNER.
 pub const CAP_FOWNER: u32 = 3;
+/// Number of CAP_FSETID.
+pub const CAP_FSETID: u32 = 4;
 const CAP_SETGID: u32 = 6;
 const CAP_SETUID: u32 = 7;
 /// Number of CAP_MKNOD.

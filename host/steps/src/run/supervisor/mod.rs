@@ -2,7 +2,8 @@
 //! answer wrongly there.
 //!
 //! Two things are made up.  *Grafts*: `/proc`, `/dev` and `/sys` of a tree in which nothing is mounted
-//! ([`nodes`]).  *Emulated ids*: owners and ids that one mapped id cannot hold ([`credentials`], [`owner`]).
+//! ([`nodes`]).  *Emulated ids*: ids of processes, and owners of files, that the kernel does not hold ([`credentials`], [`owner`],
+//! [`crate::run::types::Ids`]).
 //!
 //! The way of a call: the filter ([`syscalls::filter`]) makes the kernel ask, the loop here takes the
 //! notification, the table ([`syscalls::rows`]) names its handler, the handler finds out what is meant
@@ -59,6 +60,7 @@ pub(super) use grafts::keeping_times;
 pub use grafts::{GraftSpec, Grafts};
 pub use guard::Guarded;
 pub use names::Names;
+pub use owner::is_shared;
 pub use syscalls::filter;
 
 use self::call::{Answer, Call, Handler, Stop};

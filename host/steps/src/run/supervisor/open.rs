@@ -13,6 +13,7 @@ use super::nodes::{HostFile, Magic, Node, Within, follow, open_host};
 use super::path::{AT_FDCWD, GraftPlace, Place, TreePlace, locate, near};
 use super::step::Step;
 use super::{create, dev, owner, pidtext, procfs, secrets, stubs};
+use crate::run::types::Ids;
 
 /// open(path, flags, mode)
 #[cfg(target_arch = "x86_64")]
@@ -194,7 +195,7 @@ fn open_file(
 ) -> Result<Answer, Stop> {
     let is_settled = if step.emulates() && how.creates() {
         step.makes_plain(call, path)
-    } else if step.emulates() && how.truncates() {
+    } else if step.keeps_owners() && how.truncates() {
         step.is_plain(call, path)
     } else {
         step.is_plain(call, path) || near(step, call, dirfd, path, how.follows()).is_some()
@@ -226,11 +227,25 @@ fn open_tree(
     {
         return Ok(how.inject(file));
     }
-    if step.emulates()
+    if step.keeps_owners()
         && how.truncates()
         && let Ok(handle) = &place.handle
     {
         owner::lose_capabilities(step, handle.as_fd())?;
+    }
+    if let Ok(handle) = &place.handle
+        && step.ids == Ids::RealOwners
+        && how.creates()
+        && !how.exclusive()
+        && !how.flags.contains(OFlags::PATH)
+        && step.identity(call.tid()).uid.fs != 0
+        && is_regular(handle)?
+        && owner::is_among_strangers(handle.as_fd())
+    {
+        // With O_CREAT the kernel opens files in `/tmp` for their owner alone, and takes everybody for root
+        // (proc_sys_fs(5), `protected_regular`).
+        call.check()?;
+        return Ok(how.inject(reopen(handle.as_fd(), how.existing())?));
     }
     if !place.redirected {
         return Ok(Answer::CarryOn);
@@ -255,6 +270,11 @@ fn open_tree(
         wait_again(file.as_fd())?;
     }
     Ok(how.inject(file))
+}
+
+fn is_regular(handle: &OwnedFd) -> Result<bool, Errno> {
+    let mode = fs::fstat(handle)?.st_mode;
+    Ok(FileType::from_raw_mode(mode) == FileType::RegularFile)
 }
 
 /// Takes back that reads and writes do not block.

@@ -4,18 +4,20 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, Statx};
+use rustix::fs::{self, AtFlags, FileType, Gid, Mode, OFlags, Statx, Uid};
 use rustix::io::Errno;
 use std::sync::Arc;
-use stepwell_sys::memory;
 use stepwell_sys::meta::{self, InodeId, Meta, MetaError};
+use stepwell_sys::{memory, resolve};
 
 use super::call::{Answer, Call, Stop};
 use super::identity::{CAP_CHOWN, Identity, KEEP};
 use super::nodes::{self, Node};
 use super::open::reopen;
-use super::path::{AT_FDCWD, Place, TreePlace, locate};
+use super::path::{AT_FDCWD, Place, TreePlace, locate, split};
 use super::step::Step;
+
+const S_ISVTX: u32 = 0o1000;
 
 /// Longest list of attribute names (`XATTR_LIST_MAX`).
 const MAX_LIST: usize = 65_536;
@@ -99,7 +101,8 @@ fn change(
     new.uid = if uid == KEEP { old.uid } else { uid };
     new.gid = if gid == KEEP { old.gid } else { gid };
     file.drop_privileges(&mut new)?;
-    if new != old {
+    // The kernel takes file capabilities away even where the owner stays.
+    if new != old || !step.keeps_owners() {
         file.save(step, &new)?;
     }
     Ok(Answer::Value(0))
@@ -125,8 +128,8 @@ pub enum Target {
 /// A file of the tree, reached by a link that leads to it and nowhere else.
 pub struct Inode {
     link: PathBuf,
-    /// Keeps the link alive.
-    _handle: std::os::fd::OwnedFd,
+    /// What the link leads to.
+    handle: std::os::fd::OwnedFd,
     stat: Statx,
 }
 
@@ -179,7 +182,7 @@ pub fn target_of(step: &Step, call: &Call<'_>, place: Place) -> Result<Target, S
     }
     Ok(Target::Tree(Box::new(Inode {
         link: own_link(handle.as_fd()),
-        _handle: handle,
+        handle,
         stat,
     })))
 }
@@ -195,6 +198,9 @@ impl Inode {
     /// # Errors
     /// It cannot be read.
     pub fn meta(&self, step: &Step) -> Result<Meta, Errno> {
+        if !step.keeps_owners() {
+            return Ok(step.owner_of(&self.stat));
+        }
         let meta =
             meta::load_path(&self.link, &self.stat, &step.side).map_err(|error| errno(&error))?;
         Ok(meta.unwrap_or_default())
@@ -205,6 +211,13 @@ impl Inode {
     /// # Errors
     /// It cannot be written.
     pub fn save(&self, step: &mut Step, meta: &Meta) -> Result<(), Errno> {
+        if !step.keeps_owners() && !self.is_held() {
+            step.side.remove(InodeId::of(&self.stat));
+            return give(&self.handle, c"", meta);
+        }
+        if !step.keeps_owners() {
+            give(&self.handle, c"", &Meta::default())?;
+        }
         step.room_for_side_entry()?;
         meta::save_path(&self.link, &self.stat, meta, &mut step.side)
             .map_err(|error| errno(&error))?;
@@ -213,6 +226,11 @@ impl Inode {
             names.keep_known(path.as_ref().map(|path| path.to_bytes()), &self.stat);
         }
         Ok(())
+    }
+
+    /// Says whether the owner of an inode of a container's root is kept although owners are real: see [`is_shared`].
+    fn is_held(&self) -> bool {
+        takes_no_attribute(&self.stat) && is_among_strangers(self.handle.as_fd())
     }
 
     /// Returns the names of the attributes on disk, each ended by a zero.
@@ -276,6 +294,41 @@ pub fn lose_capabilities(step: &mut Step, handle: BorrowedFd<'_>) -> Result<(), 
     Ok(())
 }
 
+/// Makes an inode on the disk belong to whom `meta` says; an empty name means what `dir` is a handle on.
+///
+/// # Errors
+/// What the kernel answers.
+pub fn give(dir: impl AsFd, name: impl rustix::path::Arg, meta: &Meta) -> Result<(), Errno> {
+    let (uid, gid) = (Uid::from_raw(meta.uid), Gid::from_raw(meta.gid));
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::EMPTY_PATH;
+    fs::chownat(dir, name, Some(uid), Some(gid), flags)
+}
+
+/// Says whether a directory of this mode is one that strangers share.  In it the kernel lets nobody follow links, nor open pipes with
+/// O_CREAT, but who owns them (proc_sys_fs(5), `protected_symlinks`, `protected_fifos`), and everybody in a step is root for it:
+/// so links and pipes are root's on the disk there, and their owners are kept.
+pub fn is_shared(mode: u32) -> bool {
+    mode & S_ISVTX != 0 && mode & 0o022 != 0
+}
+
+/// Says whether a file lies in such a directory.
+pub fn is_among_strangers(handle: BorrowedFd<'_>) -> bool {
+    let parent = || {
+        let path = resolve::path_of(handle)?;
+        let (directory, _) = split(&path)?;
+        fs::stat(directory).ok()
+    };
+    parent().is_some_and(|parent| is_shared(parent.st_mode))
+}
+
+/// Says whether an inode is a link or a pipe.
+fn takes_no_attribute(stat: &Statx) -> bool {
+    matches!(
+        FileType::from_raw_mode(stat.stx_mode.into()),
+        FileType::Symlink | FileType::Fifo
+    )
+}
+
 pub fn own_link(handle: BorrowedFd<'_>) -> PathBuf {
     use std::os::fd::AsRawFd;
     PathBuf::from(format!("/proc/self/fd/{}", handle.as_raw_fd()))
@@ -300,8 +353,30 @@ impl Step {
         self.identities.get(memory::tag(tid).unwrap_or(None))
     }
 
-    /// Returns what is kept of an inode of the tree; none where all is as on disk.
+    /// Returns who owns an inode of the tree, and what else is known of it; none where all is as on disk, and root's.
     pub fn meta(&self, handle: BorrowedFd<'_>) -> Option<Meta> {
+        if self.keeps_owners() {
+            return self.kept(handle);
+        }
+        let stat = fs::statx(handle, c"", AtFlags::EMPTY_PATH, InodeId::STATX).ok()?;
+        Some(self.owner_of(&stat))
+    }
+
+    /// Returns who owns an inode where owners are real.
+    fn owner_of(&self, stat: &Statx) -> Meta {
+        let on_disk = || Meta {
+            uid: stat.stx_uid,
+            gid: stat.stx_gid,
+            ..Meta::default()
+        };
+        self.side
+            .get(InodeId::of(stat))
+            .cloned()
+            .unwrap_or_else(on_disk)
+    }
+
+    /// Returns what is kept of an inode of the tree beside the disk; none where all is as on disk.
+    pub fn kept(&self, handle: BorrowedFd<'_>) -> Option<Meta> {
         meta::load_handle(handle, &self.side).ok().flatten()
     }
 }

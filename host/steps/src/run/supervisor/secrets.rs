@@ -46,7 +46,7 @@ pub fn open(
     }
     let memory = descriptor::sealed_memory_file("secret", secret.content.reveal())
         .map_err(|error| error.errno)?;
-    if !step.emulates() {
+    if !step.keeps_owners() {
         let (uid, gid) = (secret.owner.uid, secret.owner.gid);
         fs::fchown(&memory, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
     }

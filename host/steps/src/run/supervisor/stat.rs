@@ -137,7 +137,7 @@ fn stat_near(step: &Step, entry: &Path) -> Option<Statx> {
     let meta = meta.or_else(|| step.mediated.is_some().then(Meta::default))?;
     let mask = InodeId::STATX | StatxFlags::MNT_ID;
     let mut stat = fs::statx(fs::CWD, entry, AtFlags::SYMLINK_NOFOLLOW, mask).ok()?;
-    apply(&mut stat, &meta);
+    apply(step, &mut stat, &meta);
     Some(stat)
 }
 
@@ -190,10 +190,10 @@ fn stat_tree(step: &Step, place: &TreePlace) -> Result<Option<Statx>, Stop> {
             Ok(None)
         };
     }
-    match step.meta(handle.as_fd()) {
+    match step.kept(handle.as_fd()) {
         Some(meta) => {
             let mut stat = full_stat(handle)?;
-            apply(&mut stat, &meta);
+            apply(step, &mut stat, &meta);
             Ok(Some(stat))
         }
         None if place.redirected => Ok(Some(full_stat(handle)?)),
@@ -202,7 +202,7 @@ fn stat_tree(step: &Step, place: &TreePlace) -> Result<Option<Statx>, Stop> {
 }
 
 fn stat_descriptor(step: &Step, call: &Call<'_>, fd: i32) -> Result<Option<Statx>, Stop> {
-    if !step.emulates() {
+    if !step.keeps_owners() {
         return Ok(None);
     }
     let link = step.descriptor_link(call.tid(), fd);
@@ -222,11 +222,11 @@ fn stat_descriptor(step: &Step, call: &Call<'_>, fd: i32) -> Result<Option<Statx
     }
     match meta::load_path(link, &stat, &step.side) {
         Ok(None) if step.mediated.is_some() => {
-            apply(&mut stat, &Meta::default());
+            apply(step, &mut stat, &Meta::default());
             Ok(Some(stat))
         }
         Ok(Some(meta)) => {
-            apply(&mut stat, &meta);
+            apply(step, &mut stat, &meta);
             Ok(Some(stat))
         }
         _ => Ok(None),
@@ -234,9 +234,11 @@ fn stat_descriptor(step: &Step, call: &Call<'_>, fd: i32) -> Result<Option<Statx
 }
 
 /// Shows what is kept of an inode.
-pub fn apply(stat: &mut Statx, meta: &Meta) {
-    stat.stx_uid = meta.uid;
-    stat.stx_gid = meta.gid;
+pub fn apply(step: &Step, stat: &mut Statx, meta: &Meta) {
+    // The owner of what stands for a device is on the disk where owners are real.
+    if step.keeps_owners() || meta.device.is_none() {
+        (stat.stx_uid, stat.stx_gid) = (meta.uid, meta.gid);
+    }
     if let Some(device) = meta.device {
         let kind = match device.kind {
             DeviceKind::Char => FileType::CharacterDevice,
@@ -292,12 +294,12 @@ fn stat_magic(step: &Step, magic: &Magic) -> Result<Statx, Stop> {
     let mut stat = fs::statx(&step.host.proc, &*magic.link, AtFlags::empty(), mask)?;
     if (stat.stx_dev_major, stat.stx_dev_minor) != step.device {
         step.show_foreign_owner(&mut stat);
-    } else if step.emulates() {
+    } else if step.keeps_owners() {
         let link = format!("/proc/{}", magic.link);
         let meta = meta::load_path(Path::new(&link), &stat, &step.side).ok();
         let meta = meta.flatten();
         if let Some(meta) = meta.or_else(|| step.mediated.is_some().then(Meta::default)) {
-            apply(&mut stat, &meta);
+            apply(step, &mut stat, &meta);
         }
     }
     Ok(stat)

@@ -135,9 +135,14 @@ impl Step {
         })
     }
 
-    /// Says whether owners and ids are emulated.
+    /// Says whether ids of processes are emulated.
     pub fn emulates(&self) -> bool {
-        self.ids == Ids::Emulated
+        self.ids != Ids::Real
+    }
+
+    /// Says whether owners of files are, too.
+    pub fn keeps_owners(&self) -> bool {
+        !self.ids.owners_are_real()
     }
 
     /// Says whether one more inode can be kept beside.

@@ -15,8 +15,23 @@ use crate::run::types::{FilterNeeds, Ids};
 enum When {
     /// Always: it may name something in `/proc`, `/dev` or `/sys`.
     Graft,
-    /// Only while owners and ids are emulated.
+    /// Only while ids of processes are emulated.
     Ids,
+    /// Only while owners of files are emulated.
+    Owners,
+    /// Only while ids of processes are emulated and owners of files are real.
+    RealOwners,
+}
+
+impl When {
+    fn holds(self, ids: Ids, kernel_world: bool) -> bool {
+        match self {
+            Self::Graft => ids != Ids::Real || !kernel_world,
+            Self::Ids => ids != Ids::Real,
+            Self::Owners => ids == Ids::Emulated,
+            Self::RealOwners => ids == Ids::RealOwners,
+        }
+    }
 }
 
 /// Which of the calls of one number are meant.
@@ -27,7 +42,7 @@ enum Only {
     Argument(u8, &'static [u64]),
     /// The argument has this flag.
     WithFlag(u8, u64),
-    /// The argument lacks this flag; while ids are emulated, all calls are.
+    /// The argument lacks this flag; while owners are emulated, all calls are.
     WithoutFlag(u8, u64),
 }
 
@@ -74,7 +89,7 @@ impl Row {
             }
             Only::All | Only::WithoutFlag(..) => true,
         };
-        meant && (step.emulates() || (self.when == When::Graft && !step.kernel_world))
+        meant && self.when.holds(step.ids, step.kernel_world)
     }
 
     const fn only(mut self, only: Only) -> Self {
@@ -104,6 +119,7 @@ const SYS_REMOVEXATTRAT: i64 = 466;
 
 const AT_EMPTY_PATH: u64 = libc::AT_EMPTY_PATH as u64;
 const AT_SYMLINK_FOLLOW: u64 = libc::AT_SYMLINK_FOLLOW as u64;
+const S_ISGID: u64 = libc::S_ISGID as u64;
 const RLIMIT_RTTIME: &[u64] = &[libc::RLIMIT_RTTIME as u64];
 
 /// Options of prctl(2) that are about ids: keep-caps, bounding set, securebits, no-new-privileges, ambient set.
@@ -153,6 +169,14 @@ const OTHERS: &[Row] = &[
     )
     .only(Only::WithFlag(4, AT_SYMLINK_FOLLOW)),
     row(
+        libc::SYS_fchmod,
+        "SYS_fchmod",
+        When::RealOwners,
+        chmod::fchmod,
+        "the kernel takes the set-group-ID bit from a file of a group that the step's processes are not in",
+    )
+    .only(Only::WithFlag(1, S_ISGID)),
+    row(
         libc::SYS_prctl,
         "SYS_prctl",
         When::Ids,
@@ -170,14 +194,18 @@ const OTHERS: &[Row] = &[
     .only(Only::Argument(1, RLIMIT_RTTIME)),
 ];
 
-const OWNERS: &[Row] = rows! { Ids, "owners are emulated":
-    SYS_fstat => stat::fstat, SYS_fchown => owner::fchown, SYS_fchownat => owner::fchownat, SYS_mkdirat => create::mkdirat,
-    SYS_mknodat => create::mknodat, SYS_symlinkat => create::symlinkat, SYS_fsetxattr => xattr::fsetxattr, SYS_fgetxattr => xattr::fgetxattr,
-    SYS_flistxattr => xattr::flistxattr, SYS_fremovexattr => xattr::fremovexattr,
+const OWNERS: &[Row] = rows! { Owners, "owners are emulated":
+    SYS_fstat => stat::fstat, SYS_fgetxattr => xattr::fgetxattr, SYS_flistxattr => xattr::flistxattr,
+};
+
+const CHANGES: &[Row] = rows! { Ids, "whoever the caller is thought to be owns what it makes, and may change what is its own":
+    SYS_fchown => owner::fchown, SYS_fchownat => owner::fchownat, SYS_mkdirat => create::mkdirat,
+    SYS_mknodat => create::mknodat, SYS_symlinkat => create::symlinkat, SYS_fsetxattr => xattr::fsetxattr,
+    SYS_fremovexattr => xattr::fremovexattr,
 };
 
 #[cfg(target_arch = "x86_64")]
-const LEGACY_OWNERS: &[Row] = rows! { Ids, "owners are emulated":
+const LEGACY_CHANGES: &[Row] = rows! { Ids, "whoever the caller is thought to be owns what it makes, and may change what is its own":
     SYS_chown => owner::chown, SYS_lchown => owner::lchown, SYS_mkdir => create::mkdir, SYS_mknod => create::mknod,
     SYS_symlink => create::symlink,
 };
@@ -213,9 +241,9 @@ const LEGACY_LIMITS: &[Row] = &[
 
 /// All rows of this architecture.
 pub fn rows() -> impl Iterator<Item = &'static Row> {
-    let common = [PATHS, LOOKS, OTHERS, OWNERS, CREDENTIALS];
+    let common = [PATHS, LOOKS, OTHERS, OWNERS, CHANGES, CREDENTIALS];
     #[cfg(target_arch = "x86_64")]
-    let legacy = [LEGACY_PATHS, LEGACY_OWNERS, LEGACY_LIMITS];
+    let legacy = [LEGACY_PATHS, LEGACY_CHANGES, LEGACY_LIMITS];
     #[cfg(not(target_arch = "x86_64"))]
     let legacy: [&[Row]; 0] = [];
     common.into_iter().chain(legacy).flatten()
@@ -223,7 +251,7 @@ pub fn rows() -> impl Iterator<Item = &'static Row> {
 
 /// Returns the rules that make the kernel ask the supervisor, and those that keep a step from going around it.
 pub fn filter(needs: &FilterNeeds) -> Vec<Rule> {
-    let emulated = needs.ids == Ids::Emulated;
+    let emulated = needs.ids != Ids::Real;
     let first = if needs.mediated {
         super::mediated::rules()
     } else if !needs.pid_namespace {
@@ -232,9 +260,9 @@ pub fn filter(needs: &FilterNeeds) -> Vec<Rule> {
         Vec::new()
     };
     let rows = rows()
-        .filter(|row| emulated || (row.when == When::Graft && !needs.kernel_world))
+        .filter(|row| row.when.holds(needs.ids, needs.kernel_world))
         .flat_map(|row| {
-            let mut rules = row_rules(row, emulated);
+            let mut rules = row_rules(row, !needs.ids.owners_are_real());
             if row.beneath && is_left(needs) {
                 rules.iter_mut().for_each(|rule| rule.when.push(FROM_CWD));
             }
@@ -274,7 +302,7 @@ const FROM_CWD: Condition = Condition {
 /// A program that has opened a directory of a graft sees its skeleton then: names and kinds, but no numbers of devices.  That will
 /// not do where a look has to show another owner, or a mount.
 fn is_left(needs: &FilterNeeds) -> bool {
-    needs.ids == Ids::Real && !needs.mediated && !needs.mounts.any
+    needs.ids.owners_are_real() && !needs.mediated && !needs.mounts.any
 }
 
 fn row_rules(row: &Row, emulated: bool) -> Vec<Rule> {

@@ -10,6 +10,7 @@ use super::identity::{CAP_FOWNER, Identity};
 use super::owner::{Inode, Target, target, target_of};
 use super::path::{AT_FDCWD, Place, locate};
 use super::step::Step;
+use crate::run::types::Ids;
 
 /// Longest name with its terminating zero (`XATTR_NAME_MAX`).
 const MAX_NAME: usize = 256;
@@ -82,7 +83,7 @@ enum Keeper {
 fn keeper(step: &Step, name: &[u8]) -> Keeper {
     if name.starts_with(XATTR_PREFIX.as_bytes()) {
         Keeper::Hidden
-    } else if step.emulates() && emulated(name) {
+    } else if step.keeps_owners() && emulated(name) {
         Keeper::Emulated
     } else {
         Keeper::Kernel
@@ -142,18 +143,22 @@ fn way(step: &mut Step, call: &Call<'_>, file: File) -> Result<Way, Stop> {
     })
 }
 
-/// Attributes that mean the same whoever asks; lists of access have ids in them, which the supervisor would say otherwise.
-fn is_plain(name: &[u8]) -> bool {
-    name.starts_with(b"user.")
+/// Attributes that mean the same whoever asks; lists of access have ids in them, which the supervisor would say otherwise where
+/// it is not in the step's namespace.
+fn is_plain(step: &Step, name: &[u8]) -> bool {
+    name.starts_with(b"user.") || step.ids == Ids::RealOwners
 }
 
 fn set(step: &mut Step, call: &Call<'_>, file: File) -> Result<Answer, Stop> {
     let name = call.string(call.arg(1), MAX_NAME)?;
     match keeper(step, &name) {
         Keeper::Kernel => {
+            if step.emulates() && emulated(&name) {
+                may_set(&step.identity(call.tid()), &Meta::default())?;
+            }
             return match way(step, call, file)? {
                 Way::Kernel => Ok(Answer::CarryOn),
-                Way::Here(inode) if is_plain(&name) => {
+                Way::Here(inode) if is_plain(step, &name) => {
                     let (value, flags) = (value(call)?, XattrFlags::from_bits_retain(call.uint(4)));
                     call.check()?;
                     fs::setxattr(inode.link(), &name[..], &value, flags)?;
@@ -214,7 +219,7 @@ fn get(step: &mut Step, call: &Call<'_>, file: File) -> Result<Answer, Stop> {
         Keeper::Kernel => {
             return match way(step, call, file)? {
                 Way::Kernel => Ok(Answer::CarryOn),
-                Way::Here(inode) if is_plain(&name) => {
+                Way::Here(inode) if is_plain(step, &name) => {
                     let mut value = vec![0; MAX_READ];
                     let length = fs::getxattr(inode.link(), &name[..], &mut value[..])?;
                     give(call, call.arg(2), call.arg(3), &value[..length])
@@ -235,9 +240,12 @@ fn remove(step: &mut Step, call: &Call<'_>, file: File) -> Result<Answer, Stop> 
     let name = call.string(call.arg(1), MAX_NAME)?;
     match keeper(step, &name) {
         Keeper::Kernel => {
+            if step.emulates() && emulated(&name) {
+                may_set(&step.identity(call.tid()), &Meta::default())?;
+            }
             return match way(step, call, file)? {
                 Way::Kernel => Ok(Answer::CarryOn),
-                Way::Here(inode) if is_plain(&name) => {
+                Way::Here(inode) if is_plain(step, &name) => {
                     call.check()?;
                     fs::removexattr(inode.link(), &name[..])?;
                     Ok(Answer::Value(0))
@@ -261,7 +269,7 @@ fn list(step: &mut Step, call: &Call<'_>, file: File) -> Result<Answer, Stop> {
     let (inode, is_redirected) = match way(step, call, file)? {
         Way::Nobody => return Ok(Answer::Value(0)),
         Way::Here(inode) => (inode, true),
-        Way::Kernel if !step.emulates() => return Ok(Answer::CarryOn),
+        Way::Kernel if !step.keeps_owners() => return Ok(Answer::CarryOn),
         Way::Kernel => match inode(step, call, file)? {
             Some(inode) => (inode, false),
             None => return Ok(Answer::CarryOn),
@@ -271,13 +279,13 @@ fn list(step: &mut Step, call: &Call<'_>, file: File) -> Result<Answer, Stop> {
     let on_disk = inode.list().map_err(Stop::Fail)?;
     let shown = |name: &&[u8]| {
         let hidden = name.is_empty() || name.starts_with(XATTR_PREFIX.as_bytes());
-        !hidden && (!is_redirected || is_plain(name))
+        !hidden && (!is_redirected || is_plain(step, name))
     };
     for name in on_disk.split(|byte| *byte == 0).filter(shown) {
         names.extend(name);
         names.push(0);
     }
-    let emulated = if step.emulates() {
+    let emulated = if step.keeps_owners() {
         inode.meta(step)?.xattrs
     } else {
         Default::default()

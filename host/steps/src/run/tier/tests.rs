@@ -50,6 +50,7 @@ pub fn ordinary_user() -> Facts {
         ptrace: Attempt::Works,
         chown: refused("fchownat", libc::EINVAL),
         real_ids: false,
+        real_owners: false,
         device_nodes: refused("mknodat", libc::EPERM),
         user_xattr: Attempt::Works,
         proc_masked: false,
@@ -107,6 +108,7 @@ pub fn docker_default() -> Facts {
         capabilities: vec!["CAP_CHOWN".to_owned(), "CAP_SYS_CHROOT".to_owned()],
         seccomp_filtered: true,
         real_ids: false,
+        real_owners: true,
         user_namespace: no(),
         user_namespace_chroot: no(),
         user_namespace_network: no(),
@@ -137,7 +139,7 @@ fn a_container_without_user_namespaces_gets_chroot_and_is_told_why() {
     let choice = choose_tier(Isolation::Auto, &docker_default()).unwrap();
     assert_eq!(
         (choice.tier, choice.ids),
-        (Tier::Chroot, Ids::Emulated),
+        (Tier::Chroot, Ids::RealOwners),
         "nobody can read processes of other users there"
     );
     assert_eq!(
@@ -148,6 +150,45 @@ fn a_container_without_user_namespaces_gets_chroot_and_is_told_why() {
     );
     let refusal = choose_tier(Isolation::Userns, &docker_default()).unwrap_err();
     assert_eq!(refusal.reasons.len(), 1);
+}
+
+#[test]
+fn owners_are_as_real_as_the_rights_of_a_containers_root() {
+    let ids = |change: fn(&mut Facts)| {
+        let mut facts = docker_default();
+        change(&mut facts);
+        choose_tier(Isolation::Auto, &facts).unwrap().ids
+    };
+    assert_eq!(ids(|f| f.real_owners = false), Ids::Emulated);
+    // A filter that lets namespaces be made: whoever makes one may look into it.
+    let lets_them = |f: &mut Facts| {
+        f.user_namespace = Attempt::Works;
+        f.user_namespace_chroot = Attempt::Works;
+        f.full_id_map = Attempt::Works;
+    };
+    assert_eq!(ids(lets_them), Ids::Real);
+    assert_eq!(
+        choose_tier(Isolation::Mediated, &docker_default())
+            .unwrap()
+            .ids,
+        Ids::Emulated
+    );
+    let facts = Facts {
+        chroot: refused("chroot", libc::EPERM),
+        ..docker_default()
+    };
+    let refusal = choose_tier(Isolation::Auto, &facts).unwrap_err();
+    assert!(
+        refusal
+            .to_string()
+            .ends_with("ask for it: `--isolation mediated`")
+    );
+    // One of one id would not show the owners.
+    let without_a_map = |f: &mut Facts| {
+        f.user_namespace = Attempt::Works;
+        f.user_namespace_chroot = Attempt::Works;
+    };
+    assert_eq!(ids(without_a_map), Ids::RealOwners);
 }
 
 #[test]
@@ -207,6 +248,7 @@ pub fn restricted() -> Facts {
         capabilities: Vec::new(),
         no_new_privs: true,
         real_ids: false,
+        real_owners: false,
         chroot: refused("chroot", libc::EPERM),
         chown: refused("fchownat", libc::EPERM),
         device_nodes: refused("mknodat", libc::EPERM),

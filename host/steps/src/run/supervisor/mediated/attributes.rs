@@ -106,7 +106,7 @@ impl Step {
     pub fn show_owner(&self, handle: impl AsFd, stat: &mut fs::Statx) {
         if (stat.stx_dev_major, stat.stx_dev_minor) == self.device {
             let meta = self.meta(handle.as_fd()).unwrap_or_default();
-            apply(stat, &meta);
+            apply(self, stat, &meta);
         } else {
             self.show_foreign_owner(stat);
         }
