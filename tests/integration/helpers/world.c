@@ -304,6 +304,18 @@ static void capabilities(void)
 	NEED(getxattr("/tmp/capable", "security.capability", got, sizeof got) == sizeof value && !memcmp(got, value, sizeof value));
 	NEED(fgetxattr(fd, "security.capability", got, sizeof got) == sizeof value);
 	NEED(listxattr("/tmp/capable", NULL, 0) > 0);
+	/* They are root's to give, also to one's own files. */
+	pid_t powerless = fork();
+	if (powerless == 0) {
+		int own;
+		NEED(setresgid(1000, 1000, 1000) == 0 && setresuid(1000, 1000, 1000) == 0);
+		NEED((own = open("/tmp/powerless", O_CREAT | O_WRONLY, 0700)) >= 0);
+		NEED(setxattr("/tmp/powerless", "security.capability", value, sizeof value, 0) == -1 && errno == EPERM);
+		NEED(fsetxattr(own, "security.capability", value, sizeof value, 0) == -1 && errno == EPERM);
+		NEED(removexattr("/tmp/capable", "security.capability") == -1 && errno == EPERM);
+		_exit(0);
+	}
+	NEED(ended(powerless) == 0 && unlink("/tmp/powerless") == 0);
 	/* They stay when nothing comes of an attempt to write, and go when the file is written anew. */
 	NEED(open("/tmp/capable", O_CREAT | O_EXCL | O_TRUNC | O_WRONLY, 0755) == -1 && errno == EEXIST);
 	NEED(getxattr("/tmp/capable", "security.capability", got, sizeof got) == sizeof value && close(fd) == 0);

@@ -44,6 +44,18 @@ fn a_later_step_sees_the_owners_that_an_earlier_one_gave() {
     assert_eq!(digest(&root, "userns", "userns", user::ordinary), all);
 }
 
+/// chmod(2) by path and by descriptor, and what a user makes.
+const OWNED: &str = r#"
+FROM @DEBIAN@
+RUN touch /f && chown 5:6 /f && chmod 6755 /f && touch /g && chgrp 50 /g && perl -e 'open F, ">>/g"; chmod 02750, *F'
+RUN su -s /bin/sh nobody -c 'umask 27; mkdir /tmp/d; cd /tmp/d; echo > n; ln -s n l; mkfifo p; touch t; chmod 2750 t; ! chown 0 n'
+"#;
+const GROUPS: &str = r#"
+FROM @DEBIAN@
+RUN --mount=type=secret,id=s,uid=5,mode=444 touch /h && chown 1000:50 /h && setpriv --reuid 1000 --regid 1000 --clear-groups chmod 2750 /h && \
+    echo "$(stat -c %a /h) of $(perl -e 'open F, "</run/secrets/s"; print((stat F)[4])')"
+"#;
+
 #[test]
 fn files_of_a_containers_root_belong_to_their_owners_on_the_disk() {
     let emulated = Way {
@@ -55,39 +67,50 @@ fn files_of_a_containers_root_belong_to_their_owners_on_the_disk() {
         return;
     }
     let world = World::with_debian();
-    world.dockerfile(
-        "FROM @DEBIAN@\nRUN touch /f && chown 5:6 /f && chmod 6755 /f && su -s /bin/sh nobody -c 'umask 27; mkdir /tmp/d; cd /tmp/d; echo > n; ln -s n l; mkfifo p; touch t; \
-            chmod 2750 t; ! chown 0 n'\n",
-    );
-    let metadata = world.path("metadata.json");
-    let told = ["--metadata-file", metadata.to_str().expect("a path")];
+    world.dockerfile(OWNED);
+    std::fs::write(world.path("secret"), "of user 5\n").expect("a file");
+    let (metadata, iid) = (world.path("metadata.json"), world.path("iid-owned"));
+    let secret = format!("id=s,src={}", world.path("secret").display());
+    let told = [
+        "--metadata-file",
+        metadata.to_str().expect("a path"),
+        "--iidfile",
+        iid.to_str().expect("a path"),
+        "--secret",
+        &secret,
+    ];
     let build = |way: Way| {
-        way.built(&world, &told);
+        let mut build = way.command(&world, &told);
+        let built = ran(build.env("SOURCE_DATE_EPOCH", "1000000000"));
+        assert_eq!(built.code, Some(0), "{way:?}: {}", built.err);
         let text = std::fs::read(&metadata).expect("the metadata");
         let told: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
         let owner = |path| {
             let stat = way.inside(&world, path)?.symlink_metadata().ok()?;
             Some((stat.uid(), stat.gid(), stat.mode() & 0o7777))
         };
-        let owners = ["f", "tmp/d", "tmp/d/n", "tmp/d/l", "tmp/d/p", "tmp/d/t"].map(owner);
-        (told["stepwell.isolation"]["ids"].clone(), owners)
+        let paths = [
+            "f", "g", "tmp/d", "tmp/d/n", "tmp/d/l", "tmp/d/p", "tmp/d/t",
+        ];
+        let digest = std::fs::read_to_string(&iid).expect("the digest");
+        let isolation = told["stepwell.isolation"]["ids"].clone();
+        (isolation, paths.map(owner), digest)
     };
     let nobodys = |mode| Some((65_534, 65_534, mode));
-    let (ids, owners) = build(Way::DOCKER);
+    let (ids, owners, digest) = build(Way::DOCKER);
     assert_eq!(ids, "real-owners");
     let of_nobody = [0o750, 0o640, 0o777, 0o640, 0o2750].map(nobodys);
-    assert_eq!(owners[..1], [Some((5, 6, 0o6755))]);
-    assert_eq!(owners[1..], of_nobody);
+    assert_eq!(owners[..2], [Some((5, 6, 0o6755)), Some((0, 50, 0o2750))]);
+    assert_eq!(owners[2..], of_nobody);
     // That tier holds none, which the store has to know; its user may ask for it all the same.
-    let (ids, owners) = build(emulated);
-    assert_eq!(ids, "emulated");
-    assert!(
-        owners
-            .iter()
-            .flatten()
-            .all(|owner| (owner.0, owner.1) == (0, 0)),
-        "{owners:?}"
-    );
+    let (ids, owners, same) = build(emulated);
+    assert_eq!((ids, same), ("emulated".into(), digest));
+    let is_roots = |owner: &(u32, u32, u32)| (owner.0, owner.1) == (0, 0);
+    assert!(owners.iter().flatten().all(is_roots), "{owners:?}");
+    // A bit for a group that one is not in, and the owner of what is in memory: where owners are emulated, nobody knows.
+    world.dockerfile(GROUPS);
+    let built = Way::DOCKER.built(&world, &told);
+    assert!(built.err.contains("750 of 5\n"), "{}", built.err);
 }
 
 /// Linux keeps everybody from others' links, pipes and files in `/tmp` (`fs.protected_*` in proc_sys_fs(5), which most distributions
