@@ -129,7 +129,7 @@ fn with_source_date_epoch_root_and_an_ordinary_user_get_the_same_digest() {
     let world = context();
     let expected = reproducible(&mut ordinary(&world), &world);
     if !is_root() {
-        println!("skipped: comparing real with emulated ids needs root");
+        stepwell_test_support::not_run("comparing real with emulated ids needs root");
         return;
     }
     for isolation in ["chroot", "auto"] {
@@ -313,7 +313,9 @@ fn special_files_and_the_whole_configuration_equal_buildahs() {
     if is_root() {
         differ_as_expected(&ours, &theirs);
     } else {
-        println!("skipped: without root Buildah makes no device nodes, nor owners to compare with");
+        stepwell_test_support::not_run(
+            "without root Buildah makes no device nodes, nor owners to compare with",
+        );
     }
     let [ours, theirs] = ["ours", "theirs"].map(|name| special_config(&world, name));
     assert_eq!(ours, expected_config());
