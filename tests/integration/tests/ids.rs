@@ -54,6 +54,9 @@ const GROUPS: &str = r#"
 FROM @DEBIAN@
 RUN --mount=type=secret,id=s,uid=5,mode=444 touch /h && chown 1000:50 /h && setpriv --reuid 1000 --regid 1000 --clear-groups chmod 2750 /h && \
     echo "$(stat -c %a /h) of $(perl -e 'open F, "</run/secrets/s"; print((stat F)[4])')"
+RUN mkdir /s && chgrp 50 /s && chmod 2777 /s && mknod /node c 1 3 && cp /usr/bin/id /i && chown 7:8 /i && chmod 6755 /i && \
+    setpriv --reuid 1000 --regid 1000 --clear-groups touch /s/x && echo "$(stat -c %u:%g /s/x) $(/i -u) $(/i -g)"
+RUN stat -c 'a %F' /node
 "#;
 
 #[test]
@@ -107,10 +110,20 @@ fn files_of_a_containers_root_belong_to_their_owners_on_the_disk() {
     assert_eq!((ids, same), ("emulated".into(), digest));
     let is_roots = |owner: &(u32, u32, u32)| (owner.0, owner.1) == (0, 0);
     assert!(owners.iter().flatten().all(is_roots), "{owners:?}");
-    // A bit for a group that one is not in, and the owner of what is in memory: where owners are emulated, nobody knows.
+    // A bit for a group that one is not in, the owner of what is in memory; programs, directories and devices of others.
     world.dockerfile(GROUPS);
     let built = Way::DOCKER.built(&world, &told);
-    assert!(built.err.contains("750 of 5\n"), "{}", built.err);
+    for seen in [
+        " 750 of 5\n",
+        " 1000:50 7 8\n",
+        " a character special file\n",
+    ] {
+        assert!(
+            built.err.contains(seen),
+            "{seen} is missing in\n{}",
+            built.err
+        );
+    }
 }
 
 /// Linux keeps everybody from others' links, pipes and files in `/tmp` (`fs.protected_*` in proc_sys_fs(5), which most distributions
