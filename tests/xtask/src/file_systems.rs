@@ -28,9 +28,9 @@ const FILE_SYSTEMS: [(&str, &[&str]); 2] = [
     ("btrfs", &["mkfs.btrfs", "-q"]),
 ];
 
-/// Mounts `$1` and runs the rest there.
-const THERE: &str =
-    "mount -o loop \"$1\" /var/tmp && chmod 1777 /var/tmp && rm \"$1\" && shift && exec \"$@\"";
+/// Mounts `$1` and runs the rest there; a checkout that lies there stays where it is.
+const THERE: &str = "exec 9<. && mount -o loop \"$1\" /var/tmp && chmod 1777 /var/tmp && rm \"$1\" && shift && case $PWD in /var/tmp/*) \
+     mkdir -p \"$PWD\" && mount --bind --no-canonicalize /proc/self/fd/9 \"$PWD\" && cd \"$PWD\";; esac && exec 9<&- && exec \"$@\"";
 
 /// Sets up and runs them; where they cannot be run, that is no success.
 pub fn main(args: &[String]) -> Result<(), String> {
